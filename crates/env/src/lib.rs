@@ -1,1 +1,112 @@
-//! Part of Millstream.
+//! The outside world behind traits: time, randomness and the disk.
+//!
+//! Start at [`Disk`]. Everything above this crate takes an [`Env`] and asks it, so that a run can be replayed
+//! on a simulated machine ([`sim`]) by seed. This crate holds no policy; it is the only place for `unsafe`.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+/// The three traits together, cheap to clone.
+#[derive(Clone)]
+pub struct Env {
+    /// Wall and monotonic time.
+    pub clock: Arc<dyn Clock>,
+    /// Files and directories.
+    pub disk: Arc<dyn Disk>,
+    /// Random numbers.
+    pub rng: Arc<dyn Rng>,
+}
+
+/// Time, both kinds.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since the Unix epoch; may jump either way.
+    fn wall_ms(&self) -> u64;
+    /// Nanoseconds since an arbitrary start; never goes back.
+    fn mono_ns(&self) -> u64;
+}
+
+/// Randomness. The operating system's is cryptographic; the simulated one is a seed's sequence.
+pub trait Rng: Send + Sync {
+    /// Fills `out` with random bytes.
+    fn fill(&self, out: &mut [u8]);
+    /// A random number.
+    fn next_u64(&self) -> u64 {
+        let mut b = [0; 8];
+        self.fill(&mut b);
+        u64::from_le_bytes(b)
+    }
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Must exist; only read.
+    Read,
+    /// Must exist; read and write through the page cache.
+    Write,
+    /// Must exist; direct (unbuffered) where the file system allows it, else buffered
+    /// (see [`File::is_direct`]). Offsets, lengths and memory must be aligned to [`ALIGN`].
+    Direct,
+    /// Must not exist; created, read and write, buffered.
+    CreateNew,
+}
+
+/// Alignment in bytes of offsets, lengths and buffers of direct I/O.
+pub const ALIGN: usize = 4096;
+
+/// A directory tree. Paths are relative to the root the implementation was made with and use `/`.
+pub trait Disk: Send + Sync {
+    /// Makes a directory and its parents. Not durable before [`Disk::sync_dir`] of the parent.
+    fn create_dir_all(&self, dir: &str) -> io::Result<()>;
+    /// Names of the files in a directory, sorted. An absent directory is an error of kind `NotFound`.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+    /// Opens a file.
+    fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn File>>;
+    /// Removes a file's name. Not durable before [`Disk::sync_dir`].
+    fn remove(&self, path: &str) -> io::Result<()>;
+    /// Renames a file over another. Not durable before [`Disk::sync_dir`].
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+    /// Takes the exclusive lock file `path` (created if absent); released when dropped. Held by another: `WouldBlock`.
+    fn lock(&self, path: &str) -> io::Result<Box<dyn Send + Sync>>;
+    /// Free and total bytes of the file system.
+    fn space(&self) -> io::Result<Space>;
+    /// The real directory behind the root, for libraries that do their own I/O; `None` when simulated.
+    fn real_root(&self) -> Option<std::path::PathBuf>;
+}
+
+/// Room on a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Free for this process.
+    pub free_bytes: u64,
+    /// In all.
+    pub total_bytes: u64,
+}
+
+/// An open file. All methods take `&self` and may be called from several threads at once.
+pub trait File: Send + Sync {
+    /// Reads at an offset; fewer bytes than asked only at the end of the file.
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize>;
+    /// Writes all slices one after another at an offset, or fails (a short write is an error).
+    fn write_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> io::Result<()>;
+    /// `fdatasync`: returns when all written bytes are durable.
+    fn sync_data(&self) -> io::Result<()>;
+    /// `fsync`: data and metadata.
+    fn sync_all(&self) -> io::Result<()>;
+    /// Reserves room for `[0, len)` and makes the file that long (zero-filled where the file system cannot).
+    fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether the file is empty.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Whether I/O really bypasses the page cache.
+    fn is_direct(&self) -> bool;
+    /// Drops the file's pages from the page cache (advice).
+    fn drop_cache(&self);
+    /// Turns readahead off (advice).
+    fn random_access(&self);
+}

@@ -1,1 +1,8 @@
-//! Part of Millstream.
+//! Ids, positions and limits that every layer shares. No I/O, no policy.
+//!
+//! Start at [`LogId`].
+
+mod ids;
+pub mod limits;
+
+pub use ids::{ConnId, Epoch, LogId, Lsn, Namespace, ObjectId, ObjectKind};
