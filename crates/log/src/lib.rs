@@ -1,1 +1,9 @@
-//! Part of Millstream.
+//! The durable log: commit, read, trim, recover, reclaim. It knows neither queues nor protocols.
+//!
+//! Start at [`LogStore`] (what an implementation offers) and [`Opened`] (what one gets). Nothing above this crate
+//! may assume a file, a synchronous commit, or a commit latency: one contract suite runs over every implementation.
+#![forbid(unsafe_code)]
+
+mod api;
+
+pub use api::*;

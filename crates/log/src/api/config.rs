@@ -1,0 +1,34 @@
+//! Settings of a log, each with its unit and key.
+
+/// Settings. `Default` is what `millstream serve` uses.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// `log.segment_bytes`: size of a segment file (multiple of 4 KiB, 1 MiB to 1 GiB).
+    pub segment_bytes: u64,
+    /// `log.inflight_bytes`: bytes sequenced and not yet durable, class Publish.
+    pub inflight_bytes: usize,
+    /// `log.tail_bytes`: recent frames kept in memory for readers.
+    pub tail_bytes: usize,
+    /// `log.replay_bytes`: the log past the floor is kept below this (restart time).
+    pub replay_bytes: u64,
+    /// `log.replay_records`: likewise in records.
+    pub replay_records: u64,
+    /// `log.flush_interval_ms`: rows are flushed at least this often.
+    pub flush_interval_ms: u64,
+    /// `log.ready_files`: segment files prepared ahead.
+    pub ready_files: usize,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            inflight_bytes: 16 << 20,
+            tail_bytes: 64 << 20,
+            replay_bytes: 512 << 20,
+            replay_records: 2_000_000,
+            flush_interval_ms: 10_000,
+            ready_files: 4,
+        }
+    }
+}
