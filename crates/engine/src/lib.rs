@@ -1,1 +1,9 @@
-//! Part of Millstream.
+//! Pure state machines over the log: partitions, producer deduplication, consumer groups, committed offsets, the catalogue's rows.
+//!
+//! Inputs and the time come in, operations on the log and effects go out. No sockets, no clock, no await; no protocol is named.
+#![forbid(unsafe_code)]
+
+pub mod catalogue;
+pub mod group;
+pub mod op;
+pub mod partition;

@@ -1,0 +1,223 @@
+//! What may be asked of the engine, and its answers.
+//!
+//! A draft carries one [`Op`]; it is decided once, against applied state, and becomes at most one commit record. The [`Reply`]
+//! comes with the LSN it waits for.
+
+use bytes::Bytes;
+use millstream_types::{ConnId, LogId, Lsn};
+use thiserror::Error;
+
+use crate::catalogue::{CatalogueError, Change, TopicDef};
+use crate::group::{GroupOp, GroupReply};
+
+/// The time, taken once per turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since the epoch, drawn towards the wall clock, never going back while the process runs.
+    pub wall_ms: u64,
+    /// Monotonic milliseconds; session and rebalance timeouts use it.
+    pub mono_ms: u64,
+}
+
+/// A ticket names one submitted operation of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// One operation on its way to be decided.
+#[derive(Debug)]
+pub struct Draft {
+    /// Whose it is. Drafts of one session are decided in the order they were submitted.
+    pub session: ConnId,
+    /// Which of the session's.
+    pub ticket: Ticket,
+    /// What to do.
+    pub op: Op,
+}
+
+/// What to do.
+#[non_exhaustive]
+#[derive(Debug)]
+pub enum Op {
+    /// Appends to partitions. What is accepted is one record; each item is accepted or refused on its own.
+    Append(Vec<AppendItem>),
+    /// All of it or nothing, in one record: appends and offset commits.
+    Transact(Transact),
+    /// A consumer group's affairs.
+    Group(GroupOp),
+    /// A new producer id.
+    InitProducer,
+    /// Changes of the catalogue, all or nothing, one record.
+    Catalogue(Vec<Change>),
+    /// Everything below `before` goes (retention, delete-records). Never past the visible end.
+    Trim {
+        /// The partition.
+        part: LogId,
+        /// First position that stays.
+        before: u64,
+    },
+    /// Reads the producers of a partition.
+    DescribeProducers(LogId),
+}
+
+/// One append to one partition.
+#[derive(Debug)]
+pub struct AppendItem {
+    /// The partition.
+    pub part: LogId,
+    /// What it is.
+    pub kind: AppendKind,
+    /// Offsets it takes: 1, or a batch's `last_offset_delta + 1`.
+    pub count: u32,
+    /// Largest timestamp in it, milliseconds, -1 = none.
+    pub max_ts_ms: i64,
+    /// The body in pieces.
+    pub body: Vec<Bytes>,
+}
+
+/// What is appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendKind {
+    /// One message with an envelope.
+    Single,
+    /// An opaque batch.
+    Batch(BatchMeta),
+}
+
+/// What the engine must know of an opaque batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchMeta {
+    /// Producer id; -1 = no deduplication.
+    pub producer: i64,
+    /// Producer epoch.
+    pub epoch: i16,
+    /// Sequence number of the first record; the last is `first_seq + records - 1`, wrapping past 2^31 - 1 to 0.
+    pub first_seq: i32,
+    /// Records in the batch.
+    pub records: u32,
+    /// The batch's own attribute bits, kept for readers.
+    pub flags: u16,
+}
+
+/// Appends and offset commits as one step.
+#[derive(Debug, Default)]
+pub struct Transact {
+    /// The appends.
+    pub appends: Vec<AppendItem>,
+    /// Offsets to commit: (namespace and group, as in [`GroupOp`]).
+    pub commits: Vec<crate::group::Commit>,
+}
+
+/// An answer, and what must have become durable before it may be shown.
+#[derive(Debug)]
+pub struct Answer {
+    /// Whose.
+    pub session: ConnId,
+    /// To which operation.
+    pub ticket: Ticket,
+    /// Not to be shown before this LSN is durable. [`Lsn`] 0 = at once.
+    pub wait: Lsn,
+    /// The answer.
+    pub reply: Reply,
+}
+
+/// The answer.
+#[non_exhaustive]
+#[derive(Debug)]
+pub enum Reply {
+    /// To `Append`: one result per item, in order.
+    Append(Vec<Result<Appended, AppendError>>),
+    /// To `Transact`.
+    Transact(Result<Vec<Appended>, TransactError>),
+    /// To `Group`.
+    Group(GroupReply),
+    /// To `InitProducer`.
+    Producer {
+        /// A producer id never given before.
+        id: i64,
+        /// 0.
+        epoch: i16,
+    },
+    /// To `Catalogue`: the definitions made or changed, in the order of the changes.
+    Catalogue(Result<Vec<TopicDef>, CatalogueError>),
+    /// To `Trim`: the start now.
+    Trim(Result<u64, AppendError>),
+    /// To `DescribeProducers`.
+    Producers(Result<Vec<ProducerInfo>, AppendError>),
+    /// The log was lost after this was sequenced: whether it happened is not known.
+    FateUnknown,
+}
+
+/// Where an append is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// First offset.
+    pub base: u64,
+    /// The partition's first retained offset.
+    pub start: u64,
+    /// It was there already: `base` is the original's.
+    pub duplicate: bool,
+}
+
+/// Why an append was refused. Nothing of it was stored.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum AppendError {
+    /// No such partition (any more).
+    #[error("the partition does not exist")]
+    Gone,
+    /// A sequence number is missing before this one.
+    #[error("sequence {got} where {expected} was expected")]
+    OutOfSequence {
+        /// Next expected.
+        expected: i32,
+        /// Found.
+        got: i32,
+    },
+    /// A producer with a newer epoch is at work.
+    #[error("producer epoch {got} is older than {current}")]
+    Fenced {
+        /// Newest epoch seen.
+        current: i16,
+        /// Found.
+        got: i16,
+    },
+    /// A position past the end.
+    #[error("position is past the end, {end}")]
+    PastEnd {
+        /// The visible end.
+        end: u64,
+    },
+}
+
+/// Why a transaction did nothing.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum TransactError {
+    /// An append was refused.
+    #[error("append {index}: {error}")]
+    Append {
+        /// Which.
+        index: usize,
+        /// Why.
+        error: AppendError,
+    },
+    /// An offset commit was refused.
+    #[error("commit {index}: {error}")]
+    Commit {
+        /// Which.
+        index: usize,
+        /// Why.
+        error: crate::group::GroupError,
+    },
+}
+
+/// A producer as a partition knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProducerInfo {
+    /// Producer id.
+    pub id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Last sequence number.
+    pub last_seq: i32,
+    /// When it last appended, milliseconds since the epoch.
+    pub last_ms: u64,
+}
