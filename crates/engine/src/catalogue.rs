@@ -2,10 +2,13 @@
 //!
 //! A definition's settings are opaque to the engine (the broker parses them); it cares for names, ids and partitions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use millstream_types::{LogId, Namespace, ObjectId};
 use thiserror::Error;
+
+use crate::partition::PartitionView;
 
 /// What a name stands for. A name is one of them, never two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +47,28 @@ impl TopicDef {
     pub fn log(&self, index: u32) -> Option<LogId> {
         self.partitions.get(index as usize).map(|o| LogId::new(*o, 0))
     }
+}
+
+/// The catalogue at one moment: immutable, shared by all sessions.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Grows with each change.
+    pub version: u64,
+    /// By namespace and name.
+    pub by_name: BTreeMap<(Namespace, String), Arc<Topic>>,
+    /// By id.
+    pub by_uuid: HashMap<[u8; 16], Arc<Topic>>,
+    /// The topic and index of each partition's log.
+    pub by_log: HashMap<LogId, (Arc<Topic>, u32)>,
+}
+
+/// A topic with the views of its partitions.
+#[derive(Debug)]
+pub struct Topic {
+    /// The definition.
+    pub def: TopicDef,
+    /// One view per partition, in order.
+    pub partitions: Vec<Arc<PartitionView>>,
 }
 
 /// A change of the catalogue.

@@ -4,6 +4,7 @@
 //! comes with the LSN it waits for.
 
 use bytes::Bytes;
+use millstream_log::Permit;
 use millstream_types::{ConnId, LogId, Lsn};
 use thiserror::Error;
 
@@ -32,6 +33,26 @@ pub struct Draft {
     pub ticket: Ticket,
     /// What to do.
     pub op: Op,
+    /// Room for its record. Operations that only read, and joins, syncs, heartbeats and leaves (whose records the engine makes
+    /// when they are due, see [`Commits::spare`]), come without.
+    pub permit: Option<Permit>,
+}
+
+/// Where the engine's records go: the log's sequencer, with permits kept ready for records that no draft brings room for.
+pub trait Commits {
+    /// Puts one record in order; see `millstream_log::Sequence::sequence`.
+    fn commit(&mut self, permit: Permit, ops: &[millstream_log::Op<'_>], waiter: Option<ConnId>) -> Lsn;
+    /// Room for a record of the engine's own making, class Settle; `None`: try again in a later turn.
+    fn spare(&mut self, bytes: usize) -> Option<Permit>;
+}
+
+/// What a turn leaves to be done outside.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Answers, in order per session.
+    pub answers: Vec<Answer>,
+    /// The catalogue changed: the new snapshot, to be published before the answers of this turn.
+    pub catalogue: Option<std::sync::Arc<crate::catalogue::Snapshot>>,
 }
 
 /// What to do.

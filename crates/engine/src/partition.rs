@@ -1,6 +1,11 @@
 //! What sessions see of a partition while the engine owns it.
+//!
+//! Start at [`PartitionView`]. Waiting for more to read is [`PartitionView::register`]: one [`Waiter`] may stand at any number of
+//! partitions and is woken once.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 use millstream_types::LogId;
 
@@ -14,6 +19,44 @@ pub struct PartitionView {
     visible_end: AtomicU64,
     leader_epoch: AtomicU32,
     gone: AtomicBool,
+    waiting: AtomicBool,
+    waiters: Mutex<Vec<Arc<Waiter>>>,
+}
+
+/// Something that waits at partitions. Woken at most once.
+#[derive(Debug)]
+pub struct Waiter {
+    woken: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Waiter {
+    /// A waiter that wakes `waker`.
+    #[must_use]
+    pub fn new(waker: Waker) -> Arc<Self> {
+        Arc::new(Self { woken: AtomicBool::new(false), waker: Mutex::new(Some(waker)) })
+    }
+    /// Whether something happened.
+    #[must_use]
+    pub fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::Acquire)
+    }
+    /// Whom to wake from now on.
+    pub fn set_waker(&self, waker: &Waker) {
+        let mut slot = lock(&self.waker);
+        if !slot.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+    /// Wakes it, the first time.
+    pub fn wake(&self) {
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            let waker = lock(&self.waker).take();
+            if let Some(w) = waker {
+                w.wake();
+            }
+        }
+    }
 }
 
 impl PartitionView {
@@ -26,6 +69,8 @@ impl PartitionView {
             visible_end: AtomicU64::new(visible_end),
             leader_epoch: AtomicU32::new(leader_epoch),
             gone: AtomicBool::new(false),
+            waiting: AtomicBool::new(false),
+            waiters: Mutex::new(Vec::new()),
         }
     }
     /// First retained offset.
@@ -57,12 +102,35 @@ impl PartitionView {
     pub fn set_start(&self, start: u64) {
         self.start.fetch_max(start, Ordering::AcqRel);
     }
-    /// For the engine: moves the visible end up.
+    /// For the engine: moves the visible end up and wakes who waits here.
     pub fn set_visible_end(&self, end: u64) {
-        self.visible_end.fetch_max(end, Ordering::AcqRel);
+        if self.visible_end.fetch_max(end, Ordering::SeqCst) < end {
+            self.wake_all();
+        }
     }
     /// For the engine: the partition is gone.
     pub fn set_gone(&self) {
-        self.gone.store(true, Ordering::Release);
+        self.gone.store(true, Ordering::SeqCst);
+        self.wake_all();
     }
+    fn wake_all(&self) {
+        if self.waiting.swap(false, Ordering::SeqCst) {
+            for w in std::mem::take(&mut *lock(&self.waiters)) {
+                w.wake();
+            }
+        }
+    }
+    /// Has `waiter` woken by the next move. Look at the ends again after registering: what moved before is not told.
+    pub fn register(&self, waiter: &Arc<Waiter>) {
+        lock(&self.waiters).push(Arc::clone(waiter));
+        self.waiting.store(true, Ordering::SeqCst);
+    }
+    /// Takes `waiter` back; harmless if it is not there.
+    pub fn unregister(&self, waiter: &Arc<Waiter>) {
+        lock(&self.waiters).retain(|w| !Arc::ptr_eq(w, waiter));
+    }
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
 }
