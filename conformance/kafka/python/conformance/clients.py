@@ -6,6 +6,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from .harness import until
+from .requests import list_offset
+from .wire import Connection
 
 QUIET = {"log_level": 2}
 
@@ -45,12 +47,15 @@ def code_of(function):
 
 
 def create(context, topic, partitions=1, **config):
-    """Creates the topic and waits until its metadata can be read."""
+    """Creates the topic and waits until its partitions answer."""
     client = admin(context)
     new = NewTopic(topic, partitions, 1, config={k.replace("_", "."): str(v) for k, v in config.items()})
     client.create_topics([new])[topic].result(20)
     ready = lambda: [p for p in client.list_topics(topic, timeout=10).topics[topic].partitions.values() if p.leader >= 0]
     until(f"metadata of {topic}", lambda: len(ready()) == partitions)
+    with Connection(context) as connection:  # the metadata may be ahead of the partitions themselves
+        for partition in range(partitions):
+            until(f"partition {partition} of {topic}", lambda: list_offset(connection, topic, -1, partition)[0] == 0)
     return client
 
 
