@@ -3,8 +3,20 @@
 //! Start at [`Disk`]. Everything above this crate takes an [`Env`] and asks it, so that a run can be replayed
 //! on a simulated machine ([`sim`]) by seed. This crate holds no policy; it is the only place for `unsafe`.
 
+#![deny(unsafe_op_in_unsafe_fn)]
+
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+
+mod aligned;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+pub mod hold;
+pub mod os;
+mod path;
+pub mod sim;
+
+pub use aligned::AlignedBuf;
 
 /// The three traits together, cheap to clone.
 #[derive(Clone)]
@@ -15,6 +27,37 @@ pub struct Env {
     pub disk: Arc<dyn Disk>,
     /// Random numbers.
     pub rng: Arc<dyn Rng>,
+}
+
+impl Env {
+    /// The real machine, with `root` as the root of the disk.
+    #[must_use]
+    pub fn os(root: impl Into<std::path::PathBuf>) -> Self {
+        Self {
+            clock: Arc::new(os::OsClock::new()),
+            disk: Arc::new(os::OsDisk::new(root.into())),
+            rng: Arc::new(os::OsRng),
+        }
+    }
+
+    /// A simulated machine: same seed and same calls, same results.
+    #[must_use]
+    pub fn sim(seed: u64) -> (Self, Arc<sim::SimDisk>, Arc<sim::SimClock>) {
+        let disk = sim::SimDisk::new(seed);
+        let clock = Arc::new(sim::SimClock::new());
+        let env = Self {
+            clock: Arc::<sim::SimClock>::clone(&clock),
+            disk: Arc::<sim::SimDisk>::clone(&disk),
+            rng: Arc::new(sim::SimRng::new(seed)),
+        };
+        (env, disk, clock)
+    }
+
+    /// The same clock and randomness with another disk.
+    #[must_use]
+    pub fn with_disk(&self, disk: Arc<dyn Disk>) -> Self {
+        Self { disk, ..self.clone() }
+    }
 }
 
 /// Time, both kinds.
