@@ -1,2 +1,73 @@
-//! Project automation.
-fn main() {}
+//! The project's own automation: `cargo xtask test`, `conformance`, `bench`, `tidy`.
+//!
+//! It drives other programs and reads what they print. It depends on no crate of the workspace, so that it builds in
+//! seconds and can judge a workspace that does not. Start at [`run`].
+#![forbid(unsafe_code)]
+
+mod args;
+mod bench;
+mod clients;
+mod clock;
+mod conformance;
+mod millstream;
+mod original;
+mod process;
+mod summary;
+mod tally;
+mod test;
+mod tidy;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use args::Args;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test [--rust-only | --conformance-only] [--require-all] [--only NAME]
+      every test: cargo's, then the client programs and the crash tests against the release binary
+  conformance kafka [--against original|millstream] [--bootstrap HOST:PORT] [--only NAME] [--check SUBSTRING]
+      the client programs against Apache Kafka, this broker, or a broker that is already there
+  bench kafka [--seconds N] [--rounds N] [--quick] [--partitions 6,500] [--binary PATH]
+      Apache Kafka's own perf tools against both brokers, interleaved
+  bench log [-- ARGS]
+      the log under stream-shaped load, beside the bare disk
+  tidy
+      the house rules
+
+The client programs that --only names: python, kcat, java, go, node; the crash tests: kill9, hold_sync.
+";
+
+fn main() -> ExitCode {
+    match run(Args::from_env()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does what the command line says; `false` when something was found wanting.
+fn run(mut args: Args) -> Result<bool> {
+    let root = workspace::root();
+    match args.word().as_deref() {
+        Some("tidy") => {
+            args.finish()?;
+            tidy::run(&root)
+        }
+        Some("test") => test::run(&root, args),
+        Some("conformance") => conformance::run(&root, args),
+        Some("bench") => bench::run(&root, args),
+        Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            Ok(true)
+        }
+        Some(other) => bail!("no command {other:?}\n\n{USAGE}"),
+        None => bail!("no command\n\n{USAGE}"),
+    }
+}

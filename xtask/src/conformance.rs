@@ -1,0 +1,60 @@
+//! `cargo xtask conformance kafka`: the client programs against one broker of choice.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::args::Args;
+use crate::clients::{self, Client, Peer, Run};
+use crate::clock::Moment;
+use crate::millstream::{self, Millstream};
+use crate::original::{Original, Setting};
+use crate::process::Scratch;
+use crate::summary::Summary;
+use crate::tools;
+
+/// Does what the command line says.
+pub fn run(root: &Path, mut args: Args) -> Result<bool> {
+    let against = args.value("--against")?.unwrap_or_else(|| "millstream".to_owned());
+    let bootstrap = args.value("--bootstrap")?;
+    let (only, check) = (args.value("--only")?, args.value("--check")?);
+    match args.word().as_deref() {
+        Some("kafka") => args.finish()?,
+        other => bail!("conformance with what? kafka, not {other:?}"),
+    }
+    let clients = clients::chosen(only.as_deref())?;
+    let peer = match against.as_str() {
+        "original" => Peer::Kafka,
+        "millstream" => Peer::Millstream,
+        other => bail!("--against original or millstream, not {other:?}"),
+    };
+    let mut summary = Summary::default();
+    let mut go = |bootstrap: &str| {
+        let run = Run { bootstrap, peer, check: check.as_deref(), require_all: false };
+        all(root, &clients, &run, &mut summary);
+    };
+    let place = Scratch::new(tools::made(root).join("conformance"))?;
+    match (bootstrap, peer) {
+        (Some(address), _) => go(&address),
+        (None, Peer::Kafka) => {
+            let broker = Original::start(&tools::kafka_jars(root)?, place.path(), Setting::Brisk)?;
+            go(&broker.bootstrap);
+            broker.stop()?;
+        }
+        (None, Peer::Millstream) => {
+            let broker = Millstream::start(&millstream::build(root)?, place.path())?;
+            go(&broker.bootstrap);
+            let stopping = Moment::now();
+            let stopped = broker.stop();
+            summary.check("clean stop", stopping.elapsed(), stopped);
+        }
+    }
+    Ok(summary.close())
+}
+
+/// Runs client programs one after another.
+pub fn all(root: &Path, clients: &[&Client], run: &Run<'_>, summary: &mut Summary) {
+    for client in clients {
+        client.run(root, run, summary);
+    }
+}

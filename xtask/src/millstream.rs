@@ -1,0 +1,77 @@
+//! The broker's binary: built, started on ports and a directory of its own, and stopped.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::clock::Moment;
+use crate::process::{Scratch, Server, free_ports, must};
+use crate::workspace;
+
+/// It says `ready` within this, or something is wrong.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+/// It stops within this.
+const STOPPED_WITHIN: Duration = Duration::from_secs(20);
+
+/// A running broker.
+pub struct Millstream {
+    server: Server,
+    /// Where Kafka clients connect.
+    pub bootstrap: String,
+    /// From starting the process to its `ready`.
+    pub ready_after: Duration,
+    _data: Scratch,
+}
+
+/// Builds the release binary and says where it is.
+pub fn build(root: &Path) -> Result<PathBuf> {
+    let mut cargo = Command::new(workspace::cargo());
+    must(cargo.args(["build", "--release", "--package", "millstream-server"]).current_dir(root))?;
+    let binary = workspace::target(root).join("release/millstream");
+    ensure!(binary.is_file(), "cargo made no {}", binary.display());
+    Ok(binary)
+}
+
+impl Millstream {
+    /// Starts it on an empty directory under `place`, which goes when it is dropped.
+    pub fn start(binary: &Path, place: &Path) -> Result<Self> {
+        let data = Scratch::new(place.join("millstream-data"))?;
+        let [kafka] = free_ports::<1>()?;
+        let bootstrap = format!("127.0.0.1:{kafka}");
+        let mut serve = Command::new(binary);
+        serve.arg("serve").arg("--data-dir").arg(data.path()).args(["--kafka", &bootstrap, "--http", "off"]);
+        let started = Moment::now();
+        let (mut server, lines) =
+            Server::start_lines("millstream", &mut serve, &place.join("millstream.log"))?;
+        loop {
+            match lines.recv_timeout(READY_WITHIN.saturating_sub(started.elapsed())) {
+                Ok(line) if line.starts_with("ready") => break,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("no `ready` in {} s\n{}", READY_WITHIN.as_secs(), server.tail())
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    server.alive()?;
+                    bail!("it closed its output without `ready`\n{}", server.tail());
+                }
+            }
+        }
+        Ok(Self { server, bootstrap, ready_after: started.elapsed(), _data: data })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// SIGTERM; it must end by itself with 0.
+    pub fn stop(self) -> Result<()> {
+        let tail = self.server.tail();
+        let status = self.server.stop(STOPPED_WITHIN).context("stopping millstream")?;
+        ensure!(status.success(), "millstream ended with {status}\n{tail}");
+        Ok(())
+    }
+}
