@@ -81,7 +81,8 @@ impl AlignedBuf {
     /// If they do not fit into [`remaining`](Self::remaining).
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= self.remaining(), "{} bytes into {} left", bytes.len(), self.remaining());
-        // SAFETY: `len + bytes.len() <= capacity` was checked; `bytes` cannot overlap memory that `&mut self` owns.
+        // SAFETY: `len + bytes.len() <= capacity` was checked; `bytes` cannot overlap memory that `&mut self`
+        // owns.
         unsafe {
             self.ptr.as_ptr().add(self.len).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
         }
@@ -103,8 +104,8 @@ impl AlignedBuf {
         self.filled = self.filled.max(len);
     }
 
-    /// Makes the length `len` for a caller that overwrites it all, as a read does: bytes past the old length hold
-    /// zeros or what was in the buffer before.
+    /// Makes the length `len` for a caller that overwrites it all, as a read does: bytes past the old length
+    /// hold zeros or what was in the buffer before.
     ///
     /// # Panics
     /// If `len` is above the capacity.
@@ -165,7 +166,10 @@ impl AsMut<[u8]> for AlignedBuf {
 
 impl fmt::Debug for AlignedBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AlignedBuf").field("len", &self.len).field("capacity", &self.capacity).finish()
+        f.debug_struct("AlignedBuf")
+            .field("len", &self.len)
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
     }
 }
 

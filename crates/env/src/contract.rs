@@ -1,5 +1,5 @@
-//! What every [`Disk`] must do, as checks that panic. Start at [`disk_contract!`](crate::disk_contract), which makes a
-//! test of each. What a power cut leaves is not in here: only a simulated disk can show it.
+//! What every [`Disk`] must do, as checks that panic. Start at [`disk_contract!`](crate::disk_contract),
+//! which makes a test of each. What a power cut leaves is not in here: only a simulated disk can show it.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "these are tests")]
 
@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use crate::{ALIGN, AlignedBuf, Disk, File, OpenMode};
 
-/// Makes one `#[test]` of each check of the contract, in a module of the name given, for the disks that an expression
-/// of type `Fn() -> (D, impl Any)` makes: a new empty disk (`impl Deref<Target = impl Disk>`) and what must outlive it.
+/// Makes one `#[test]` of each check of the contract, in a module of the name given, for the disks that an
+/// expression of type `Fn() -> (D, impl Any)` makes: a new empty disk (`impl Deref<Target = impl Disk>`) and
+/// what must outlive it.
 #[macro_export]
 macro_rules! disk_contract {
     ($name:ident, $make:expr) => {

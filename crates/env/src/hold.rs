@@ -1,4 +1,5 @@
-//! [`HoldDisk`]: a disk whose `sync_data` waits for a test's leave, to show that nothing is answered before it.
+//! [`HoldDisk`]: a disk whose `sync_data` waits for a test's leave, to show that nothing is answered before
+//! it.
 //!
 //! It passes all else through to the disk it wraps, and counts.
 
@@ -104,7 +105,8 @@ impl HoldDisk {
         Self { inner, gate: Arc::default() }
     }
 
-    /// Holds back every `sync_data` that begins from now on, on files opened before or after. One hold at a time.
+    /// Holds back every `sync_data` that begins from now on, on files opened before or after. One hold at a
+    /// time.
     pub fn hold(&self) -> Hold {
         self.gate.count(|state| {
             state.held = true;

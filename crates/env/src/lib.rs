@@ -97,24 +97,74 @@ pub enum OpenMode {
 /// Alignment in bytes of offsets, lengths and buffers of direct I/O.
 pub const ALIGN: usize = 4096;
 
-/// A directory tree. Paths are relative to the root the implementation was made with and use `/`.
+/// A directory tree. Paths are relative to the root the implementation was made with and use `/`; the root is
+/// `""`.
+///
+/// # Errors
+/// Every method fails with `InvalidInput` on a path that would leave the root, with `NotFound` when a file or
+/// directory it needs is absent, and otherwise with what the operating system says.
 pub trait Disk: Send + Sync {
-    /// Makes a directory and its parents. Not durable before [`Disk::sync_dir`] of the parent.
+    /// Makes a directory and its parents; one that exists is fine.
+    ///
+    /// # Durability
+    /// Not durable before [`Disk::sync_dir`] of the parent of each new one.
+    ///
+    /// # Errors
+    /// When a part of the path is a file, and as told at [`Disk`].
     fn create_dir_all(&self, dir: &str) -> io::Result<()>;
-    /// Names of the files in a directory, sorted. An absent directory is an error of kind `NotFound`.
+
+    /// Names of the files in a directory, sorted; no directories.
+    ///
+    /// # Errors
+    /// `NotFound` when the directory is absent, `InvalidData` on a name that is not UTF-8.
     fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+
     /// Opens a file.
+    ///
+    /// # Durability
+    /// The name of a created file is not durable before [`Disk::sync_dir`]; syncing the file does not do.
+    ///
+    /// # Errors
+    /// `AlreadyExists` for [`OpenMode::CreateNew`], and as told at [`Disk`].
     fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn File>>;
-    /// Removes a file's name. Not durable before [`Disk::sync_dir`].
+
+    /// Removes a file's name. Open handles go on working.
+    ///
+    /// # Durability
+    /// Not durable before [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// As told at [`Disk`].
     fn remove(&self, path: &str) -> io::Result<()>;
-    /// Renames a file over another. Not durable before [`Disk::sync_dir`].
+
+    /// Renames a file, over another if there is one. A crash leaves the old name or the new one.
+    ///
+    /// # Durability
+    /// Not durable before [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// As told at [`Disk`].
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
     /// Makes the names in a directory durable.
+    ///
+    /// # Errors
+    /// As told at [`Disk`]. After one, which names are durable is open.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
-    /// Takes the exclusive lock file `path` (created if absent); released when dropped. Held by another: `WouldBlock`.
+
+    /// Takes the exclusive lock file `path` (created if absent); released when dropped or when the process
+    /// ends.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it is held, by another process or this one; and as told at [`Disk`].
     fn lock(&self, path: &str) -> io::Result<Box<dyn Send + Sync>>;
+
     /// Free and total bytes of the file system.
+    ///
+    /// # Errors
+    /// As told at [`Disk`].
     fn space(&self) -> io::Result<Space>;
+
     /// The real directory behind the root, for libraries that do their own I/O; `None` when simulated.
     fn real_root(&self) -> Option<std::path::PathBuf>;
 }
@@ -131,24 +181,61 @@ pub struct Space {
 /// An open file. All methods take `&self` and may be called from several threads at once.
 pub trait File: Send + Sync {
     /// Reads at an offset; fewer bytes than asked only at the end of the file.
+    ///
+    /// # Errors
+    /// When the disk cannot give the bytes. What `out` then holds is open.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize>;
-    /// Writes all slices one after another at an offset, or fails (a short write is an error).
+
+    /// Writes all slices one after another at an offset, or fails; never less without an error.
+    ///
+    /// # Durability
+    /// Not durable before [`File::sync_data`]; a crash before may keep any of the sectors.
+    ///
+    /// # Errors
+    /// `StorageFull` and whatever else the disk says. Any part may then have been written.
     fn write_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> io::Result<()>;
-    /// `fdatasync`: returns when all written bytes are durable.
+
+    /// `fdatasync`: returns when all bytes written before the call, and the length they need, are durable.
+    ///
+    /// # Errors
+    /// When they may not be. They may still be read, and a later success does not cover them: write them
+    /// again.
     fn sync_data(&self) -> io::Result<()>;
+
     /// `fsync`: data and metadata.
+    ///
+    /// # Errors
+    /// As for [`File::sync_data`].
     fn sync_all(&self) -> io::Result<()>;
-    /// Reserves room for `[0, len)` and makes the file that long (zero-filled where the file system cannot).
+
+    /// Reserves room for `[0, len)` and makes the file at least that long; what is new reads as zeros. Where
+    /// the file system cannot reserve, zeros are written behind the end. Not to run beside a write that grows
+    /// the file.
+    ///
+    /// # Durability
+    /// Not durable before a sync.
+    ///
+    /// # Errors
+    /// `StorageFull` when there is no room (the length is then as before), and whatever else the disk says.
     fn allocate(&self, len: u64) -> io::Result<()>;
+
     /// Length in bytes.
+    ///
+    /// # Errors
+    /// When the disk cannot tell.
     fn len(&self) -> io::Result<u64>;
+
     /// Whether the file is empty.
+    ///
+    /// # Errors
+    /// As for [`File::len`].
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
+
     /// Whether I/O really bypasses the page cache.
     fn is_direct(&self) -> bool;
-    /// Drops the file's pages from the page cache (advice).
+    /// Drops the file's clean pages from the page cache (advice).
     fn drop_cache(&self);
     /// Turns readahead off (advice).
     fn random_access(&self);

@@ -1,5 +1,5 @@
-//! The operating system's clock, randomness and disk (Linux). Start at [`OsDisk`]. Nothing here is cached or retried
-//! on behalf of the caller, except calls that a signal interrupted.
+//! The operating system's clock, randomness and disk (Linux). Start at [`OsDisk`]. Nothing here is cached or
+//! retried on behalf of the caller, except calls that a signal interrupted.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 

@@ -61,7 +61,8 @@ impl Disk for OsDisk {
             let entry = entry?;
             if entry.file_type()?.is_file() {
                 let name = entry.file_name().into_string().map_err(|name| {
-                    io::Error::new(io::ErrorKind::InvalidData, format!("file name is not UTF-8: {name:?}"))
+                    let name = name.to_string_lossy();
+                    io::Error::new(io::ErrorKind::InvalidData, format!("file name is not UTF-8: {name}"))
                 })?;
                 names.push(name);
             }

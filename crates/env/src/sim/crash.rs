@@ -38,7 +38,8 @@ impl State {
         self.collect();
     }
 
-    /// Turns the state into what a power cut leaves that keeps all names and lengths, and the sectors `keep` says.
+    /// Turns the state into what a power cut leaves that keeps all names and lengths, and the sectors `keep`
+    /// says.
     pub(super) fn crash_with(&mut self, keep: &mut dyn FnMut(&Unsynced<'_>) -> bool) {
         self.names.crash_keeping_all();
         self.collect();

@@ -12,10 +12,12 @@ use super::state::State;
 use crate::path::{clean, parent};
 use crate::{Disk, File, OpenMode, Space};
 
-/// A disk in memory whose faults follow a seed. What a power cut leaves is told in the [module's page](super).
+/// A disk in memory whose faults follow a seed. What a power cut leaves is told in the [module's
+/// page](super).
 ///
-/// A mutating call is one of `create_dir_all`, `open(CreateNew)`, `lock` that makes its file, `remove`, `rename`,
-/// `sync_dir`, `write_at`, `sync_data`, `sync_all` and `allocate`, whether it succeeds or an injected fault hits it.
+/// A mutating call is one of `create_dir_all`, `open(CreateNew)`, `lock` that makes its file, `remove`,
+/// `rename`, `sync_dir`, `write_at`, `sync_data`, `sync_all` and `allocate`, whether it succeeds or an
+/// injected fault hits it.
 pub struct SimDisk {
     state: Shared,
 }
@@ -59,22 +61,23 @@ impl SimDisk {
         Arc::new(Self { state: Shared(Arc::new(Mutex::new(state))) })
     }
 
-    /// Cuts the power: gives the disk as the next boot finds it, chosen at random among what is possible. This disk
-    /// fails every call from now on. Calling it again gives another outcome of the same cut.
+    /// Cuts the power: gives the disk as the next boot finds it, chosen at random among what is possible.
+    /// This disk fails every call from now on. Calling it again gives another outcome of the same cut.
     #[must_use]
     pub fn crash(&self) -> Arc<Self> {
         self.end(State::crash)
     }
 
-    /// Cuts the power so that all names and lengths survive, and exactly those un-synced sectors for which `keep` says
-    /// so. It is asked file by file in order of path, write by write (oldest first), sector by sector.
+    /// Cuts the power so that all names and lengths survive, and exactly those un-synced sectors for which
+    /// `keep` says so. It is asked file by file in order of path, write by write (oldest first), sector by
+    /// sector.
     #[must_use]
     pub fn crash_with(&self, mut keep: impl FnMut(&Unsynced<'_>) -> bool) -> Arc<Self> {
         self.end(|state| state.crash_with(&mut keep))
     }
 
-    /// Kills the process: gives the disk as the next process finds it, with all that was written still cached and
-    /// still un-synced, and no lock held. This disk fails every call from now on.
+    /// Kills the process: gives the disk as the next process finds it, with all that was written still cached
+    /// and still un-synced, and no lock held. This disk fails every call from now on.
     #[must_use]
     pub fn kill(&self) -> Arc<Self> {
         self.end(|_| ())
@@ -89,15 +92,17 @@ impl SimDisk {
         Self::from_state(next)
     }
 
-    /// A copy of the disk as it is, cached and durable, without open files, locks, faults and hooks. This disk goes on.
+    /// A copy of the disk as it is, cached and durable, without open files, locks, faults and hooks. This
+    /// disk goes on.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Self> {
         let copy = self.state.lock().fork();
         Self::from_state(copy)
     }
 
-    /// Lets `n` more mutating calls take place; the next one may or may not, and from it on every call fails, reads
-    /// too. To crash at every point, run a workload with `n` = 0, 1, 2, … until [`is_off`](Self::is_off) stays false.
+    /// Lets `n` more mutating calls take place; the next one may or may not, and from it on every call fails,
+    /// reads too. To crash at every point, run a workload with `n` = 0, 1, 2, … until
+    /// [`is_off`](Self::is_off) stays false.
     pub fn fail_after(&self, n: u64) {
         self.state.lock().ops_left = Some(n);
     }
@@ -124,13 +129,14 @@ impl SimDisk {
         self.state.lock().faults.clear();
     }
 
-    /// Runs `hook` with the file's path before each sync of a file, outside of any lock. The sync covers what was
-    /// written before the hook ran. A hook that waits makes a slow disk.
+    /// Runs `hook` with the file's path before each sync of a file, outside of any lock. The sync covers what
+    /// was written before the hook ran. A hook that waits makes a slow disk.
     pub fn on_sync(&self, hook: impl Fn(&str) + Send + Sync + 'static) {
         self.state.lock().on_sync = Some(Arc::new(hook));
     }
 
-    /// Sets the size of the disk. Writes and allocations that would take more fail with `ENOSPC` and write nothing.
+    /// Sets the size of the disk. Writes and allocations that would take more fail with `ENOSPC` and write
+    /// nothing.
     pub fn set_capacity_bytes(&self, bytes: u64) {
         self.state.lock().capacity_bytes = bytes;
     }

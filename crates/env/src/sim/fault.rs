@@ -27,8 +27,8 @@ pub enum Call {
     Read,
     /// `write_at`. A failed write leaves a random number of its first sectors written.
     Write,
-    /// `sync_data` and `sync_all`. What a failed sync should have covered stays readable; whether it is on the disk is
-    /// open, and a later sync does not cover it unless it is written again (as Linux does).
+    /// `sync_data` and `sync_all`. What a failed sync should have covered stays readable; whether it is on
+    /// the disk is open, and a later sync does not cover it unless it is written again (as Linux does).
     Sync,
     /// `allocate`.
     Allocate,
@@ -50,8 +50,8 @@ pub(super) enum Effect {
 
 type PathTest = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// An error to inject with [`SimDisk::inject`](super::SimDisk::inject): `EIO` on the next call of its kind on any
-/// path, unless the methods say otherwise.
+/// An error to inject with [`SimDisk::inject`](super::SimDisk::inject): `EIO` on the next call of its kind on
+/// any path, unless the methods say otherwise.
 pub struct Fault {
     call: Call,
     path: Option<PathTest>,
@@ -109,7 +109,8 @@ impl Fault {
         self
     }
 
-    /// In place of failing, a sync reports success and does nothing; what it should have covered waits for the next.
+    /// In place of failing, a sync reports success and does nothing; what it should have covered waits for
+    /// the next.
     #[must_use]
     pub fn lie(mut self) -> Self {
         self.effect = Effect::Lie;

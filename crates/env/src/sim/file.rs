@@ -67,7 +67,7 @@ impl File for SimFile {
             self.assert_aligned(offset, buf);
         }
         self.expect_writable()?;
-        let data = bufs.iter().flat_map(|buf| buf.iter().copied()).collect::<Vec<u8>>();
+        let data = bufs.iter().map(|buf| &**buf).collect::<Vec<&[u8]>>().concat();
         let range = Self::range(offset, data.len())?;
         let mut state = self.state.lock();
         let verdict = state.enter(Call::Write, &self.path, Some(&range))?;

@@ -1,4 +1,5 @@
-//! [`Pages`]: a file's bytes in sectors that copies share until they are written. It knows nothing of durability.
+//! [`Pages`]: a file's bytes in sectors that copies share until they are written. It knows nothing of
+//! durability.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
