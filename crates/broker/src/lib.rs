@@ -1,1 +1,42 @@
-//! Part of Millstream.
+//! The broker: names, topics and their settings, sessions, streams, retention. **The one API** that protocols, the command line
+//! and an embedding program see. It parses no wire bytes.
+//!
+//! Start at [`Broker::open`], then [`Broker::session`] for what changes something and [`Broker::streams`] for reading.
+//! `examples/embedded.rs` runs the whole of it in a program with no network.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod auth;
+mod broker;
+mod config;
+mod envelope;
+mod error;
+mod mailbox;
+mod policy;
+mod retention;
+mod session;
+mod streams;
+mod time;
+mod turn;
+
+pub use admin::{NewTopic, TopicAlter};
+pub use auth::{Action, AllowAll, Authorizer, Decision, Principal, Resource};
+pub use broker::Broker;
+pub use config::BrokerConfig;
+pub use envelope::{EnvelopeError, Header, HeaderValue, Message};
+pub use error::{AdminError, CallError, Refused};
+pub use mailbox::Pending;
+pub use policy::{CleanupPolicy, SettingError, SettingInfo, SettingSource, SettingType, TopicPolicy};
+pub use session::{Session, SessionOptions};
+pub use streams::{Content, StreamBatch, StreamEntry, StreamRead, Streams, TimeMatch};
+
+pub use millstream_engine::catalogue::{
+    CatalogueError, Change, PARTITIONS_MAX, PARTITIONS_TOTAL_MAX, Snapshot, Topic, TopicDef,
+};
+pub use millstream_engine::group;
+pub use millstream_engine::op::{
+    AppendError, AppendItem, AppendKind, Appended, BatchMeta, Op, ProducerInfo, Reply, Ticket, Transact,
+    TransactError,
+};
+pub use millstream_engine::partition::PartitionView;
+pub use millstream_log::{Class, Marks, OpenError, OpenReport, Permit, ReadError};

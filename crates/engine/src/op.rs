@@ -98,8 +98,11 @@ pub struct AppendItem {
 /// What is appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendKind {
-    /// One message with an envelope.
-    Single,
+    /// One message: the body begins with so many bytes of envelope.
+    Single {
+        /// Length of the envelope, bytes.
+        envelope_len: u32,
+    },
     /// An opaque batch.
     Batch(BatchMeta),
 }

@@ -1,0 +1,305 @@
+//! The broker itself: opened over a log, cloned freely, closed once.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use millstream_engine::catalogue::{Snapshot, Topic, TopicDef};
+use millstream_engine::{Engine, EngineConfig};
+use millstream_env::{Env, OpenMode};
+use millstream_log::{Gate, LogStore, Lost, Marks, OpenError, OpenReport, Opened, Watermarks};
+use millstream_types::{ConnId, Epoch, Namespace};
+use tokio::sync::Notify;
+
+use crate::auth::{Action, AllowAll, Authorizer, Decision, Principal, Resource};
+use crate::config::BrokerConfig;
+use crate::mailbox::Mailbox;
+use crate::policy::{self, SettingInfo, TopicPolicy};
+use crate::session::{Session, SessionOptions};
+use crate::streams::Streams;
+use crate::time::BrokerClock;
+use crate::turn::{self, Sequencer, Shared};
+
+/// A running broker. Cheap to clone. Call [`Broker::close`] to stop it cleanly.
+#[derive(Clone)]
+pub struct Broker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cfg: BrokerConfig,
+    env: Env,
+    shared: Arc<Shared>,
+    gate: Arc<Gate>,
+    marks: Arc<dyn Watermarks>,
+    streams: Streams,
+    auth: Box<dyn Authorizer>,
+    cluster_id: String,
+    epoch: Epoch,
+    report: OpenReport,
+    next_conn: AtomicU64,
+    closing: AtomicBool,
+    closed: Notify,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("cluster_id", &self.inner.cluster_id).finish_non_exhaustive()
+    }
+}
+
+/// The file in the data directory that holds the broker's public id.
+const CLUSTER_ID_FILE: &str = "cluster-id";
+
+impl Broker {
+    /// Opens the log, replays what is needed, and starts to serve. Blocks while it replays: call it from a blocking thread if
+    /// others wait. Must be called within a tokio runtime: retention runs as a task there.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing was overwritten.
+    pub fn open(cfg: BrokerConfig, env: Env, store: &dyn LogStore) -> Result<Self, OpenError> {
+        Self::open_with(cfg, env, store, Box::new(AllowAll))
+    }
+
+    /// As [`Broker::open`], with somebody who decides who may do what.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_with(
+        cfg: BrokerConfig,
+        env: Env,
+        store: &dyn LogStore,
+        auth: Box<dyn Authorizer>,
+    ) -> Result<Self, OpenError> {
+        let mut engine = Engine::new(EngineConfig {
+            producer_expiry_ms: cfg.producer_expiry_ms,
+            offsets_retention_ms: cfg.offsets_retention_ms,
+            group_initial_rebalance_delay_ms: cfg.group_initial_rebalance_delay_ms,
+        });
+        let opened = store.open(&cfg.log, &mut engine)?;
+        let Opened { epoch, sequencer, gate, reader, marks, sink, rows: _, report } = opened;
+        let cluster_id = cluster_id(&env)?;
+        let mut clock = BrokerClock::new(Arc::clone(&env.clock));
+        engine.serve(clock.now());
+        let shared = Arc::new(Shared::default());
+        shared.set_catalogue(engine.snapshot());
+        shared.published.set(marks.get().durable);
+        let news = Arc::clone(&shared);
+        marks.on_durable(Arc::new(move |conn, _| news.inbox.durable(conn)));
+        let news = Arc::clone(&shared);
+        sink.on_wanted(Arc::new(move || news.inbox.nudge()));
+        let sequencer = Sequencer::new(
+            engine,
+            sequencer,
+            Arc::clone(&gate),
+            Arc::clone(&marks),
+            sink,
+            clock,
+            Arc::clone(&shared),
+        );
+        let thread = std::thread::Builder::new()
+            .name("sequencer".to_owned())
+            .spawn(move || turn::run(sequencer))
+            .map_err(|source| OpenError::Io { file: "the sequencer's thread".to_owned(), source })?;
+        let inner = Inner {
+            streams: Streams::new(reader),
+            shared,
+            gate,
+            marks,
+            auth,
+            cluster_id,
+            epoch,
+            report,
+            next_conn: AtomicU64::new(1),
+            closing: AtomicBool::new(false),
+            closed: Notify::new(),
+            thread: Mutex::new(Some(thread)),
+            cfg,
+            env,
+        };
+        let broker = Self { inner: Arc::new(inner) };
+        tokio::spawn(crate::retention::run(broker.clone()));
+        Ok(broker)
+    }
+
+    /// A session for somebody in a namespace.
+    #[must_use]
+    pub fn session(&self, who: Principal, ns: Namespace, options: SessionOptions) -> Session {
+        let conn = ConnId(self.inner.next_conn.fetch_add(1, Ordering::Relaxed));
+        let mailbox = Arc::new(Mailbox::new(conn, Arc::clone(&self.inner.shared.published)));
+        Session::new(self.clone(), who, ns, options, mailbox)
+    }
+
+    /// The catalogue at this moment.
+    #[must_use]
+    pub fn catalogue(&self) -> Arc<Snapshot> {
+        self.inner.shared.catalogue()
+    }
+    /// Reading.
+    #[must_use]
+    pub fn streams(&self) -> &Streams {
+        &self.inner.streams
+    }
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &BrokerConfig {
+        &self.inner.cfg
+    }
+    /// The broker's public id: 22 characters, the same for the life of the data directory.
+    #[must_use]
+    pub fn cluster_id(&self) -> &str {
+        &self.inner.cluster_id
+    }
+    /// The log's epoch: grows with each opening.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.inner.epoch
+    }
+    /// What opening did.
+    #[must_use]
+    pub fn open_report(&self) -> &OpenReport {
+        &self.inner.report
+    }
+    /// How far records have come.
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        self.inner.marks.get()
+    }
+    /// Whether the log is lost: nothing more can be committed, the process should end.
+    #[must_use]
+    pub fn lost(&self) -> Option<Lost> {
+        self.inner.marks.lost()
+    }
+    /// Whether publishing is stopped because the disk is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.inner.gate.is_full()
+    }
+    /// Wall-clock time, milliseconds since the epoch.
+    #[must_use]
+    pub fn wall_ms(&self) -> u64 {
+        self.inner.env.clock.wall_ms()
+    }
+    /// Whether `who` may do `action` to `what`.
+    #[must_use]
+    pub fn authorized(&self, who: &Principal, action: Action, what: &Resource) -> bool {
+        self.inner.auth.check(who, action, what) == Decision::Allow
+    }
+    /// The policy that a topic's settings come to.
+    #[must_use]
+    pub fn topic_policy(&self, topic: &Topic) -> TopicPolicy {
+        policy::resolve(&topic.def.settings, &self.inner.cfg)
+    }
+    /// All settings of a topic with the values in force; of none: the defaults.
+    #[must_use]
+    pub fn describe_settings(&self, def: Option<&TopicDef>) -> Vec<SettingInfo> {
+        match def {
+            Some(def) => policy::describe(&def.settings, &self.inner.cfg),
+            None => policy::describe(&std::collections::BTreeMap::new(), &self.inner.cfg),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.inner.shared
+    }
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.inner.gate
+    }
+    /// A random (version 4) UUID.
+    pub(crate) fn new_uuid(&self) -> [u8; 16] {
+        uuid4(&self.inner.env)
+    }
+
+    /// Resolves when the broker is closed.
+    pub async fn closed(&self) {
+        let closed = self.inner.closed.notified();
+        tokio::pin!(closed);
+        closed.as_mut().enable();
+        if !self.inner.closing.load(Ordering::SeqCst) {
+            closed.await;
+        }
+    }
+
+    /// Stops cleanly: what was submitted is decided, made durable and answered; engine state is saved, so that the next opening
+    /// replays nothing. Blocks until done; further operations get `Closed`. Harmless when called again.
+    pub fn close(&self) {
+        self.inner.closing.store(true, Ordering::SeqCst);
+        self.inner.closed.notify_waiters();
+        self.inner.shared.inbox.stop();
+        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(t) = thread
+            && t.join().is_err()
+        {
+            tracing::error!("the sequencer ended by a panic");
+        }
+        self.inner.gate.close();
+    }
+}
+
+fn uuid4(env: &Env) -> [u8; 16] {
+    let mut id = [0; 16];
+    env.rng.fill(&mut id);
+    id[6] = id[6] & 0x0f | 0x40;
+    id[8] = id[8] & 0x3f | 0x80;
+    id
+}
+
+/// Reads the broker's public id, or makes one. (The store's own uuid stays secret: it seeds checksums.)
+fn cluster_id(env: &Env) -> Result<String, OpenError> {
+    let io = |source| OpenError::Io { file: CLUSTER_ID_FILE.to_owned(), source };
+    match env.disk.open(CLUSTER_ID_FILE, OpenMode::Read) {
+        Ok(file) => {
+            let mut id = vec![0; 22];
+            let read = file.read_at(0, &mut id).map_err(io)?;
+            match String::from_utf8(id) {
+                Ok(id) if read == 22 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') => Ok(id),
+                _ => Err(OpenError::Foreign {
+                    file: CLUSTER_ID_FILE.to_owned(),
+                    detail: "not an id of 22 letters and digits".to_owned(),
+                }),
+            }
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let id = base64url(&uuid4(env));
+            let temporary = "cluster-id.new";
+            match env.disk.remove(temporary) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
+                _ => {}
+            }
+            let file = env.disk.open(temporary, OpenMode::CreateNew).map_err(io)?;
+            file.write_at(0, &[std::io::IoSlice::new(id.as_bytes())]).map_err(io)?;
+            file.sync_all().map_err(io)?;
+            env.disk.rename(temporary, CLUSTER_ID_FILE).map_err(io)?;
+            env.disk.sync_dir("").map_err(io)?;
+            Ok(id)
+        }
+        Err(e) => Err(io(e)),
+    }
+}
+
+/// 16 bytes as 22 characters.
+fn base64url(id: &[u8; 16]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bits = u128::from_be_bytes(*id);
+    (0..22u32)
+        .map(|i| {
+            let digit = if i == 21 { bits << 4 & 0x3f } else { bits >> (122 - 6 * i) & 0x3f };
+            usize::try_from(digit).ok().and_then(|d| DIGITS.get(d)).map_or('A', |b| char::from(*b))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_bytes_become_twenty_two_characters_as_in_rfc_4648() {
+        assert_eq!(base64url(&[0; 16]), "AAAAAAAAAAAAAAAAAAAAAA");
+        assert_eq!(base64url(&[255; 16]), "_____________________w");
+        let ascending: [u8; 16] = std::array::from_fn(|i| u8::try_from(i).unwrap());
+        assert_eq!(base64url(&ascending), "AAECAwQFBgcICQoLDA0ODw");
+    }
+}
