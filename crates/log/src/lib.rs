@@ -5,5 +5,6 @@
 #![forbid(unsafe_code)]
 
 mod api;
+pub mod mem;
 
 pub use api::*;

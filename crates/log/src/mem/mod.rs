@@ -1,0 +1,271 @@
+//! A log in memory: the contract without a disk. For tests, and for programs that want none of it kept.
+//!
+//! Start at [`MemLog`]. When `durable` moves is the maker's choice ([`Commit`]); [`MemLog::crash`] forgets what was not durable, and
+//! the same `MemLog` can then be opened again.
+
+mod reader;
+mod sink;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use millstream_types::{ConnId, Lsn};
+
+use crate::{
+    BoxFuture, Gate, LogConfig, LogStore, Lost, Marks, OnDurable, Op, OpenError, OpenReport, Opened, Permit,
+    Replay, Sequence, Watermarks,
+};
+
+use reader::MemReader;
+use sink::MemSink;
+use state::State;
+
+/// When records become durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// At the end of the turn.
+    AtOnce,
+    /// So long after the end of the turn, by a thread of its own; what comes meanwhile goes with the next round.
+    After(Duration),
+    /// When the test says [`MemLog::commit_to`].
+    ByHand,
+}
+
+/// A log in memory. Clones share it.
+#[derive(Clone)]
+pub struct MemLog {
+    shared: Arc<Shared>,
+    commit: Commit,
+}
+
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    moved: Condvar,
+    durable_moved: tokio::sync::Notify,
+    on_durable: Mutex<Option<OnDurable>>,
+    on_wanted: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves `written` and `durable`, and tells.
+    fn commit_to(&self, lsn: Lsn) {
+        let waiters: Vec<ConnId> = {
+            let mut s = self.lock();
+            if s.lost.is_some() {
+                return;
+            }
+            let lsn = lsn.min(s.marks.sequenced);
+            if lsn <= s.marks.durable {
+                return;
+            }
+            s.marks.written = s.marks.written.max(lsn);
+            s.marks.durable = lsn;
+            s.settle_rows();
+            s.release(lsn)
+        };
+        self.tell(waiters, lsn);
+    }
+
+    fn tell(&self, mut waiters: Vec<ConnId>, lsn: Lsn) {
+        self.durable_moved.notify_waiters();
+        let f = self.on_durable.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(f) = f {
+            waiters.sort_unstable();
+            waiters.dedup();
+            for conn in waiters {
+                f(Some(conn), lsn);
+            }
+            f(None, lsn);
+        }
+        self.nudge_wanted();
+    }
+
+    fn nudge_wanted(&self) {
+        if self.lock().wanted.is_some() {
+            let f = self.on_wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(f) = f {
+                f();
+            }
+        }
+    }
+}
+
+impl MemLog {
+    /// A new, empty log.
+    #[must_use]
+    pub fn new(commit: Commit) -> Self {
+        let shared = Shared {
+            state: Mutex::new(State::default()),
+            moved: Condvar::new(),
+            durable_moved: tokio::sync::Notify::new(),
+            on_durable: Mutex::new(None),
+            on_wanted: Mutex::new(None),
+        };
+        Self { shared: Arc::new(shared), commit }
+    }
+
+    /// Makes everything up to `lsn` durable (at most what is sequenced).
+    pub fn commit_to(&self, lsn: Lsn) {
+        self.shared.commit_to(lsn);
+    }
+
+    /// Asks for all changed rows at the engine's next turn.
+    pub fn want_rows(&self) {
+        self.shared.lock().wanted = Some(sink::ALL);
+        self.shared.nudge_wanted();
+    }
+
+    /// The right to commit is lost: `durable` stays where it is.
+    pub fn lose(&self, cause: &str) {
+        self.shared.lock().lost = Some(Lost { cause: cause.to_owned() });
+        self.shared.moved.notify_all();
+        self.shared.tell(Vec::new(), Lsn(0));
+    }
+
+    /// A power cut: what was not durable is gone, and so is the opening. The log can be opened again.
+    pub fn crash(&self) {
+        let mut s = self.shared.lock();
+        s.crash();
+        self.shared.moved.notify_all();
+    }
+}
+
+impl LogStore for MemLog {
+    fn open(&self, cfg: &LogConfig, replay: &mut dyn Replay) -> Result<Opened, OpenError> {
+        let gate = Arc::new(Gate::new(cfg.inflight_bytes));
+        let (epoch, records, unclean) = {
+            let mut s = self.shared.lock();
+            if s.open {
+                return Err(OpenError::Locked { file: "memory".to_owned() });
+            }
+            s.begin(cfg, &gate);
+            (s.epoch, s.replayable(), s.unclean)
+        };
+        let rows = Arc::new(MemSink { shared: Arc::clone(&self.shared) });
+        replay.begin(Arc::clone(&rows) as Arc<dyn crate::StateReader>, epoch);
+        for (lsn, ops) in &records {
+            for op in ops {
+                op.replay(*lsn, replay);
+            }
+            replay.record_end(*lsn);
+        }
+        if let Commit::After(delay) = self.commit {
+            let shared = Arc::clone(&self.shared);
+            std::thread::Builder::new()
+                .name("memlog-committer".to_owned())
+                .spawn(move || commit_later(&shared, epoch.0, delay))
+                .map_err(|source| OpenError::Io { file: "a thread".to_owned(), source })?;
+        }
+        Ok(Opened {
+            epoch,
+            sequencer: Box::new(MemSequence { shared: Arc::clone(&self.shared), commit: self.commit }),
+            gate,
+            reader: Arc::new(MemReader { shared: Arc::clone(&self.shared) }),
+            marks: Arc::new(MemMarks { shared: Arc::clone(&self.shared) }),
+            sink: Arc::clone(&rows) as Arc<dyn crate::StateSink>,
+            rows,
+            report: OpenReport { replayed_records: records.len() as u64, unclean, ..OpenReport::default() },
+        })
+    }
+}
+
+/// Commits round by round, each `delay` after it began.
+fn commit_later(shared: &Shared, epoch: u64, delay: Duration) {
+    loop {
+        let target = {
+            let mut s = shared.lock();
+            loop {
+                if s.epoch.0 != epoch || s.lost.is_some() || (!s.open && s.marks.durable == s.marks.sequenced)
+                {
+                    return;
+                }
+                if s.turn_end > s.marks.durable {
+                    break s.turn_end;
+                }
+                s = shared.moved.wait(s).unwrap_or_else(PoisonError::into_inner);
+            }
+        };
+        std::thread::sleep(delay); // tidy: pacing
+        shared.commit_to(target);
+    }
+}
+
+struct MemSequence {
+    shared: Arc<Shared>,
+    commit: Commit,
+}
+
+impl Sequence for MemSequence {
+    fn sequence(&mut self, permit: Permit, record: &[Op<'_>], waiter: Option<ConnId>) -> Lsn {
+        self.shared.lock().sequence(permit, record, waiter)
+    }
+
+    fn end_turn(&mut self) {
+        let lsn = {
+            let mut s = self.shared.lock();
+            s.turn_end = s.marks.sequenced;
+            s.turn_end
+        };
+        match self.commit {
+            Commit::AtOnce => self.shared.commit_to(lsn),
+            Commit::After(_) => self.shared.moved.notify_all(),
+            Commit::ByHand => {}
+        }
+    }
+}
+
+impl Drop for MemSequence {
+    fn drop(&mut self) {
+        self.end_turn();
+        let lsn = self.shared.lock().marks.sequenced;
+        self.shared.commit_to(lsn);
+        self.shared.lock().close();
+        self.shared.moved.notify_all();
+    }
+}
+
+struct MemMarks {
+    shared: Arc<Shared>,
+}
+
+impl Watermarks for MemMarks {
+    fn get(&self) -> Marks {
+        self.shared.lock().marks
+    }
+
+    fn reached(&self, lsn: Lsn) -> BoxFuture<Result<(), Lost>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            loop {
+                let moved = shared.durable_moved.notified();
+                let mut moved = std::pin::pin!(moved);
+                moved.as_mut().enable();
+                {
+                    let s = shared.lock();
+                    if s.marks.durable >= lsn {
+                        return Ok(());
+                    }
+                    if let Some(lost) = &s.lost {
+                        return Err(lost.clone());
+                    }
+                }
+                moved.await;
+            }
+        })
+    }
+
+    fn on_durable(&self, f: OnDurable) {
+        *self.shared.on_durable.lock().unwrap_or_else(PoisonError::into_inner) = Some(f);
+    }
+
+    fn lost(&self) -> Option<Lost> {
+        self.shared.lock().lost.clone()
+    }
+}
