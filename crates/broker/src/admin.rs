@@ -35,7 +35,10 @@ pub enum TopicAlter {
 
 /// Room for a catalogue record: names, settings, and the ids of the partitions.
 fn room_bytes(name: &str, settings: &BTreeMap<String, String>, partitions: u32) -> usize {
-    1_024 + 2 * name.len() + settings.iter().map(|(k, v)| k.len() + v.len() + 16).sum::<usize>() + partitions as usize * 96
+    1_024
+        + 2 * name.len()
+        + settings.iter().map(|(k, v)| k.len() + v.len() + 16).sum::<usize>()
+        + partitions as usize * 96
 }
 
 /// Most settings of one topic and bytes of one value: there are fewer names than that, and none needs a long value.
@@ -51,7 +54,10 @@ impl Broker {
             .map_err(|reason| AdminError::InvalidName { name: new.name.clone(), reason })?;
         let partitions = new.partitions.unwrap_or(self.config().topic_partitions);
         if partitions == 0 || partitions > PARTITIONS_MAX {
-            return Err(AdminError::InvalidPartitions { partitions: i64::from(partitions), max: PARTITIONS_MAX });
+            return Err(AdminError::InvalidPartitions {
+                partitions: i64::from(partitions),
+                max: PARTITIONS_MAX,
+            });
         }
         if self.catalogue().by_name.contains_key(&(ns, new.name.clone())) {
             return Err(CatalogueError::Exists { name: new.name.clone() }.into());
@@ -164,7 +170,12 @@ impl Session {
     }
 
     fn topic(&self, uuid: [u8; 16]) -> Result<Arc<Topic>, AdminError> {
-        self.broker().catalogue().by_uuid.get(&uuid).cloned().ok_or(AdminError::Catalogue(CatalogueError::NotFound))
+        self.broker()
+            .catalogue()
+            .by_uuid
+            .get(&uuid)
+            .cloned()
+            .ok_or(AdminError::Catalogue(CatalogueError::NotFound))
     }
 
     async fn change(&self, change: Change, bytes: usize) -> Result<Arc<Topic>, AdminError> {

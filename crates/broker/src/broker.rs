@@ -254,7 +254,12 @@ fn cluster_id(env: &Env) -> Result<String, OpenError> {
             let mut id = vec![0; 22];
             let read = file.read_at(0, &mut id).map_err(io)?;
             match String::from_utf8(id) {
-                Ok(id) if read == 22 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') => Ok(id),
+                Ok(id)
+                    if read == 22
+                        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') =>
+                {
+                    Ok(id)
+                }
                 _ => Err(OpenError::Foreign {
                     file: CLUSTER_ID_FILE.to_owned(),
                     detail: "not an id of 22 letters and digits".to_owned(),

@@ -120,7 +120,8 @@ impl Message {
         bound("payload", self.payload.as_ref().map_or(0, Bytes::len), PAYLOAD_BYTES_MAX)?;
         bound("key", self.key.as_ref().map_or(0, Bytes::len), KEY_BYTES_MAX)?;
         bound("number of headers", self.headers.len(), HEADERS_MAX)?;
-        let mut out = BytesMut::with_capacity(64 + self.routing_key.len() + self.key.as_ref().map_or(0, Bytes::len));
+        let mut out =
+            BytesMut::with_capacity(64 + self.routing_key.len() + self.key.as_ref().map_or(0, Bytes::len));
         put_str(&mut out, &self.exchange)?;
         put_str(&mut out, &self.routing_key)?;
         let flags = u8::from(self.key.is_some()) * HAS_KEY + u8::from(self.payload.is_none()) * NULL_PAYLOAD;

@@ -44,7 +44,12 @@ async fn sweep(broker: &Broker, session: &Session) {
     }
 }
 
-async fn trim(broker: &Broker, session: &Session, topic: &Arc<Topic>, part: &PartitionView) -> Result<(), ReadError> {
+async fn trim(
+    broker: &Broker,
+    session: &Session,
+    topic: &Arc<Topic>,
+    part: &PartitionView,
+) -> Result<(), ReadError> {
     let policy = broker.topic_policy(topic);
     let start = part.start();
     if start >= part.visible_end() {
@@ -61,7 +66,13 @@ async fn trim(broker: &Broker, session: &Session, topic: &Arc<Topic>, part: &Par
     if before > start {
         match session.trim(part.log, before).await {
             Ok(Ok(new_start)) => {
-                tracing::debug!(topic = topic.def.name, log = part.log.0, from = start, to = new_start, "retention trimmed");
+                tracing::debug!(
+                    topic = topic.def.name,
+                    log = part.log.0,
+                    from = start,
+                    to = new_start,
+                    "retention trimmed"
+                );
             }
             Ok(Err(e)) => tracing::debug!(topic = topic.def.name, error = %e, "retention did not trim"),
             Err(e) => tracing::warn!(topic = topic.def.name, error = %e, "retention could not trim"),

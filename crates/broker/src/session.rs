@@ -43,7 +43,13 @@ pub struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(broker: Broker, who: Principal, ns: Namespace, options: SessionOptions, mailbox: Arc<Mailbox>) -> Self {
+    pub(crate) fn new(
+        broker: Broker,
+        who: Principal,
+        ns: Namespace,
+        options: SessionOptions,
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
         broker.shared().inbox.put(Input::Open(Arc::clone(&mailbox)));
         Self { broker, who, ns, options, mailbox, next: AtomicU64::new(1) }
     }
@@ -87,7 +93,12 @@ impl Session {
     pub fn submit(&self, permit: Option<Permit>, op: Op) -> Pending {
         let ticket = Ticket(self.next.fetch_add(1, Ordering::Relaxed));
         let pending = self.mailbox.expect(ticket);
-        self.broker.shared().inbox.put(Input::Draft(Draft { session: self.mailbox.conn, ticket, op, permit }));
+        self.broker.shared().inbox.put(Input::Draft(Draft {
+            session: self.mailbox.conn,
+            ticket,
+            op,
+            permit,
+        }));
         pending
     }
 
@@ -103,7 +114,11 @@ impl Session {
     pub fn commit_bytes(commit: &millstream_engine::group::Commit) -> usize {
         let who = commit.who.group.len() + commit.who.member.len();
         RECORD_OVERHEAD_BYTES
-            + commit.offsets.iter().map(|(_, o)| o.metadata.len() + who + OFFSET_OVERHEAD_BYTES).sum::<usize>()
+            + commit
+                .offsets
+                .iter()
+                .map(|(_, o)| o.metadata.len() + who + OFFSET_OVERHEAD_BYTES)
+                .sum::<usize>()
     }
 
     /// Appends to partitions; each item has a result of its own.
@@ -113,7 +128,10 @@ impl Session {
     ///
     /// # Errors
     /// [`CallError`]: then nothing is known (`FateUnknown`) or nothing happened (`Refused`).
-    pub async fn append(&self, items: Vec<AppendItem>) -> Result<Vec<Result<Appended, AppendError>>, CallError> {
+    pub async fn append(
+        &self,
+        items: Vec<AppendItem>,
+    ) -> Result<Vec<Result<Appended, AppendError>>, CallError> {
         let permit = self.admit(Class::Publish, Self::append_bytes(&items)).await?;
         match self.submit(Some(permit), Op::Append(items)).await {
             Reply::Append(results) => Ok(results),
@@ -129,7 +147,8 @@ impl Session {
     /// # Errors
     /// [`CallError`]; the inner error says which part was refused, nothing happened then.
     pub async fn transact(&self, tx: Transact) -> Result<Result<Vec<Appended>, TransactError>, CallError> {
-        let bytes = Self::append_bytes(&tx.appends) + tx.commits.iter().map(Self::commit_bytes).sum::<usize>();
+        let bytes =
+            Self::append_bytes(&tx.appends) + tx.commits.iter().map(Self::commit_bytes).sum::<usize>();
         let permit = self.admit(Class::Publish, bytes).await?;
         match self.submit(Some(permit), Op::Transact(tx)).await {
             Reply::Transact(result) => Ok(result),
@@ -190,7 +209,10 @@ impl Session {
     ///
     /// # Errors
     /// [`CallError`]; the inner error if the partition is gone.
-    pub async fn describe_producers(&self, part: LogId) -> Result<Result<Vec<ProducerInfo>, AppendError>, CallError> {
+    pub async fn describe_producers(
+        &self,
+        part: LogId,
+    ) -> Result<Result<Vec<ProducerInfo>, AppendError>, CallError> {
         match self.submit(None, Op::DescribeProducers(part)).await {
             Reply::Producers(result) => Ok(result),
             _ => Err(CallError::FateUnknown),

@@ -103,7 +103,12 @@ impl Streams {
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub async fn fetch(&self, part: &PartitionView, from: u64, max_bytes: usize) -> Result<StreamBatch, ReadError> {
+    pub async fn fetch(
+        &self,
+        part: &PartitionView,
+        from: u64,
+        max_bytes: usize,
+    ) -> Result<StreamBatch, ReadError> {
         match self.read(part, from, max_bytes) {
             StreamRead::Ready(r) => r,
             StreamRead::Cold(f) => f.await,
@@ -138,9 +143,16 @@ impl Streams {
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub async fn from_time(&self, part: &PartitionView, from: u64, ts_ms: i64) -> Result<TimeMatch, ReadError> {
+    pub async fn from_time(
+        &self,
+        part: &PartitionView,
+        from: u64,
+        ts_ms: i64,
+    ) -> Result<TimeMatch, ReadError> {
         let end = part.visible_end();
-        let Some(head) = self.reader.by_time(part.log, from, ts_ms, Level::Sequenced).await? else { return Ok(None) };
+        let Some(head) = self.reader.by_time(part.log, from, ts_ms, Level::Sequenced).await? else {
+            return Ok(None);
+        };
         if head.pos >= end {
             return Ok(None);
         }
@@ -213,7 +225,8 @@ fn entry(log: millstream_types::LogId, e: Entry) -> Result<StreamEntry, ReadErro
             Content::Batch { meta, leader_epoch, append_ms, body: e.body }
         }
         Attrs::Single(single) => Content::Single {
-            message: Message::decode(e.body, single.envelope_len as usize).map_err(|err| damaged(&err.to_string()))?,
+            message: Message::decode(e.body, single.envelope_len as usize)
+                .map_err(|err| damaged(&err.to_string()))?,
             leader_epoch: single.leader_epoch,
             append_ms: single.enqueued_ms,
         },

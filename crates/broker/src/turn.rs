@@ -157,7 +157,18 @@ impl Sequencer {
         shared: Arc<Shared>,
     ) -> Self {
         let sessions = HashMap::new();
-        Self { engine, sequence, gate, marks, sink, clock, shared, sessions, effects: Effects::default(), lost: false }
+        Self {
+            engine,
+            sequence,
+            gate,
+            marks,
+            sink,
+            clock,
+            shared,
+            sessions,
+            effects: Effects::default(),
+            lost: false,
+        }
     }
 
     /// One turn: what became durable is published, inputs are decided in order, timers run, answers go out, rows are offered.

@@ -81,7 +81,10 @@ fn a_header_nested_deeper_than_the_limit_is_refused_both_ways() {
         v = HeaderValue::Array(vec![v]);
     }
     let m = Message { headers: vec![Header { name: "deep".into(), value: v }], ..Message::default() };
-    assert_eq!(m.encode_envelope(), Err(EnvelopeError::TooLarge { what: "depth of headers", max: HEADER_DEPTH_MAX }));
+    assert_eq!(
+        m.encode_envelope(),
+        Err(EnvelopeError::TooLarge { what: "depth of headers", max: HEADER_DEPTH_MAX })
+    );
     let mut raw = vec![0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
     for _ in 0..2_000 {
         raw.extend_from_slice(&[16, 1, 0]);

@@ -24,7 +24,7 @@ fn reached(s: &State, level: Level) -> Lsn {
 }
 
 /// Entries that end past `from` and begin before `lim.end_pos`, as far as their level allows.
-fn visible<'a>(log: &'a OneLog, from: u64, end_pos: u64, upto: Lsn) -> impl Iterator<Item = &'a Entry> {
+fn visible(log: &OneLog, from: u64, end_pos: u64, upto: Lsn) -> impl Iterator<Item = &Entry> {
     let first = log
         .entries
         .range(..=from)
