@@ -1,10 +1,32 @@
-//! Consumer groups: what may be asked, and the answers. The coordinator itself is [`coordinator`](self) (to come).
+//! Consumer groups: what may be asked, and the answers. The coordinator itself is [`Groups`].
+//!
+//! # The seam between the engine and the coordinator
+//! The engine owns one [`Groups`] and calls it; nobody else does.
+//! - **Rows.** GROUP, MEMBER and OFFSET ([`crate::rows::family`]) each have a [`crate::table::Table`]; keys and values follow
+//!   [`crate::rows`], with one file per family. [`Groups::load`] loads them when the log is opened ([`crate::table::Table::load`]).
+//!   MEMBER and OFFSET keys carry the group's `ObjectId` (from [`crate::ctx::Ctx::ids`]).
+//! - **Applying.** Rows change only in [`Groups::apply_effect`], [`Groups::partition_deleted`] (OFFSETs of a log that was deleted; no
+//!   effect is written for them: the log's Delete is the record of it), each iff the record is newer than the row
+//!   ([`crate::table::Table::apply`]), and [`Groups::record_end`] closes the record. Replay calls just these. They must be total.
+//! - **Deciding.** [`Groups::op`] decides one operation, puts at most one record in order by [`crate::ctx::Ctx::commit`], then calls its
+//!   own `apply_effect` for each effect and `record_end`, and answers through [`crate::ctx::Ctx::answer`], now or in a later call.
+//!   Every answer that shows state waits at least for [`crate::ctx::Ctx::last_lsn`]. Joins, syncs, heartbeats and leaves come without a
+//!   permit: records that follow from them take one by [`crate::ctx::Ctx::spare`] when they are due, and rest (retry in
+//!   [`Groups::tick`]) while there is none. Readers come without and need none.
+//! - **Transactions.** [`Groups::decide_commit`] gives the effects of an offset commit without writing them: the engine puts them
+//!   in its own record and applies them by `apply_effect`.
+//! - **After opening** [`Groups::serve`] rebuilds timers. **Flushing** goes through [`Groups::tables`].
+//! - **Lost**: [`Groups::lost`] answers all waiting joins and syncs with [`crate::op::Reply::FateUnknown`].
+
+mod coordinator;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use millstream_types::{LogId, Namespace};
 use thiserror::Error;
+
+pub use coordinator::Groups;
 
 /// Largest metadata text of a committed offset, bytes.
 pub const OFFSET_METADATA_BYTES_MAX: usize = 4 << 10;

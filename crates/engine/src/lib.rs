@@ -3,7 +3,14 @@
 //! Inputs and the time come in, operations on the log and effects go out. No sockets, no clock, no await; no protocol is named.
 #![forbid(unsafe_code)]
 
+pub mod attrs;
 pub mod catalogue;
+pub mod codec;
+pub mod ctx;
+pub mod effect;
+pub mod error;
 pub mod group;
 pub mod op;
 pub mod partition;
+pub mod rows;
+pub mod table;

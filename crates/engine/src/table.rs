@@ -1,0 +1,150 @@
+//! The rows of one family: as they are now, and which of them the state store does not have yet.
+//!
+//! Start at [`Table`]. All rows are resident: they are loaded once, when the log is opened. A row changes only through
+//! [`Table::apply`], in the order of LSNs, by a record that is newer than the row; replay and service call the same.
+//!
+//! **Removing.** A row that is removed leaves no tombstone in the store. Sound, because replay always goes on from the floor to
+//! the end of the log: an older operation that makes the row anew is followed by the removal. So `apply` functions must be total: they
+//! may meet an absent row, and what they make of it is thrown away by a later record of the same replay.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+use millstream_log::{Row, StateReader};
+use millstream_types::Lsn;
+
+use crate::error::LoadError;
+use crate::rows::{RowKey, RowValue};
+
+/// Rows read at once when a family is loaded.
+const LOAD_ROWS: usize = 1_024;
+
+/// The rows of one family.
+#[derive(Debug)]
+pub struct Table<K, R> {
+    rows: BTreeMap<K, Slot<R>>,
+    /// Rows that changed since they were last taken, by the first LSN that did: ascending, since records are applied in order.
+    dirty: VecDeque<(Lsn, K)>,
+    /// Rows that the record being applied touched.
+    touched: Vec<K>,
+}
+
+#[derive(Debug)]
+struct Slot<R> {
+    value: Option<R>,
+    row_lsn: Lsn,
+    dirty: bool,
+}
+
+impl<K, R> Default for Table<K, R> {
+    fn default() -> Self {
+        Self { rows: BTreeMap::new(), dirty: VecDeque::new(), touched: Vec::new() }
+    }
+}
+
+impl<K: RowKey, R: RowValue> Table<K, R> {
+    /// Loads all rows of the family.
+    ///
+    /// # Errors
+    /// If the store fails or holds what cannot be read.
+    pub fn load(rows: &Arc<dyn StateReader>) -> Result<Self, LoadError> {
+        let mut table = Self::default();
+        let prefix = [K::FAMILY];
+        let mut from = prefix.to_vec();
+        loop {
+            let page = rows.scan(&prefix, &from, LOAD_ROWS)?;
+            let Some(last) = page.last() else { break };
+            from.clone_from(&last.key);
+            from.push(0);
+            let full = page.len() >= LOAD_ROWS;
+            for row in page {
+                let Some(bytes) = row.value else { continue };
+                let key = K::decode(&row.key).map_err(|e| LoadError::row(&row.key, e))?;
+                let value = R::take(&bytes).map_err(|e| LoadError::row(&row.key, e))?;
+                table.rows.insert(key, Slot { value: Some(value), row_lsn: row.row_lsn, dirty: false });
+            }
+            if !full {
+                break;
+            }
+        }
+        Ok(table)
+    }
+
+    /// The row now.
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<&R> {
+        self.rows.get(key)?.value.as_ref()
+    }
+
+    /// All rows, ascending by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &R)> {
+        self.rows.iter().filter_map(|(k, s)| Some((k, s.value.as_ref()?)))
+    }
+
+    /// Rows in a range of keys, ascending.
+    pub fn range(&self, range: impl RangeBounds<K>) -> impl Iterator<Item = (&K, &R)> {
+        self.rows.range(range).filter_map(|(k, s)| Some((k, s.value.as_ref()?)))
+    }
+
+    /// Applies one operation of record `lsn` to one row, if the row does not have it yet. `f` looks at that row only.
+    pub fn apply(&mut self, lsn: Lsn, key: &K, f: impl FnOnce(&mut Option<R>)) {
+        let slot = match self.rows.get_mut(key) {
+            Some(slot) => slot,
+            None => {
+                self.rows.entry(key.clone()).or_insert(Slot { value: None, row_lsn: Lsn(0), dirty: false })
+            }
+        };
+        if lsn <= slot.row_lsn {
+            return;
+        }
+        f(&mut slot.value);
+        self.touched.push(key.clone());
+        if !slot.dirty {
+            slot.dirty = true;
+            self.dirty.push_back((lsn, key.clone()));
+        }
+    }
+
+    fn pop(&mut self) -> Option<Row> {
+        let (_, key) = self.dirty.pop_front()?;
+        let slot = self.rows.get_mut(&key)?;
+        slot.dirty = false;
+        let row_lsn = slot.row_lsn;
+        let value = slot.value.as_ref().map(|v| {
+            let mut out = Vec::new();
+            v.put(&mut out);
+            out
+        });
+        if value.is_none() {
+            self.rows.remove(&key);
+        }
+        Some(Row { key: key.encode(), row_lsn, value })
+    }
+}
+
+/// What every table can do for the flusher, whatever its rows are. Between records only.
+pub trait Dirty {
+    /// The record is complete: the rows it touched have it.
+    fn record_end(&mut self, lsn: Lsn);
+    /// The lowest LSN of which an effect is in no row taken so far.
+    fn oldest_dirty(&self) -> Option<Lsn>;
+    /// Takes the row that is dirty for longest.
+    fn pop_dirty(&mut self) -> Option<Row>;
+}
+
+impl<K: RowKey, R: RowValue> Dirty for Table<K, R> {
+    fn record_end(&mut self, lsn: Lsn) {
+        for key in self.touched.drain(..) {
+            if let Some(slot) = self.rows.get_mut(&key) {
+                slot.row_lsn = lsn;
+            }
+        }
+    }
+    fn oldest_dirty(&self) -> Option<Lsn> {
+        self.dirty.front().map(|d| d.0)
+    }
+    fn pop_dirty(&mut self) -> Option<Row> {
+        self.pop()
+    }
+}
