@@ -27,8 +27,15 @@ const LAYERS: &[Layer] = &[
     },
     Layer { name: "millstream-kafka", uses: &["millstream-types", "millstream-broker"] },
     Layer {
+        // The log, to open the one that it hands to the broker, and for nothing else.
         name: "millstream-server",
-        uses: &["millstream-types", "millstream-env", "millstream-broker", "millstream-kafka"],
+        uses: &[
+            "millstream-types",
+            "millstream-env",
+            "millstream-log",
+            "millstream-broker",
+            "millstream-kafka",
+        ],
     },
     Layer {
         name: "millstream-testkit",

@@ -69,8 +69,12 @@ fn root_rules(path: &str, content: &str) -> Vec<Finding> {
     findings
 }
 
+/// Test code: tests and benchmarks, and the contract suites that a crate offers to the tests of others.
 fn is_test_file(path: &str) -> bool {
-    path.contains("/tests/") || path.ends_with("tests.rs") || path.contains("/benches/")
+    const FOLDERS: &[&str] = &["/tests/", "/benches/", "/contract/", "crates/testkit/"];
+    FOLDERS.iter().any(|folder| path.contains(folder))
+        || path.ends_with("tests.rs")
+        || path.ends_with("contract.rs")
 }
 
 /// Whether `word` stands in `code` on its own, not as the end of a longer one.
