@@ -69,7 +69,7 @@ def until(what, condition, seconds=30.0, pause=0.05):
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(pause)
+        time.sleep(pause)  # tidy: pacing
 
 
 def _reason(error):

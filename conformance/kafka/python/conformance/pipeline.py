@@ -99,7 +99,7 @@ def wait(what, condition, members, seconds=40):
             if member.error:
                 raise AssertionError(f"{what}: a consumer stopped: {member.error}")
         that(time.monotonic() < deadline, f"not within {seconds} s: {what}; assigned {[sorted(m.assigned) for m in members]}")
-        time.sleep(0.05)
+        time.sleep(0.05)  # tidy: pacing
 
 
 def per_key_order(seen):
