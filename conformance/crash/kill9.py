@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from broker import Broker
 from checks import Checks
 from clients import RECONNECT, Along, Committer, Writer, look_back
+from controls import unnoticed
 from ledger import Ledger, missing, out_of_order
 
 TOPIC = "kill9"
@@ -145,6 +146,7 @@ def main():
     print("seed %d" % seed, flush=True)
     directory = tempfile.mkdtemp(prefix="kill9-")
     checks = Checks()
+    checks.that("kill -9: the judge notices what is lost, doubled, reordered and torn", unnoticed())
     test = Test(arguments.binary, directory, seed)
     began = time.monotonic()
     try:

@@ -125,6 +125,7 @@ fn java(root: &Path, folder: &Path) -> Result<Command> {
     })?;
     let mut sources = Vec::new();
     find(&folder.join("src"), "java", &mut sources)?;
+    let _ = std::fs::remove_dir_all(&classes); // classes of sources that are gone
     std::fs::create_dir_all(&classes)?;
     let path = format!("{}:{}/*", classes.display(), jars.display());
     must(Command::new("javac").arg("-d").arg(&classes).args(["-cp", &path]).args(sources))?;
