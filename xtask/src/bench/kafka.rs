@@ -92,15 +92,14 @@ pub fn run(root: &Path, mut args: Args) -> Result<()> {
     for subject in &subjects {
         report.add("resident, peak, MiB", subject.who, subject.usage.peak_mib()?);
     }
-    ours.stop()?;
-    theirs.stop()?;
     println!(
         "1 KiB records, acks=all, {} s a measurement, {} rounds in turns on one machine, medians. Millstream syncs before it \
          acknowledges; Apache Kafka 4.3.1 as it ships (no sync, heap 1 GiB).\n",
         plan.seconds, plan.rounds
     );
     print!("{}", report.markdown());
-    Ok(())
+    theirs.stop()?;
+    ours.stop()
 }
 
 fn subject(who: Who, name: &'static str, jars: &Path, bootstrap: &str, pid: u32) -> Result<Subject> {
