@@ -1,5 +1,6 @@
 """Consumer groups as confluent-kafka's consumers and admin client see them."""
 
+import logging
 import threading
 
 from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, TopicPartition
@@ -103,7 +104,8 @@ def static(context):
     group, topic = unique("static"), unique("static")
     client = create(context, topic, 4)
     want = {(topic, p) for p in range(4)}
-    settings = {"session_timeout_ms": 20_000}
+    silent = logging.Logger("fenced", logging.CRITICAL + 1)  # librdkafka shouts when it is fenced, which is wanted here
+    settings = {"session_timeout_ms": 20_000, "logger": silent}
     one = Polled(context, group, [topic], group_instance_id="one", **settings)
     two = Polled(context, group, [topic], group_instance_id="two", **settings)
     until("both have partitions", lambda: complete([one, two], want) and counts([one, two]) == [2, 2])
