@@ -10,7 +10,7 @@ import sys
 from conformance import harness
 
 MODULES = ["pipeline", "groups", "aio", "retention", "text", "admin", "fetch", "offsets", "idempotence", "frames",
-           "versions", "sweep", "groups_raw", "refusals"]
+           "versions", "sweep", "life", "groups_raw", "refusals"]
 
 
 def main():

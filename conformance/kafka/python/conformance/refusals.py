@@ -33,7 +33,7 @@ def transactional_id(context):
     with Connection(context) as c:
         for version in range(5):
             error, producer, _ = init_producer_id(c, version, transactional_id=unique("tx"))
-            that(error > 0, f"error {error}, version {version}")
+            that(error > 0 and error not in (14, 15, 16), f"error {error}, version {version}: no client may try again")
             equal(producer, -1, f"no identity, version {version}")
 
 
