@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use millstream_types::limits::NAME_BYTES_MAX;
 use millstream_types::{LogId, Namespace, ObjectId};
 use thiserror::Error;
 
@@ -50,7 +51,7 @@ impl TopicDef {
 }
 
 /// The catalogue at one moment: immutable, shared by all sessions.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Grows with each change.
     pub version: u64,
@@ -131,6 +132,9 @@ pub enum CatalogueError {
         /// The name.
         name: String,
     },
+    /// Empty, or longer than `NAME_BYTES_MAX`.
+    #[error("a name has 1 to {NAME_BYTES_MAX} bytes")]
+    InvalidName,
     /// No such object.
     #[error("no such topic")]
     NotFound,

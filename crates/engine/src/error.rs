@@ -1,6 +1,6 @@
 //! Why engine state cannot be loaded.
 
-use millstream_log::StoreError;
+use millstream_log::{OpenError, StoreError};
 use thiserror::Error;
 
 use crate::codec::DecodeError;
@@ -56,4 +56,13 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(s, "{b:02x}");
         s
     })
+}
+
+impl From<LoadError> for OpenError {
+    fn from(e: LoadError) -> Self {
+        match e {
+            LoadError::Store(e) => Self::Store(e),
+            e => Self::Store(StoreError { file: "the engine's rows".to_owned(), cause: e.to_string() }),
+        }
+    }
 }

@@ -7,10 +7,18 @@ pub mod attrs;
 pub mod catalogue;
 pub mod codec;
 pub mod ctx;
+mod decide;
 pub mod effect;
+mod engine;
 pub mod error;
+mod expiry;
 pub mod group;
+mod live;
 pub mod op;
 pub mod partition;
+mod replay;
 pub mod rows;
+mod state;
 pub mod table;
+
+pub use engine::{Engine, EngineConfig};

@@ -107,29 +107,6 @@ pub enum AppendKind {
     Batch(BatchMeta),
 }
 
-/// What the engine must know of one message with an envelope. The body is the envelope, then the payload.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SingleMeta {
-    /// It need not survive a restart.
-    pub transient: bool,
-    /// Its home orders by key.
-    pub keyed: bool,
-    /// Priority, 0 to 255.
-    pub priority: u8,
-    /// Version of the envelope.
-    pub envelope_version: u8,
-    /// Bytes of the envelope at the front of the body.
-    pub envelope_bytes: u32,
-    /// Not to be delivered from then on, milliseconds since the epoch.
-    pub expiry_ms: Option<u64>,
-    /// Not to be delivered before, milliseconds since the epoch.
-    pub due_ms: Option<u64>,
-    /// Hash of its key, under the store's secret.
-    pub key_hash: Option<u64>,
-    /// Its first home, if it was moved here.
-    pub origin: Option<(LogId, u64)>,
-}
-
 /// What the engine must know of an opaque batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchMeta {

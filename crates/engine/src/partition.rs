@@ -21,6 +21,7 @@ pub struct PartitionView {
     gone: AtomicBool,
     waiting: AtomicBool,
     waiters: Mutex<Vec<Arc<Waiter>>>,
+    epochs: Mutex<Vec<(u32, u64)>>,
 }
 
 /// Something that waits at partitions. Woken at most once.
@@ -71,6 +72,7 @@ impl PartitionView {
             gone: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
             waiters: Mutex::new(Vec::new()),
+            epochs: Mutex::new(Vec::new()),
         }
     }
     /// First retained offset.
@@ -92,6 +94,34 @@ impl PartitionView {
     #[must_use]
     pub fn leader_epoch(&self) -> u32 {
         self.leader_epoch.load(Ordering::Acquire)
+    }
+    /// Where a leader epoch ended: the newest epoch that wrote here and is not newer than `epoch`, and one past its last visible
+    /// offset. For the epoch in force that is the visible end. For an epoch before all that are known: itself, ended at the
+    /// first known one's first offset. `None`: the epoch is newer than the one in force, or nothing is known.
+    #[must_use]
+    pub fn epoch_end(&self, epoch: u32) -> Option<(u32, u64)> {
+        let (current, end) = (self.leader_epoch(), self.visible_end());
+        if epoch >= current {
+            return (epoch == current).then_some((current, end));
+        }
+        let epochs = lock(&self.epochs);
+        let later = epochs.partition_point(|e| e.0 <= epoch);
+        let until = epochs.get(later).map(|e| e.1.min(end));
+        match later.checked_sub(1).and_then(|i| epochs.get(i)) {
+            Some(found) => Some((found.0, until.unwrap_or(end))),
+            None => until.map(|first| (epoch, first)),
+        }
+    }
+    /// The leader epoch that the retained offset `offset` was written in.
+    #[must_use]
+    pub fn epoch_of(&self, offset: u64) -> Option<u32> {
+        let epochs = lock(&self.epochs);
+        let later = epochs.partition_point(|e| e.1 <= offset);
+        later.checked_sub(1).and_then(|i| epochs.get(i)).map(|e| e.0)
+    }
+    /// Lends what is known of leader epochs, as (epoch, first offset), ascending.
+    pub(crate) fn with_epochs(&self, f: impl FnOnce(&mut Vec<(u32, u64)>)) {
+        f(&mut lock(&self.epochs));
     }
     /// Whether the topic was deleted.
     #[must_use]

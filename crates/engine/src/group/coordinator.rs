@@ -104,7 +104,7 @@ impl Groups {
     }
 
     /// The session is gone: its waiting joins and syncs get no answer.
-    pub fn session_gone(&mut self, _now: Now, _session: ConnId) {}
+    pub fn session_gone(&mut self, _now: Now, _session: ConnId, _ctx: &mut Ctx<'_>) {}
 
     /// The log is lost: all that wait are answered [`Reply::FateUnknown`].
     pub fn lost(&mut self, _out: &mut Effects) {}

@@ -7,9 +7,9 @@
 use millstream_types::{LogId, Lsn};
 
 use super::{KeyDec, RowKey, RowValue, family};
-use crate::attrs::BatchAttrs;
 use crate::codec::{Dec, DecodeError, Enc};
 use crate::effect::RowEffect;
+use crate::op::BatchMeta;
 use crate::table::Table;
 
 const VERSION: u8 = 1;
@@ -77,12 +77,12 @@ impl ProdRow {
     }
 
     /// A batch was appended at `base`. A batch of another epoch than the last begins anew.
-    pub fn appended(&mut self, base: u64, a: &BatchAttrs) {
+    pub fn appended(&mut self, base: u64, a: &BatchMeta, append_ms: u64) {
         if a.epoch != self.epoch {
             self.epoch = a.epoch;
             self.len = 0;
         }
-        self.last_ms = a.append_ms;
+        self.last_ms = append_ms;
         self.push(Seen { first_seq: a.first_seq, last_seq: a.last_seq(), base });
     }
 
@@ -140,9 +140,11 @@ impl Table<ProdKey, ProdRow> {
     }
 
     /// Applies an append of kind 2.
-    pub fn apply_append(&mut self, lsn: Lsn, log: LogId, pos: u64, a: &BatchAttrs) {
+    pub fn apply_append(&mut self, lsn: Lsn, log: LogId, pos: u64, a: &BatchMeta, append_ms: u64) {
         if let Ok(producer) = u64::try_from(a.producer) {
-            self.apply(lsn, &ProdKey { log, producer }, |row| row.get_or_insert_default().appended(pos, a));
+            self.apply(lsn, &ProdKey { log, producer }, |row| {
+                row.get_or_insert_default().appended(pos, a, append_ms);
+            });
         }
     }
 

@@ -1,0 +1,197 @@
+//! Decides changes of the catalogue: all of them or none.
+//!
+//! Start at [`decide`]. Each change sees those before it.
+
+use std::collections::BTreeMap;
+
+use millstream_log::Op;
+use millstream_types::limits::NAME_BYTES_MAX;
+use millstream_types::{LogId, Namespace, ObjectId, ObjectKind};
+
+use crate::catalogue::{
+    CatalogueError, Change, Kind, PARTITIONS_MAX, PARTITIONS_TOTAL_MAX, Snapshot, TopicDef,
+};
+use crate::effect::RowEffect;
+use crate::rows::cat::{CatKey, TopicRow, effect};
+use crate::rows::id::{Counter, Ids};
+use crate::state::State;
+
+/// What becomes of the changes of one operation.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Per change: the definition made or changed; of a removal, the one removed.
+    pub(crate) defs: Vec<TopicDef>,
+    /// Names that change, with what they stand for afterwards.
+    pub(crate) changed: BTreeMap<CatKey, Option<TopicRow>>,
+    effects: Vec<RowEffect>,
+    deleted: Vec<LogId>,
+}
+
+impl Plan {
+    /// The operations of the record; none if nothing changes.
+    pub(crate) fn ops(&self) -> Vec<Op<'_>> {
+        let deletes = self.deleted.iter().map(|log| Op::Delete { log: *log });
+        self.effects.iter().map(RowEffect::op).chain(deletes).collect()
+    }
+}
+
+struct Draft<'a> {
+    state: &'a State,
+    catalogue: &'a Snapshot,
+    wall_ms: u64,
+    changed: BTreeMap<CatKey, Option<TopicRow>>,
+    /// Topics made or removed by this operation.
+    uuids: BTreeMap<[u8; 16], Option<CatKey>>,
+    deleted: Vec<LogId>,
+    next_object: u64,
+    total: usize,
+}
+
+/// Decides the changes, in order.
+pub(crate) fn decide(
+    state: &State,
+    catalogue: &Snapshot,
+    wall_ms: u64,
+    changes: &[Change],
+) -> Result<Plan, CatalogueError> {
+    let first_object = state.ids.next(Counter::Objects);
+    let mut draft = Draft {
+        state,
+        catalogue,
+        wall_ms,
+        changed: BTreeMap::new(),
+        uuids: BTreeMap::new(),
+        deleted: Vec::new(),
+        next_object: first_object,
+        total: catalogue.by_log.len(),
+    };
+    let mut defs = Vec::with_capacity(changes.len());
+    for change in changes {
+        defs.push(draft.change(change)?);
+    }
+    let mut effects: Vec<RowEffect> =
+        draft.changed.iter().map(|(key, row)| effect(key, row.as_ref())).collect();
+    if draft.next_object > first_object {
+        effects.push(Ids::effect(Counter::Objects, draft.next_object));
+    }
+    Ok(Plan { defs, changed: draft.changed, effects, deleted: draft.deleted })
+}
+
+impl Draft<'_> {
+    fn change(&mut self, change: &Change) -> Result<TopicDef, CatalogueError> {
+        match change {
+            Change::CreateTopic { ns, name, uuid, partitions, settings } => {
+                self.create(*ns, name, *uuid, *partitions, settings)
+            }
+            Change::DeleteTopic { uuid } => self.delete(*uuid),
+            Change::AddPartitions { uuid, total } => self.add_partitions(*uuid, *total),
+            Change::AlterTopic { uuid, expect, settings } => self.alter(*uuid, *expect, settings),
+        }
+    }
+
+    fn get(&self, key: &CatKey) -> Option<&TopicRow> {
+        match self.changed.get(key) {
+            Some(row) => row.as_ref(),
+            None => self.state.cat.get(key),
+        }
+    }
+
+    fn find(&self, uuid: [u8; 16]) -> Result<(CatKey, TopicRow), CatalogueError> {
+        let key = match self.uuids.get(&uuid) {
+            Some(key) => key.clone(),
+            None => self.catalogue.by_uuid.get(&uuid).map(|t| CatKey::topic(t.def.ns, &t.def.name)),
+        };
+        let key = key.ok_or(CatalogueError::NotFound)?;
+        let row = self.get(&key).cloned().ok_or(CatalogueError::NotFound)?;
+        Ok((key, row))
+    }
+
+    fn put(&mut self, key: CatKey, row: TopicRow) -> TopicDef {
+        let def = row.def(&key);
+        self.changed.insert(key, Some(row));
+        def
+    }
+
+    fn new_partitions(&mut self, count: u32) -> Result<Vec<ObjectId>, CatalogueError> {
+        self.total += count as usize;
+        if self.total > PARTITIONS_TOTAL_MAX as usize {
+            return Err(CatalogueError::TooMany { max: PARTITIONS_TOTAL_MAX });
+        }
+        let first = self.next_object;
+        self.next_object += u64::from(count);
+        Ok((first..self.next_object).map(|n| ObjectId::new(ObjectKind::Partition, n)).collect())
+    }
+
+    fn create(
+        &mut self,
+        ns: Namespace,
+        name: &str,
+        uuid: [u8; 16],
+        partitions: u32,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<TopicDef, CatalogueError> {
+        if name.is_empty() || name.len() > NAME_BYTES_MAX {
+            return Err(CatalogueError::InvalidName);
+        }
+        let key = CatKey::topic(ns, name);
+        if self.get(&key).is_some() || self.find(uuid).is_ok() {
+            return Err(CatalogueError::Exists { name: name.to_owned() });
+        }
+        if self.get(&CatKey { kind: Kind::Queue, ..key.clone() }).is_some() {
+            return Err(CatalogueError::WrongKind { name: name.to_owned() });
+        }
+        match partitions {
+            0 => return Err(CatalogueError::NotMore { current: 0 }),
+            1..=PARTITIONS_MAX => {}
+            _ => return Err(CatalogueError::TooMany { max: PARTITIONS_MAX }),
+        }
+        let row = TopicRow {
+            uuid,
+            created_ms: self.wall_ms,
+            version: 1,
+            partitions: self.new_partitions(partitions)?,
+            settings: settings.clone(),
+        };
+        self.uuids.insert(uuid, Some(key.clone()));
+        Ok(self.put(key, row))
+    }
+
+    fn delete(&mut self, uuid: [u8; 16]) -> Result<TopicDef, CatalogueError> {
+        let (key, row) = self.find(uuid)?;
+        self.total = self.total.saturating_sub(row.partitions.len());
+        self.deleted.extend(row.partitions.iter().map(|o| LogId::new(*o, 0)));
+        let def = row.def(&key);
+        self.uuids.insert(uuid, None);
+        self.changed.insert(key, None);
+        Ok(def)
+    }
+
+    fn add_partitions(&mut self, uuid: [u8; 16], total: u32) -> Result<TopicDef, CatalogueError> {
+        let (key, mut row) = self.find(uuid)?;
+        let current = u32::try_from(row.partitions.len()).unwrap_or(u32::MAX);
+        if total > PARTITIONS_MAX {
+            return Err(CatalogueError::TooMany { max: PARTITIONS_MAX });
+        }
+        if total <= current {
+            return Err(CatalogueError::NotMore { current });
+        }
+        row.partitions.extend(self.new_partitions(total - current)?);
+        row.version = row.version.saturating_add(1);
+        Ok(self.put(key, row))
+    }
+
+    fn alter(
+        &mut self,
+        uuid: [u8; 16],
+        expect: u32,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<TopicDef, CatalogueError> {
+        let (key, mut row) = self.find(uuid)?;
+        if row.version != expect {
+            return Err(CatalogueError::Version { current: row.version });
+        }
+        row.settings.clone_from(settings);
+        row.version = row.version.saturating_add(1);
+        Ok(self.put(key, row))
+    }
+}

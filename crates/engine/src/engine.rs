@@ -1,0 +1,389 @@
+//! The engine: one thread owns it, gives it operations and the time, and takes records, answers and rows from it.
+//!
+//! Start at [`Engine::input`]. Opening: [`Engine::new`], then the log replays into it ([`millstream_log::Replay`]), then [`Engine::serve`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use millstream_log::{BatchId, Budget, Op as LogOp, Permit, RowBatch};
+use millstream_types::{ConnId, LogId, Lsn};
+
+use crate::catalogue::{Change, Snapshot};
+use crate::ctx::Ctx;
+use crate::decide::{append, catalogue};
+use crate::effect::RowEffect;
+use crate::error::LoadError;
+use crate::expiry::Expiry;
+use crate::live::Live;
+use crate::op::{
+    Answer, AppendError, AppendItem, Commits, Draft, Effects, Now, Op, ProducerInfo, Reply, Ticket, Transact,
+    TransactError,
+};
+use crate::rows::id::{Counter, Ids};
+use crate::state::State;
+
+/// Settings of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// A producer that was idle for so long is forgotten, milliseconds.
+    pub producer_expiry_ms: u64,
+    /// Offsets of a group that was empty for so long go, milliseconds.
+    pub offsets_retention_ms: u64,
+    /// How long the first rebalance of an empty group waits for more members, milliseconds.
+    pub group_initial_rebalance_delay_ms: u64,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            producer_expiry_ms: 24 * 3_600_000,
+            offsets_retention_ms: 7 * 24 * 3_600_000,
+            group_initial_rebalance_delay_ms: 3_000,
+        }
+    }
+}
+
+/// State machines over the log. Single-threaded: the sequencer's thread owns it.
+#[derive(Debug, Default)]
+pub struct Engine {
+    pub(crate) cfg: EngineConfig,
+    pub(crate) state: State,
+    pub(crate) live: Live,
+    /// Last LSN applied.
+    pub(crate) last_lsn: Lsn,
+    /// Why replay failed, if it did.
+    pub(crate) failed: Option<LoadError>,
+    expiry: Expiry,
+    now: Now,
+    taken_rows: usize,
+    in_flight: VecDeque<(BatchId, usize)>,
+}
+
+/// Who asked.
+#[derive(Clone, Copy)]
+struct Asker {
+    session: ConnId,
+    ticket: Ticket,
+}
+
+impl Engine {
+    /// An engine without state.
+    #[must_use]
+    pub fn new(cfg: EngineConfig) -> Self {
+        Self { cfg, ..Self::default() }
+    }
+
+    /// Everything was replayed and is durable: builds what is kept besides rows. To be called once, before anything else.
+    ///
+    /// # Errors
+    /// If rows or records could not be read: nothing may be served then.
+    pub fn serve(&mut self, now: Now) -> Result<(), LoadError> {
+        if let Some(e) = self.failed.take() {
+            return Err(e);
+        }
+        self.now = now;
+        self.live = Live::of(&self.state, self.live.leader_epoch);
+        self.expiry = Expiry::of(&self.state.prod, self.cfg.producer_expiry_ms);
+        self.state.groups.serve(now);
+        Ok(())
+    }
+
+    /// The catalogue now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.live.snapshot)
+    }
+
+    /// Decides one operation, writes at most one record and answers, now or (waiting groups) in a later call.
+    ///
+    /// # Panics
+    /// If an operation that writes comes without a permit.
+    pub fn input(&mut self, now: Now, draft: Draft, log: &mut dyn Commits, out: &mut Effects) {
+        self.now = now;
+        let Draft { session, ticket, op, permit } = draft;
+        let asker = Asker { session, ticket };
+        match op {
+            Op::Append(items) => self.append(asker, &items, permit, log, out),
+            Op::Transact(tx) => self.transact(asker, &tx, permit, log, out),
+            Op::Group(op) => {
+                self.with_groups(log, out, |groups, ctx| groups.op(now, session, ticket, permit, op, ctx));
+            }
+            Op::InitProducer => self.init_producer(asker, permit, log, out),
+            Op::Catalogue(changes) => self.catalogue(asker, &changes, permit, log, out),
+            Op::Trim { part, before } => self.trim(asker, part, before, permit, log, out),
+            Op::DescribeProducers(part) => self.describe_producers(asker, part, out),
+        }
+    }
+
+    /// Does what is due by now, a bounded part per call.
+    pub fn tick(&mut self, now: Now, log: &mut dyn Commits, out: &mut Effects) {
+        self.now = now;
+        if let Some((permit, effects)) = self.expiry.due(now, &self.state.prod, log) {
+            let ops: Vec<LogOp<'_>> = effects.iter().map(RowEffect::op).collect();
+            self.commit(log, permit, &ops, None);
+        }
+        self.with_groups(log, out, |groups, ctx| groups.tick(now, ctx));
+    }
+
+    /// When [`Engine::tick`] is wanted next, monotonic milliseconds.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<u64> {
+        self.expiry.next_mono_ms(self.now).into_iter().chain(self.state.groups.next_timer()).min()
+    }
+
+    /// Records up to `lsn` are durable: what they made becomes visible, and who waits for it is woken.
+    pub fn durable(&mut self, lsn: Lsn) {
+        self.live.durable(lsn);
+    }
+
+    /// The log is lost. Joins and syncs that wait are answered `FateUnknown`; so must be, by their holder, all answers given whose LSN
+    /// is not durable. Nothing more may be asked of this engine.
+    pub fn lost(&mut self, out: &mut Effects) {
+        self.live.lost();
+        self.state.groups.lost(out);
+    }
+
+    /// A session is gone, behind all its operations. Its waiting joins and syncs get no answer.
+    pub fn session_gone(&mut self, now: Now, session: ConnId, log: &mut dyn Commits, out: &mut Effects) {
+        self.now = now;
+        self.with_groups(log, out, |groups, ctx| groups.session_gone(now, session, ctx));
+    }
+
+    /// Takes changed rows, those first that are dirty for longest. Only between records.
+    pub fn next_dirty(&mut self, budget: Budget) -> RowBatch {
+        let mut rows = Vec::new();
+        let mut bytes = 0_usize;
+        while rows.len() < budget.rows_max && bytes < budget.bytes_max {
+            let Some(row) = self.state.pop_dirty() else { break };
+            bytes += row.key.len() + row.value.as_ref().map_or(0, Vec::len);
+            rows.push(row);
+        }
+        self.taken_rows = rows.len();
+        RowBatch { rows, oldest_dirty: self.state.oldest_dirty(), applied: self.last_lsn }
+    }
+
+    /// The rows last taken were given to the sink as batch `id`.
+    pub fn offered(&mut self, id: BatchId) {
+        let rows = std::mem::take(&mut self.taken_rows);
+        if rows > 0 {
+            self.in_flight.push_back((id, rows));
+        }
+    }
+
+    /// Batches up to `id` are in the state store.
+    pub fn flushed(&mut self, id: BatchId) {
+        while self.in_flight.pop_front_if(|b| b.0 <= id).is_some() {}
+    }
+
+    /// Rows given to the sink and not yet in the state store.
+    #[must_use]
+    pub fn rows_in_flight(&self) -> usize {
+        self.in_flight.iter().map(|b| b.1).sum()
+    }
+
+    fn with_groups(
+        &mut self,
+        log: &mut dyn Commits,
+        out: &mut Effects,
+        f: impl FnOnce(&mut crate::group::Groups, &mut Ctx<'_>),
+    ) {
+        let catalogue = &self.live.snapshot;
+        let exists = |log: LogId| catalogue.by_log.contains_key(&log);
+        let mut ctx = Ctx::new(log, out, &mut self.last_lsn, &mut self.state.ids, &exists);
+        f(&mut self.state.groups, &mut ctx);
+    }
+
+    /// Writes one record and applies it.
+    fn commit(
+        &mut self,
+        log: &mut dyn Commits,
+        permit: Permit,
+        ops: &[LogOp<'_>],
+        waiter: Option<ConnId>,
+    ) -> Lsn {
+        let lsn = log.commit(permit, ops, waiter);
+        self.state.record(lsn, ops);
+        self.last_lsn = lsn;
+        lsn
+    }
+
+    fn answer(&self, asker: Asker, out: &mut Effects, reply: Reply) {
+        let Asker { session, ticket } = asker;
+        out.answers.push(Answer { session, ticket, wait: self.last_lsn, reply });
+    }
+
+    fn append(
+        &mut self,
+        asker: Asker,
+        items: &[AppendItem],
+        permit: Option<Permit>,
+        log: &mut dyn Commits,
+        out: &mut Effects,
+    ) {
+        let plan = append::decide(self.facts(), items);
+        if plan.writes() {
+            self.write(asker, &plan, items, &[], permit, log);
+        }
+        self.answer(asker, out, Reply::Append(plan.results));
+    }
+
+    fn transact(
+        &mut self,
+        asker: Asker,
+        tx: &Transact,
+        permit: Option<Permit>,
+        log: &mut dyn Commits,
+        out: &mut Effects,
+    ) {
+        let reply = match self.decide_transact(tx) {
+            Err(e) => Err(e),
+            Ok((plan, effects)) => {
+                if plan.writes() || !effects.is_empty() {
+                    self.write(asker, &plan, &tx.appends, &effects, permit, log);
+                }
+                Ok(plan.results.into_iter().flatten().collect())
+            }
+        };
+        self.answer(asker, out, Reply::Transact(reply));
+    }
+
+    fn decide_transact(&self, tx: &Transact) -> Result<(append::Plan, Vec<RowEffect>), TransactError> {
+        let plan = append::decide(self.facts(), &tx.appends);
+        for (index, result) in plan.results.iter().enumerate() {
+            if let Err(error) = result {
+                return Err(TransactError::Append { index, error: error.clone() });
+            }
+        }
+        let exists = |log: LogId| self.live.snapshot.by_log.contains_key(&log);
+        let mut effects = Vec::new();
+        for (index, commit) in tx.commits.iter().enumerate() {
+            let more = self.state.groups.decide_commit(self.now, commit, &exists);
+            effects.extend(more.map_err(|error| TransactError::Commit { index, error })?);
+        }
+        Ok((plan, effects))
+    }
+
+    fn facts(&self) -> append::Facts<'_> {
+        append::Facts {
+            state: &self.state,
+            catalogue: &self.live.snapshot,
+            leader_epoch: self.live.leader_epoch,
+            wall_ms: self.now.wall_ms,
+        }
+    }
+
+    /// Writes appends and effects as one record; memory follows.
+    fn write(
+        &mut self,
+        asker: Asker,
+        plan: &append::Plan,
+        items: &[AppendItem],
+        effects: &[RowEffect],
+        permit: Option<Permit>,
+        log: &mut dyn Commits,
+    ) {
+        let mut ops = Vec::with_capacity(items.len() + effects.len());
+        plan.ops(items, &mut ops);
+        ops.extend(effects.iter().map(RowEffect::op));
+        let lsn = self.commit(log, writing(permit), &ops, Some(asker.session));
+        for (log, end) in plan.ends() {
+            if let Some(view) = append::view(&self.live.snapshot, log).map(Arc::clone) {
+                self.live.appended(lsn, view, self.state.part.get(&log), end);
+            }
+        }
+        for key in &plan.new_producers {
+            self.expiry.begin(*key, self.now);
+        }
+    }
+
+    fn init_producer(
+        &mut self,
+        asker: Asker,
+        permit: Option<Permit>,
+        log: &mut dyn Commits,
+        out: &mut Effects,
+    ) {
+        let id = self.state.ids.next(Counter::Producers);
+        let effect = Ids::effect(Counter::Producers, id + 1);
+        self.commit(log, writing(permit), &[effect.op()], Some(asker.session));
+        let id = i64::try_from(id).expect("2^63 producer ids never run out");
+        self.answer(asker, out, Reply::Producer { id, epoch: 0 });
+    }
+
+    fn catalogue(
+        &mut self,
+        asker: Asker,
+        changes: &[Change],
+        permit: Option<Permit>,
+        log: &mut dyn Commits,
+        out: &mut Effects,
+    ) {
+        let reply = match catalogue::decide(&self.state, &self.live.snapshot, self.now.wall_ms, changes) {
+            Err(e) => Err(e),
+            Ok(plan) => {
+                if !plan.changed.is_empty() {
+                    self.commit(log, writing(permit), &plan.ops(), Some(asker.session));
+                    // A snapshot that was not published yet need not be copied.
+                    drop(out.catalogue.take());
+                    self.live.changed(&self.state, &plan.changed);
+                    out.catalogue = Some(self.snapshot());
+                }
+                Ok(plan.defs)
+            }
+        };
+        self.answer(asker, out, Reply::Catalogue(reply));
+    }
+
+    fn trim(
+        &mut self,
+        asker: Asker,
+        part: LogId,
+        before: u64,
+        permit: Option<Permit>,
+        log: &mut dyn Commits,
+        out: &mut Effects,
+    ) {
+        let reply = match append::view(&self.live.snapshot, part).map(Arc::clone) {
+            None => Err(AppendError::Gone),
+            Some(view) if before > view.visible_end() => {
+                Err(AppendError::PastEnd { end: view.visible_end() })
+            }
+            Some(view) => {
+                let start = self.state.part.get(&part).map_or(0, |r| r.start);
+                if before > start {
+                    let lsn = self.commit(
+                        log,
+                        writing(permit),
+                        &[LogOp::Trim { log: part, before }],
+                        Some(asker.session),
+                    );
+                    self.live.trimmed(lsn, view, before);
+                }
+                Ok(start.max(before))
+            }
+        };
+        self.answer(asker, out, Reply::Trim(reply));
+    }
+
+    fn describe_producers(&self, asker: Asker, part: LogId, out: &mut Effects) {
+        let reply = match append::view(&self.live.snapshot, part) {
+            None => Err(AppendError::Gone),
+            Some(_) => Ok(self
+                .state
+                .prod
+                .of(part)
+                .map(|(key, row)| ProducerInfo {
+                    id: i64::try_from(key.producer).unwrap_or(i64::MAX),
+                    epoch: row.epoch,
+                    last_seq: row.last().map_or(-1, |b| b.last_seq),
+                    last_ms: row.last_ms,
+                })
+                .collect()),
+        };
+        self.answer(asker, out, Reply::Producers(reply));
+    }
+}
+
+fn writing(permit: Option<Permit>) -> Permit {
+    permit.expect("an operation that writes comes with a permit")
+}

@@ -1,0 +1,141 @@
+//! All durable state of the engine, and the one way in which it changes.
+//!
+//! Start at [`State`]. Its methods `effect`, `append`, `trim`, `delete` and `record_end` are what replay calls and what service
+//! calls, with the same arguments. They read the row they change and nothing else: no clock, no body, no other row.
+
+use std::sync::Arc;
+
+use millstream_log::{EntryHead, Op, Row, StateReader};
+use millstream_types::{LogId, Lsn};
+
+use crate::attrs::{self, Attrs};
+use crate::error::LoadError;
+use crate::group::Groups;
+use crate::rows::cat::{CatKey, TopicRow};
+use crate::rows::family;
+use crate::rows::id::Ids;
+use crate::rows::part::PartRow;
+use crate::rows::prod::{ProdKey, ProdRow};
+use crate::table::{Dirty, Table};
+
+/// All rows.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) ids: Ids,
+    pub(crate) cat: Table<CatKey, TopicRow>,
+    pub(crate) part: Table<LogId, PartRow>,
+    pub(crate) prod: Table<ProdKey, ProdRow>,
+    pub(crate) groups: Groups,
+}
+
+impl State {
+    /// Loads all rows.
+    pub(crate) fn load(rows: &Arc<dyn StateReader>) -> Result<Self, LoadError> {
+        let mut groups = Groups::default();
+        groups.load(rows)?;
+        Ok(Self {
+            ids: Table::load(rows)?,
+            cat: Table::load(rows)?,
+            part: Table::load(rows)?,
+            prod: Table::load(rows)?,
+            groups,
+        })
+    }
+
+    /// Applies an effect to its row.
+    pub(crate) fn effect(&mut self, lsn: Lsn, key: &[u8], bytes: &[u8]) -> Result<(), LoadError> {
+        match key.first() {
+            Some(&family::ID) => self.ids.apply_effect(lsn, key, bytes),
+            Some(&family::CAT) => self.cat.apply_effect(lsn, key, bytes),
+            Some(&family::PART) => self.part.apply_effect(lsn, key, bytes),
+            Some(&family::PROD) => self.prod.apply_effect(lsn, key, bytes),
+            Some(&(family::GROUP | family::MEMBER | family::OFFSET)) => {
+                self.groups.apply_effect(lsn, key, bytes)
+            }
+            _ => return Err(LoadError::family(key)),
+        }
+        .map_err(|e| LoadError::row(key, e))
+    }
+
+    /// Applies an append to the rows that follow from it: the partition, and the producer of a batch.
+    pub(crate) fn append(&mut self, lsn: Lsn, e: &EntryHead<'_>) -> Result<(), LoadError> {
+        let attrs =
+            attrs::decode(e.attrs).map_err(|error| LoadError::Entry { log: e.log.0, pos: e.pos, error })?;
+        self.part.apply_append(lsn, e.log, e.pos, e.count);
+        if let Attrs::Batch { meta, append_ms, .. } = &attrs {
+            self.prod.apply_append(lsn, e.log, e.pos, meta, *append_ms);
+        }
+        Ok(())
+    }
+
+    /// Applies a trim.
+    pub(crate) fn trim(&mut self, lsn: Lsn, log: LogId, before: u64) {
+        self.part.apply_trim(lsn, log, before);
+    }
+
+    /// Applies a deletion: everything beneath the partition goes with it.
+    pub(crate) fn delete(&mut self, lsn: Lsn, log: LogId) {
+        self.part.apply_delete(lsn, log);
+        self.prod.apply_delete(lsn, log);
+        self.groups.partition_deleted(lsn, log);
+    }
+
+    /// Record `lsn` is complete.
+    pub(crate) fn record_end(&mut self, lsn: Lsn) {
+        self.ids.record_end(lsn);
+        self.cat.record_end(lsn);
+        self.part.record_end(lsn);
+        self.prod.record_end(lsn);
+        self.groups.record_end(lsn);
+    }
+
+    /// Applies a whole record that was just put in order, as replay would.
+    ///
+    /// # Panics
+    /// If it holds what the engine does not make.
+    pub(crate) fn record(&mut self, lsn: Lsn, ops: &[Op<'_>]) {
+        for op in ops {
+            self.op(lsn, op).expect("the engine reads what it has written");
+        }
+        self.record_end(lsn);
+    }
+
+    fn op(&mut self, lsn: Lsn, op: &Op<'_>) -> Result<(), LoadError> {
+        match *op {
+            Op::Append { log, pos, count, max_ts_ms, attrs, body } => {
+                let len: usize = body.iter().map(bytes::Bytes::len).sum();
+                let body_len = u32::try_from(len).unwrap_or(u32::MAX);
+                self.append(lsn, &EntryHead { log, pos, count, max_ts_ms, attrs, body_len })?;
+            }
+            Op::FanOut { to, max_ts_ms, attrs, body } => {
+                let len: usize = body.iter().map(bytes::Bytes::len).sum();
+                let body_len = u32::try_from(len).unwrap_or(u32::MAX);
+                for &(log, pos) in to {
+                    self.append(lsn, &EntryHead { log, pos, count: 1, max_ts_ms, attrs, body_len })?;
+                }
+            }
+            Op::Retire { .. } => {}
+            Op::Trim { log, before } => self.trim(lsn, log, before),
+            Op::Delete { log } => self.delete(lsn, log),
+            Op::Effect { object, bytes } => self.effect(lsn, object, bytes)?,
+        }
+        Ok(())
+    }
+
+    /// The table whose oldest change is the oldest of all gives its row; `None`: nothing is dirty.
+    pub(crate) fn pop_dirty(&mut self) -> Option<Row> {
+        let oldest = |t: &&mut dyn Dirty| t.oldest_dirty();
+        self.tables().into_iter().filter(|t| oldest(t).is_some()).min_by_key(oldest)?.pop_dirty()
+    }
+
+    /// The lowest LSN of which an effect is in no row taken so far.
+    pub(crate) fn oldest_dirty(&mut self) -> Option<Lsn> {
+        self.tables().iter().filter_map(|t| t.oldest_dirty()).min()
+    }
+
+    fn tables(&mut self) -> Vec<&mut dyn Dirty> {
+        let mut all: Vec<&mut dyn Dirty> = vec![&mut self.ids, &mut self.cat, &mut self.part, &mut self.prod];
+        all.extend(self.groups.tables());
+        all
+    }
+}
