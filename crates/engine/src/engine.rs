@@ -14,6 +14,7 @@ use crate::decide::{append, catalogue};
 use crate::effect::RowEffect;
 use crate::error::LoadError;
 use crate::expiry::Expiry;
+use crate::group::{GroupConfig, Groups};
 use crate::live::Live;
 use crate::op::{
     Answer, AppendError, AppendItem, Commits, Draft, Effects, Now, Op, ProducerInfo, Reply, Ticket, Transact,
@@ -70,7 +71,13 @@ impl Engine {
     /// An engine without state.
     #[must_use]
     pub fn new(cfg: EngineConfig) -> Self {
-        Self { cfg, ..Self::default() }
+        let delay_ms = u32::try_from(cfg.group_initial_rebalance_delay_ms).unwrap_or(u32::MAX);
+        let groups = GroupConfig {
+            initial_rebalance_delay_ms: delay_ms,
+            offsets_retention_ms: cfg.offsets_retention_ms,
+        };
+        let state = State { groups: Groups::new(groups), ..State::default() };
+        Self { cfg, state, ..Self::default() }
     }
 
     /// Everything was replayed and is durable: builds what is kept besides rows. To be called once, before anything else.
@@ -185,7 +192,7 @@ impl Engine {
         &mut self,
         log: &mut dyn Commits,
         out: &mut Effects,
-        f: impl FnOnce(&mut crate::group::Groups, &mut Ctx<'_>),
+        f: impl FnOnce(&mut Groups, &mut Ctx<'_>),
     ) {
         let catalogue = &self.live.snapshot;
         let exists = |log: LogId| catalogue.by_log.contains_key(&log);

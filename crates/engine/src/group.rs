@@ -1,7 +1,7 @@
 //! Consumer groups: what may be asked, and the answers. The coordinator itself is [`Groups`].
 //!
 //! # The seam between the engine and the coordinator
-//! The engine owns one [`Groups`] and calls it; nobody else does.
+//! The engine owns one [`Groups`], makes it by [`Groups::new`] and calls it; nobody else does.
 //! - **Rows.** GROUP, MEMBER and OFFSET ([`crate::rows::family`]) each have a [`crate::table::Table`]; keys and values follow
 //!   [`crate::rows`], with one file per family. [`Groups::load`] loads them when the log is opened ([`crate::table::Table::load`]).
 //!   MEMBER and OFFSET keys carry the group's `ObjectId` (from [`crate::ctx::Ctx::ids`]).
@@ -18,6 +18,7 @@
 //! - **After opening** [`Groups::serve`] rebuilds timers. **Flushing** goes through [`Groups::tables`].
 //! - **Lost**: [`Groups::lost`] answers all waiting joins and syncs with [`crate::op::Reply::FateUnknown`].
 
+mod config;
 mod coordinator;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use millstream_types::{LogId, Namespace};
 use thiserror::Error;
 
+pub use config::{GROUPS_MAX, GroupConfig};
 pub use coordinator::Groups;
 
 /// Largest metadata text of a committed offset, bytes.

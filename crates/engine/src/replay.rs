@@ -7,7 +7,6 @@ use millstream_types::{Epoch, LogId, Lsn};
 
 use crate::engine::Engine;
 use crate::error::LoadError;
-use crate::state::State;
 
 /// Leader epochs go to clients as positive 31-bit numbers.
 const LEADER_EPOCH_MAX: u32 = i32::MAX.unsigned_abs();
@@ -24,7 +23,7 @@ impl Engine {
 impl Replay for Engine {
     fn begin(&mut self, rows: Arc<dyn StateReader>, epoch: Epoch) {
         self.live.leader_epoch = u32::try_from(epoch.0).unwrap_or(LEADER_EPOCH_MAX).min(LEADER_EPOCH_MAX);
-        let loaded = State::load(&rows).map(|state| self.state = state);
+        let loaded = self.state.load(&rows);
         self.note(loaded);
     }
     fn effect(&mut self, lsn: Lsn, object: &[u8], bytes: &[u8]) {

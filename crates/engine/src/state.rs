@@ -30,16 +30,13 @@ pub(crate) struct State {
 
 impl State {
     /// Loads all rows.
-    pub(crate) fn load(rows: &Arc<dyn StateReader>) -> Result<Self, LoadError> {
-        let mut groups = Groups::default();
-        groups.load(rows)?;
-        Ok(Self {
-            ids: Table::load(rows)?,
-            cat: Table::load(rows)?,
-            part: Table::load(rows)?,
-            prod: Table::load(rows)?,
-            groups,
-        })
+    pub(crate) fn load(&mut self, rows: &Arc<dyn StateReader>) -> Result<(), LoadError> {
+        self.groups.load(rows)?;
+        self.ids = Table::load(rows)?;
+        self.cat = Table::load(rows)?;
+        self.part = Table::load(rows)?;
+        self.prod = Table::load(rows)?;
+        Ok(())
     }
 
     /// Applies an effect to its row.

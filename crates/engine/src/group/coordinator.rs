@@ -6,7 +6,7 @@ use millstream_log::{Permit, StateReader};
 use millstream_types::{ConnId, LogId, Lsn};
 use std::sync::Arc;
 
-use super::{Commit, GroupError, GroupOp, GroupReply};
+use super::{Commit, GroupConfig, GroupError, GroupOp, GroupReply};
 use crate::codec::DecodeError;
 use crate::ctx::Ctx;
 use crate::effect::RowEffect;
@@ -19,6 +19,12 @@ use crate::table::Dirty;
 pub struct Groups {}
 
 impl Groups {
+    /// No groups yet.
+    #[must_use]
+    pub fn new(_cfg: GroupConfig) -> Self {
+        Self::default()
+    }
+
     /// Loads all rows. First call.
     ///
     /// # Errors
