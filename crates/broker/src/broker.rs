@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use millstream_engine::catalogue::{Snapshot, Topic, TopicDef};
 use millstream_engine::{Engine, EngineConfig};
 use millstream_env::{Env, OpenMode};
-use millstream_log::{Gate, LogStore, Lost, Marks, OpenError, OpenReport, Opened, Watermarks};
+use millstream_log::{Gate, LogStore, Lost, Marks, OpenError, OpenReport, Opened, StoreError, Watermarks};
 use millstream_types::{ConnId, Epoch, Namespace};
 use tokio::sync::Notify;
 
@@ -82,7 +82,7 @@ impl Broker {
         let Opened { epoch, sequencer, gate, reader, marks, sink, rows: _, report } = opened;
         let cluster_id = cluster_id(&env)?;
         let mut clock = BrokerClock::new(Arc::clone(&env.clock));
-        engine.serve(clock.now());
+        engine.serve(clock.now()).map_err(|e| StoreError { file: "the engine's state".to_owned(), cause: e.to_string() })?;
         let shared = Arc::new(Shared::default());
         shared.set_catalogue(engine.snapshot());
         shared.published.set(marks.get().durable);

@@ -1,7 +1,7 @@
 //! One message of any protocol but a batching one: its envelope (routing, key, properties, headers) and payload, and the bytes
 //! they are stored as. Only the broker decodes envelopes; the engine never looks inside a body.
 //!
-//! Layout (version 1, integers little-endian; `str` = u16 length + UTF-8): `exchange str` · `routing_key str` · `flags u8`
+//! Layout (`ENVELOPE_VERSION` 1 of the entry's attrs; integers little-endian; `str` = u16 length + UTF-8): `exchange str` · `routing_key str` · `flags u8`
 //! (1 = has key, 2 = payload is null) · `[key: u32 length + bytes]` · `properties: u8 count, each id u8, u32 length, bytes` ·
 //! `headers: u16 count, each name str, value` · value = type u8 + its bytes. The payload follows, up to the end of the body.
 
@@ -11,8 +11,6 @@ use millstream_types::limits::{
 };
 use thiserror::Error;
 
-/// Version of the envelope's layout, kept in the entry's attrs.
-pub const ENVELOPE_VERSION: u8 = 1;
 /// Longest exchange, routing key or header name, bytes.
 pub const SHORT_BYTES_MAX: usize = 32_767;
 

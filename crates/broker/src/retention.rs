@@ -48,7 +48,7 @@ async fn trim(
     broker: &Broker,
     session: &Session,
     topic: &Arc<Topic>,
-    part: &PartitionView,
+    part: &Arc<PartitionView>,
 ) -> Result<(), ReadError> {
     let policy = broker.topic_policy(topic);
     let start = part.start();
@@ -82,7 +82,7 @@ async fn trim(
 }
 
 /// The first position whose entry is at least as young as `cutoff_ms`; the end if there is none.
-async fn first_younger(broker: &Broker, part: &PartitionView, cutoff_ms: i64) -> Result<u64, ReadError> {
+async fn first_younger(broker: &Broker, part: &Arc<PartitionView>, cutoff_ms: i64) -> Result<u64, ReadError> {
     let end = part.visible_end();
     let reader = broker.streams().reader();
     let head = reader.by_time(part.log, part.start(), cutoff_ms, Level::Durable).await?;
@@ -90,7 +90,7 @@ async fn first_younger(broker: &Broker, part: &PartitionView, cutoff_ms: i64) ->
 }
 
 /// The first position from which on at most `bytes` are left, but never past the last entry: as in the field, the newest stays.
-async fn first_within(broker: &Broker, part: &PartitionView, bytes: u64) -> Result<u64, ReadError> {
+async fn first_within(broker: &Broker, part: &Arc<PartitionView>, bytes: u64) -> Result<u64, ReadError> {
     let reader = broker.streams().reader();
     let mut excess = reader.bounds(part.log).bytes.saturating_sub(bytes);
     let (mut pos, end) = (part.start(), part.visible_end());

@@ -90,12 +90,14 @@ impl Streams {
     /// Whole entries from offset `from` (the first may begin below it, if it covers it), below the visible end; at least one if
     /// there is one, even over `max_bytes`.
     #[must_use]
-    pub fn read(&self, part: &PartitionView, from: u64, max_bytes: usize) -> StreamRead {
+    pub fn read(&self, part: &Arc<PartitionView>, from: u64, max_bytes: usize) -> StreamRead {
         let limits = Limits { max_bytes, max_entries: READ_ENTRIES_MAX, end_pos: part.visible_end() };
-        let log = part.log;
-        match self.reader.read(log, from, limits, Level::Sequenced) {
-            ReadOutcome::Ready(r) => StreamRead::Ready(r.and_then(|b| batch(log, b))),
-            ReadOutcome::Cold(f) => StreamRead::Cold(Box::pin(async move { batch(log, f.await?) })),
+        match self.reader.read(part.log, from, limits, Level::Sequenced) {
+            ReadOutcome::Ready(r) => StreamRead::Ready(r.and_then(|b| batch(part, b))),
+            ReadOutcome::Cold(f) => {
+                let part = Arc::clone(part);
+                StreamRead::Cold(Box::pin(async move { batch(&part, f.await?) }))
+            }
         }
     }
 
@@ -105,7 +107,7 @@ impl Streams {
     /// See [`ReadError`].
     pub async fn fetch(
         &self,
-        part: &PartitionView,
+        part: &Arc<PartitionView>,
         from: u64,
         max_bytes: usize,
     ) -> Result<StreamBatch, ReadError> {
@@ -135,7 +137,7 @@ impl Streams {
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub async fn by_time(&self, part: &PartitionView, ts_ms: i64) -> Result<TimeMatch, ReadError> {
+    pub async fn by_time(&self, part: &Arc<PartitionView>, ts_ms: i64) -> Result<TimeMatch, ReadError> {
         self.from_time(part, part.start(), ts_ms).await
     }
 
@@ -145,7 +147,7 @@ impl Streams {
     /// See [`ReadError`].
     pub async fn from_time(
         &self,
-        part: &PartitionView,
+        part: &Arc<PartitionView>,
         from: u64,
         ts_ms: i64,
     ) -> Result<TimeMatch, ReadError> {
@@ -163,7 +165,7 @@ impl Streams {
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub async fn max_time(&self, part: &PartitionView) -> Result<TimeMatch, ReadError> {
+    pub async fn max_time(&self, part: &Arc<PartitionView>) -> Result<TimeMatch, ReadError> {
         let max = self.reader.bounds(part.log).max_ts_ms;
         if max < 0 {
             return Ok(None);
@@ -173,13 +175,13 @@ impl Streams {
 
     /// Bytes that a partition holds (approximate: whole extents).
     #[must_use]
-    pub fn bytes(&self, part: &PartitionView) -> u64 {
+    pub fn bytes(&self, part: &Arc<PartitionView>) -> u64 {
         self.reader.bounds(part.log).bytes
     }
 
     /// The largest leader epoch not above `leader_epoch` that wrote to the partition, and where it ended (exclusive).
     #[must_use]
-    pub fn epoch_end(&self, part: &PartitionView, leader_epoch: u32) -> Option<(u32, u64)> {
+    pub fn epoch_end(&self, part: &Arc<PartitionView>, leader_epoch: u32) -> Option<(u32, u64)> {
         part.epoch_end(leader_epoch)
     }
 }
@@ -208,17 +210,17 @@ impl Drop for Registered<'_> {
     }
 }
 
-fn batch(log: millstream_types::LogId, b: ReadBatch) -> Result<StreamBatch, ReadError> {
-    let entries = b.entries.into_iter().map(|e| entry(log, e)).collect::<Result<_, _>>()?;
+fn batch(part: &PartitionView, b: ReadBatch) -> Result<StreamBatch, ReadError> {
+    let entries = b.entries.into_iter().map(|e| entry(part, e)).collect::<Result<_, _>>()?;
     Ok(StreamBatch { entries, next: b.next })
 }
 
 /// Decodes what the engine and the broker put around a body. Damage here passed the entry's checksum: a bug, or a later version.
-fn entry(log: millstream_types::LogId, e: Entry) -> Result<StreamEntry, ReadError> {
+fn entry(part: &PartitionView, e: Entry) -> Result<StreamEntry, ReadError> {
     let damaged = |what: &str| ReadError::Damaged {
         first: e.pos,
         end: e.pos + u64::from(e.count),
-        file: format!("log {:x}: {what}", log.0),
+        file: format!("log {:x}: {what}", part.log.0),
     };
     let content = match attrs::decode(&e.attrs).map_err(|err| damaged(&err.to_string()))? {
         Attrs::Batch { meta, leader_epoch, append_ms } => {
@@ -227,7 +229,7 @@ fn entry(log: millstream_types::LogId, e: Entry) -> Result<StreamEntry, ReadErro
         Attrs::Single(single) => Content::Single {
             message: Message::decode(e.body, single.envelope_len as usize)
                 .map_err(|err| damaged(&err.to_string()))?,
-            leader_epoch: single.leader_epoch,
+            leader_epoch: part.epoch_of(e.pos).unwrap_or_else(|| part.leader_epoch()),
             append_ms: single.enqueued_ms,
         },
     };

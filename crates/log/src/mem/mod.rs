@@ -111,6 +111,12 @@ impl MemLog {
         Self { shared: Arc::new(shared), commit }
     }
 
+    /// The same log, whose records become durable in another way from its next opening on.
+    #[must_use]
+    pub fn with_commit(&self, commit: Commit) -> Self {
+        Self { shared: Arc::clone(&self.shared), commit }
+    }
+
     /// Makes everything up to `lsn` durable (at most what is sequenced).
     pub fn commit_to(&self, lsn: Lsn) {
         self.shared.commit_to(lsn);

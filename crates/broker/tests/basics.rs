@@ -1,0 +1,105 @@
+//! The broker over a log in memory: what is answered can be read, and what is not durable is not answered.
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_broker::{
+    AppendItem, AppendKind, Broker, BrokerConfig, CallError, Content, Message, NewTopic, Principal, SessionOptions,
+};
+use millstream_env::Env;
+use millstream_log::mem::{Commit, MemLog};
+use millstream_types::Namespace;
+
+fn open(log: &MemLog, env: &Env) -> Broker {
+    Broker::open(BrokerConfig::default(), env.clone(), log).unwrap()
+}
+
+fn session(b: &Broker) -> millstream_broker::Session {
+    b.session(Principal::anonymous(), Namespace::DEFAULT, SessionOptions::default())
+}
+
+fn single(part: millstream_types::LogId, text: &str) -> AppendItem {
+    let m = Message { payload: Some(Bytes::copy_from_slice(text.as_bytes())), ..Message::default() };
+    let envelope = m.encode_envelope().unwrap();
+    let kind = AppendKind::Single { envelope_len: u32::try_from(envelope.len()).unwrap() };
+    AppendItem { part, kind, count: 1, max_ts_ms: 5, body: vec![envelope, m.payload.unwrap()] }
+}
+
+fn topic(name: &str) -> NewTopic {
+    NewTopic { name: name.to_owned(), partitions: Some(2), ..NewTopic::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_read_as_soon_as_its_append_is_answered() {
+    let (env, ..) = Env::sim(1);
+    let broker = open(&MemLog::new(Commit::AtOnce), &env);
+    let s = session(&broker);
+    let topic = s.create_topic(topic("orders")).await.unwrap();
+    let part = Arc::clone(&topic.partitions[1]);
+    for i in 0..3u64 {
+        let placed = s.append(vec![single(part.log, &format!("m{i}"))]).await.unwrap();
+        assert_eq!(placed[0].as_ref().unwrap().base, i);
+        let batch = broker.streams().fetch(&part, i, 1 << 20).await.unwrap();
+        let Content::Single { message, .. } = &batch.entries[0].content else { panic!("not a single message") };
+        assert_eq!(message.payload.as_deref(), Some(format!("m{i}").as_bytes()));
+    }
+    tokio::task::spawn_blocking(move || broker.close()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_answered_or_read_before_it_is_durable_and_a_waiting_reader_is_woken_by_it() {
+    let (env, ..) = Env::sim(2);
+    let log = MemLog::new(Commit::AtOnce);
+    let broker = open(&log, &env);
+    let part = Arc::clone(&session(&broker).create_topic(topic("t")).await.unwrap().partitions[0]);
+    let close = broker.clone();
+    tokio::task::spawn_blocking(move || close.close()).await.unwrap();
+
+    let by_hand = log.with_commit(Commit::ByHand);
+    let broker = open(&by_hand, &env);
+    let part = Arc::clone(&broker.catalogue().by_log[&part.log].0.partitions[0]);
+    let s = session(&broker);
+    let items = vec![single(part.log, "x")];
+    let permit = s.admit(millstream_broker::Class::Publish, 1000).await.unwrap();
+    let mut answer = s.submit(Some(permit), millstream_broker::Op::Append(items));
+    let waiting = {
+        let (broker, part) = (broker.clone(), Arc::clone(&part));
+        tokio::spawn(async move {
+            let far = tokio::time::Instant::now() + Duration::from_secs(600);
+            broker.streams().wait(&[(part, 0)], far).await;
+        })
+    };
+    while broker.marks().sequenced == broker.marks().durable {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(part.visible_end(), 0);
+    assert!(broker.streams().fetch(&part, 0, 100).await.unwrap().entries.is_empty());
+    assert!(futures_poll_once(&mut answer).await.is_none());
+    by_hand.commit_to(broker.marks().sequenced);
+    answer.await;
+    waiting.await.unwrap();
+    assert_eq!(part.visible_end(), 1);
+    tokio::task::spawn_blocking(move || broker.close()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_log_is_lost_an_unanswered_append_has_an_unknown_fate() {
+    let (env, ..) = Env::sim(3);
+    let log = MemLog::new(Commit::AtOnce);
+    let broker = open(&log, &env);
+    let s = session(&broker);
+    let part = s.create_topic(topic("t")).await.unwrap().partitions[0].log;
+    log.lose("a test");
+    assert_eq!(s.append(vec![single(part, "x")]).await, Err(CallError::FateUnknown));
+    assert!(broker.lost().is_some());
+}
+
+async fn futures_poll_once<F: Future + Unpin>(f: &mut F) -> Option<F::Output> {
+    std::future::poll_fn(|cx| match std::pin::Pin::new(&mut *f).poll(cx) {
+        std::task::Poll::Ready(v) => std::task::Poll::Ready(Some(v)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
