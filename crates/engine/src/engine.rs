@@ -138,8 +138,10 @@ impl Engine {
         self.expiry.next_mono_ms(self.now).into_iter().chain(self.state.groups.next_timer()).min()
     }
 
-    /// Records up to `lsn` are durable: what they made becomes visible, and who waits for it is woken.
+    /// Records up to `lsn` are durable: what they made becomes visible, and who waits for it is woken. To be called once after
+    /// [`Engine::serve`] too: a log that was stopped cleanly replays nothing, and only so does the engine know how far it has come.
     pub fn durable(&mut self, lsn: Lsn) {
+        self.last_lsn = self.last_lsn.max(lsn);
         self.live.durable(lsn);
     }
 

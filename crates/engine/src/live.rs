@@ -65,11 +65,15 @@ impl Live {
 
     /// Record `lsn` wrote up to `end`.
     pub(crate) fn appended(&mut self, lsn: Lsn, view: Arc<PartitionView>, row: Option<&PartRow>, end: u64) {
-        if let Some(row) = row.filter(|r| r.last_epoch() == Some(self.leader_epoch)) {
-            // Only the first append of an epoch changes them.
-            if row.epochs.last().is_some_and(|e| e.1 >= view.visible_end()) {
-                view.with_epochs(|epochs| epochs.clone_from(&row.epochs));
-            }
+        // The first append of an epoch begins it.
+        if let Some(&(epoch, first)) = row.and_then(|r| r.epochs.last())
+            && first >= view.visible_end()
+        {
+            view.with_epochs(|known| {
+                if known.last().is_none_or(|last| last.0 < epoch) {
+                    known.push((epoch, first));
+                }
+            });
         }
         self.waiting.push_back((lsn, Move::End(view, end)));
     }

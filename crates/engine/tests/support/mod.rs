@@ -1,0 +1,196 @@
+//! A log and a state store in memory, as far as the engine needs them.
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+#![allow(dead_code)]
+
+pub mod model;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_engine::op::{Answer, Commits, Draft, Effects, Now, Op, Reply, Ticket};
+use millstream_engine::{Engine, EngineConfig};
+use millstream_log::{
+    BatchId, Budget, Class, EntryHead, Gate, Op as LogOp, Permit, Replay, Row, RowBatch, StateReader,
+    StoreError,
+};
+use millstream_types::{ConnId, Epoch, LogId, Lsn};
+
+/// An operation of a record, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Logged {
+    Append { log: LogId, pos: u64, count: u32, max_ts_ms: i64, attrs: Vec<u8>, body: Vec<u8> },
+    Trim { log: LogId, before: u64 },
+    Delete { log: LogId },
+    Effect { object: Vec<u8>, bytes: Vec<u8> },
+}
+
+/// All records; the LSN is the index plus one.
+pub struct FakeLog {
+    pub records: Vec<Vec<Logged>>,
+    pub gate: Gate,
+    /// Whether records of the engine's own making get room.
+    pub room: bool,
+    nexts: BTreeMap<LogId, u64>,
+}
+
+impl Default for FakeLog {
+    fn default() -> Self {
+        Self { records: Vec::new(), gate: Gate::new(16 << 20), room: true, nexts: BTreeMap::new() }
+    }
+}
+
+impl FakeLog {
+    pub fn last(&self) -> Lsn {
+        Lsn(self.records.len() as u64)
+    }
+    pub fn permit(&self) -> Permit {
+        self.gate.try_admit(Class::Settle, 1 << 10).unwrap()
+    }
+    /// What a crash leaves.
+    pub fn cut(&mut self, durable: Lsn) {
+        self.records.truncate(durable.0 as usize);
+        self.nexts.clear();
+        for op in self.records.iter().flatten() {
+            if let Logged::Append { log, pos, count, .. } = op {
+                self.nexts.insert(*log, pos + u64::from(*count));
+            }
+        }
+    }
+}
+
+impl Commits for FakeLog {
+    fn commit(&mut self, _permit: Permit, ops: &[LogOp<'_>], _waiter: Option<ConnId>) -> Lsn {
+        assert!(!ops.is_empty(), "an empty record");
+        let record = ops
+            .iter()
+            .map(|op| match *op {
+                LogOp::Append { log, pos, count, max_ts_ms, attrs, body } => {
+                    let next = self.nexts.entry(log).or_insert(0);
+                    assert!(pos >= *next && count > 0, "positions must grow");
+                    *next = pos + u64::from(count);
+                    Logged::Append { log, pos, count, max_ts_ms, attrs: attrs.to_vec(), body: body.concat() }
+                }
+                LogOp::Trim { log, before } => Logged::Trim { log, before },
+                LogOp::Delete { log } => Logged::Delete { log },
+                LogOp::Effect { object, bytes } => {
+                    Logged::Effect { object: object.to_vec(), bytes: bytes.to_vec() }
+                }
+                ref other => panic!("not expected: {other:?}"),
+            })
+            .collect();
+        self.records.push(record);
+        self.last()
+    }
+    fn spare(&mut self, bytes: usize) -> Option<Permit> {
+        self.room.then(|| self.gate.try_admit(Class::Settle, bytes).unwrap())
+    }
+}
+
+/// Rows as flushed, and batches on their way.
+#[derive(Default)]
+pub struct FakeStore {
+    rows: BTreeMap<Vec<u8>, (Lsn, Vec<u8>)>,
+    waiting: Vec<(BatchId, RowBatch)>,
+    last_id: u64,
+    pub floor: u64,
+}
+
+struct Rows(BTreeMap<Vec<u8>, (Lsn, Vec<u8>)>);
+
+impl StateReader for Rows {
+    fn get(&self, key: &[u8]) -> Result<Option<(Lsn, Vec<u8>)>, StoreError> {
+        Ok(self.0.get(key).cloned())
+    }
+    fn scan(&self, prefix: &[u8], from: &[u8], max: usize) -> Result<Vec<Row>, StoreError> {
+        let rows = self.0.range(from.to_vec()..).take_while(|(k, _)| k.starts_with(prefix)).take(max);
+        Ok(rows.map(|(k, (l, v))| Row { key: k.clone(), row_lsn: *l, value: Some(v.clone()) }).collect())
+    }
+}
+
+impl FakeStore {
+    pub fn offer(&mut self, engine: &mut Engine, rows_max: usize) -> usize {
+        let batch = engine.next_dirty(Budget { rows_max, bytes_max: 1 << 20 });
+        assert!(batch.rows.iter().all(|r| r.row_lsn <= batch.applied));
+        let n = batch.rows.len();
+        self.last_id += 1;
+        let id = BatchId(self.last_id);
+        engine.offered(id);
+        self.waiting.push((id, batch));
+        n
+    }
+    /// Commits at most `max` batches that may be, in order.
+    pub fn commit(&mut self, durable: Lsn, max: usize) -> BatchId {
+        let mut last = BatchId(0);
+        for _ in 0..max {
+            let Some((id, batch)) = self.waiting.first() else { break };
+            if batch.rows.iter().any(|r| r.row_lsn > durable) {
+                break;
+            }
+            self.floor = batch.oldest_dirty.map_or(batch.applied.0 + 1, |l| l.0).min(durable.0 + 1);
+            last = *id;
+            let (_, batch) = self.waiting.remove(0);
+            for row in batch.rows {
+                match row.value {
+                    Some(v) => drop(self.rows.insert(row.key, (row.row_lsn, v))),
+                    None => drop(self.rows.remove(&row.key)),
+                }
+            }
+        }
+        last
+    }
+    pub fn crash(&mut self) {
+        self.waiting.clear();
+    }
+    pub fn keys(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.rows.keys()
+    }
+    pub fn reader(&self) -> Arc<dyn StateReader> {
+        Arc::new(Rows(self.rows.clone()))
+    }
+}
+
+/// Replays everything from `floor` into a new engine.
+pub fn open(cfg: EngineConfig, store: &FakeStore, log: &FakeLog, floor: u64, epoch: u64, now: Now) -> Engine {
+    let mut e = Engine::new(cfg);
+    e.begin(store.reader(), Epoch(epoch));
+    for (i, record) in log.records.iter().enumerate() {
+        let lsn = Lsn(i as u64 + 1);
+        if lsn.0 < floor {
+            continue;
+        }
+        for op in record {
+            match op {
+                Logged::Append { log, pos, count, max_ts_ms, attrs, body } => {
+                    let body_len = body.len() as u32;
+                    let (log, pos, count, max_ts_ms) = (*log, *pos, *count, *max_ts_ms);
+                    e.append(lsn, EntryHead { log, pos, count, max_ts_ms, attrs, body_len });
+                }
+                Logged::Trim { log, before } => e.trim(lsn, *log, *before),
+                Logged::Delete { log } => e.delete(lsn, *log),
+                Logged::Effect { object, bytes } => e.effect(lsn, object, bytes),
+            }
+        }
+        e.record_end(lsn);
+    }
+    e.serve(now).unwrap();
+    e.durable(log.last());
+    e
+}
+
+/// Gives one operation and takes its answer.
+pub fn ask(engine: &mut Engine, log: &mut FakeLog, now: Now, op: Op) -> Answer {
+    let mut out = Effects::default();
+    let reads = matches!(op, Op::DescribeProducers(_));
+    let permit = (!reads).then(|| log.permit());
+    engine.input(now, Draft { session: ConnId(7), ticket: Ticket(3), op, permit }, log, &mut out);
+    assert_eq!(out.answers.len(), 1);
+    let answer = out.answers.pop().unwrap();
+    assert_eq!((answer.session, answer.ticket), (ConnId(7), Ticket(3)));
+    assert_eq!(out.catalogue.is_some(), matches!(&answer.reply, Reply::Catalogue(Ok(d)) if !d.is_empty()));
+    answer
+}
+
+pub fn body(n: u8) -> Vec<Bytes> {
+    vec![Bytes::from(vec![n; 3]), Bytes::from_static(b"!")]
+}
