@@ -18,8 +18,19 @@
 //! - **After opening** [`Groups::serve`] rebuilds timers. **Flushing** goes through [`Groups::tables`].
 //! - **Lost**: [`Groups::lost`] answers all waiting joins and syncs with [`crate::op::Reply::FateUnknown`].
 
+mod admin;
 mod config;
 mod coordinator;
+mod join;
+mod live;
+mod member_id;
+mod members;
+mod offsets;
+mod rebalance;
+pub mod rows;
+mod sync;
+mod timers;
+mod turn;
 
 use std::collections::BTreeMap;
 

@@ -26,11 +26,16 @@ impl MemberIds {
         // RFC 9562, version 8: 122 bits of our own making.
         let hi = hi & !0xf000 | 0x8000;
         let lo = lo & !(0b11 << 62) | (0b10 << 62);
-        let [a, b, c] = [hi >> 32, hi >> 16 & 0xffff, hi & 0xffff];
-        let [d, e] = [lo >> 48, lo & 0xffff_ffff_ffff];
         let end = prefix.floor_char_boundary(MEMBER_ID_PREFIX_BYTES_MAX);
         let prefix = prefix.get(..end).unwrap_or_default();
-        format!("{prefix}-{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
+        format!(
+            "{prefix}-{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            hi >> 32,
+            hi >> 16 & 0xffff,
+            hi & 0xffff,
+            lo >> 48,
+            lo & 0xffff_ffff_ffff
+        )
     }
 }
 

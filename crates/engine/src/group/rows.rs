@@ -133,6 +133,3 @@ impl Rows {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
