@@ -1,0 +1,124 @@
+//! Fetch: whole batches from an offset on, waiting for more where there is too little; incremental fetch sessions (KIP-227).
+//!
+//! A request becomes a list of [`session::Part`]s, of its own or of its session; [`read`] reads them in turn; if that is less than
+//! `min_bytes` the fetch waits for any of them to grow, once for all, and reads again; [`response`] frames what was read without
+//! copying batches.
+
+mod read;
+mod response;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::FetchRequest;
+use millstream_broker::PartitionView;
+use tokio::time::Instant;
+
+use crate::connection::Conn;
+use crate::num::usize_of;
+use crate::wire::{Close, Header, Out};
+
+pub(crate) use read::check_epoch;
+use read::PartRead;
+pub(crate) use session::Sessions;
+use session::{Fetching, Part};
+
+/// Most bytes of batches in one response, but for the first batch, as Kafka's `fetch.max.bytes`.
+const FETCH_BYTES_MAX: usize = 55 << 20;
+/// First version that names topics by id.
+const TOPIC_ID_SINCE: i16 = 13;
+
+/// Answers.
+///
+/// # Errors
+/// The connection is to be closed.
+pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: FetchRequest) -> Result<Out, Close> {
+    let asked = Asked {
+        deadline: Instant::now() + Duration::from_millis(u64::try_from(req.max_wait_ms).unwrap_or(0)),
+        max_bytes: usize_of(req.max_bytes).min(FETCH_BYTES_MAX),
+        min_bytes: usize_of(req.min_bytes).min(usize_of(req.max_bytes).min(FETCH_BYTES_MAX)),
+    };
+    let by_id = h.version >= TOPIC_ID_SINCE;
+    let mut fetching = match conn.sessions.begin(&req, by_id) {
+        Ok(fetching) => fetching,
+        Err(error) => {
+            conn.cfg.observer.error(h.api.name, error.code());
+            return Ok(response::error(&h, error));
+        }
+    };
+    let reads = gather(&conn, &mut fetching, &asked).await;
+    let bytes: usize = reads.iter().map(|r| r.bytes).sum();
+    conn.cfg.observer.fetched(u64::try_from(bytes).unwrap_or(u64::MAX));
+    for r in reads.iter().filter(|r| r.error != 0) {
+        conn.cfg.observer.error(h.api.name, r.error);
+    }
+    let chosen = fetching.choose(&reads);
+    let session = fetching.keep(&conn.sessions);
+    Ok(response::frame(&h, session, chosen, reads))
+}
+
+struct Asked {
+    deadline: Instant,
+    max_bytes: usize,
+    min_bytes: usize,
+}
+
+/// Reads until there is enough, something is wrong, or the time is over. One result per part, in the parts' order.
+async fn gather(conn: &Conn, fetching: &mut Fetching, asked: &Asked) -> Vec<PartRead> {
+    loop {
+        fetching.resolve(conn);
+        let reads = pass(conn, fetching, asked.max_bytes).await;
+        let bytes: usize = reads.iter().map(|r| r.bytes).sum();
+        let special = reads.iter().any(|r| r.error != 0 || r.diverging.is_some());
+        if bytes >= asked.min_bytes || special || reads.is_empty() || Instant::now() >= asked.deadline {
+            return reads;
+        }
+        let waiting: Vec<(Arc<PartitionView>, u64)> = fetching
+            .parts()
+            .zip(&reads)
+            .filter_map(|(part, read)| Some((Arc::clone(part.view.as_ref().ok()?), read.seen_end)))
+            .collect();
+        conn.broker.streams().wait(&waiting, asked.deadline).await;
+    }
+}
+
+/// Reads each part once, beginning where the last response of the session left off, within the limits; the first part that has
+/// something gives at least one whole batch.
+async fn pass(conn: &Conn, fetching: &Fetching, max_bytes: usize) -> Vec<PartRead> {
+    let mut reads: Vec<PartRead> = Vec::new();
+    reads.resize_with(fetching.len(), PartRead::default);
+    let mut left = max_bytes;
+    let mut must_give = true;
+    for index in fetching.turn() {
+        let (Some(part), Some(slot)) = (fetching.part(index), reads.get_mut(index)) else { continue };
+        let most = usize_of(part.asked.max_bytes).min(left);
+        *slot = read::part(conn, part, most, must_give).await;
+        if slot.bytes > 0 {
+            must_give = false;
+            left = left.saturating_sub(slot.bytes);
+        }
+    }
+    reads
+}
+
+/// The error of a part that cannot be found.
+fn not_found(by_id: bool) -> ResponseError {
+    if by_id { ResponseError::UnknownTopicId } else { ResponseError::UnknownTopicOrPartition }
+}
+
+/// A part's view in the catalogue, or why there is none.
+fn resolve(conn: &Conn, catalogue: &millstream_broker::Snapshot, part: &Part) -> Result<Arc<PartitionView>, ResponseError> {
+    use session::TopicKey;
+    let (topic, by_id) = match &part.key.topic {
+        TopicKey::Id(id) => (catalogue.by_uuid.get(id).filter(|t| t.def.ns == conn.ns), true),
+        TopicKey::Name(name) => (catalogue.by_name.get(&(conn.ns, name.to_string())), false),
+    };
+    let topic = topic.ok_or(not_found(by_id))?;
+    if !conn.may_topic(millstream_broker::Action::Read, &topic.def.name) {
+        return Err(ResponseError::TopicAuthorizationFailed);
+    }
+    let index = usize::try_from(part.key.partition).map_err(|_| ResponseError::UnknownTopicOrPartition)?;
+    topic.partitions.get(index).cloned().ok_or(ResponseError::UnknownTopicOrPartition)
+}
