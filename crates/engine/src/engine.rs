@@ -90,7 +90,7 @@ impl Engine {
         }
         self.now = now;
         self.live = Live::of(&self.state, self.live.leader_epoch);
-        self.expiry = Expiry::of(&self.state.prod, self.cfg.producer_expiry_ms);
+        self.expiry = Expiry::of(&self.state.prod, self.cfg.producer_expiry_ms, now);
         self.state.groups.serve(now);
         Ok(())
     }

@@ -22,21 +22,31 @@ const RETRY_MS: u64 = 10;
 #[derive(Debug, Default)]
 pub(crate) struct Expiry {
     idle_ms: u64,
-    heap: BinaryHeap<Reverse<(u64, ProdKey)>>,
+    /// (when to look, whom at, when it had appended last).
+    heap: BinaryHeap<Reverse<(u64, ProdKey, u64)>>,
     /// Not before then, monotonic milliseconds: there was no room.
     rest_until_ms: u64,
 }
 
 impl Expiry {
     /// For all producers there are.
-    pub(crate) fn of(producers: &Table<ProdKey, ProdRow>, idle_ms: u64) -> Self {
-        let heap = producers.iter().map(|(k, r)| Reverse((r.last_ms.saturating_add(idle_ms), *k))).collect();
-        Self { idle_ms, heap, rest_until_ms: 0 }
+    pub(crate) fn of(producers: &Table<ProdKey, ProdRow>, idle_ms: u64, now: Now) -> Self {
+        let mut expiry = Self { idle_ms, ..Self::default() };
+        for (key, row) in producers.iter() {
+            expiry.look_at(*key, row.last_ms, now);
+        }
+        expiry
+    }
+
+    /// A clock that was set back must not keep a producer for longer than the span itself.
+    fn look_at(&mut self, key: ProdKey, last_ms: u64, now: Now) {
+        let at = last_ms.min(now.wall_ms).saturating_add(self.idle_ms);
+        self.heap.push(Reverse((at, key, last_ms)));
     }
 
     /// A producer appended for the first time.
     pub(crate) fn begin(&mut self, key: ProdKey, now: Now) {
-        self.heap.push(Reverse((now.wall_ms.saturating_add(self.idle_ms), key)));
+        self.look_at(key, now.wall_ms, now);
     }
 
     /// A record's room and effects, if producers are to be forgotten now.
@@ -51,18 +61,15 @@ impl Expiry {
         }
         let mut idle = Vec::new();
         for _ in 0..TURN_PRODUCERS_MAX {
-            let Some(Reverse((at, key))) = self.heap.peek().copied() else { break };
+            let Some(Reverse((at, key, last_ms))) = self.heap.peek().copied() else { break };
             if at > now.wall_ms {
                 break;
             }
             self.heap.pop();
-            let Some(row) = producers.get(&key) else { continue };
-            // A clock that was set back must not keep a producer for longer than the span itself.
-            let due = row.last_ms.min(now.wall_ms).saturating_add(self.idle_ms);
-            if due > now.wall_ms {
-                self.heap.push(Reverse((due, key)));
-            } else {
-                idle.push(key);
+            match producers.get(&key) {
+                None => {}
+                Some(row) if row.last_ms != last_ms => self.look_at(key, row.last_ms, now),
+                Some(_) => idle.push((key, last_ms)),
             }
         }
         if idle.is_empty() {
@@ -71,10 +78,10 @@ impl Expiry {
         // A producer that came anew may stand in the heap twice.
         idle.sort_unstable();
         idle.dedup();
-        let effects: Vec<RowEffect> = idle.iter().map(|k| forget_effect(*k)).collect();
+        let effects: Vec<RowEffect> = idle.iter().map(|i| forget_effect(i.0)).collect();
         let bytes = RECORD_OVERHEAD_BYTES + effects.iter().map(RowEffect::bytes_bound).sum::<usize>();
         let Some(permit) = log.spare(bytes) else {
-            self.heap.extend(idle.into_iter().map(|k| Reverse((now.wall_ms, k))));
+            self.heap.extend(idle.into_iter().map(|(key, last_ms)| Reverse((now.wall_ms, key, last_ms))));
             self.rest_until_ms = now.mono_ms.saturating_add(RETRY_MS);
             return None;
         };
@@ -83,7 +90,7 @@ impl Expiry {
 
     /// When [`Expiry::due`] has something to look at, monotonic milliseconds.
     pub(crate) fn next_mono_ms(&self, now: Now) -> Option<u64> {
-        let Reverse((at, _)) = self.heap.peek()?;
+        let Reverse((at, ..)) = self.heap.peek()?;
         let due = now.mono_ms.saturating_add(at.saturating_sub(now.wall_ms));
         Some(due.max(self.rest_until_ms))
     }

@@ -148,3 +148,57 @@ impl<K: RowKey, R: RowValue> Dirty for Table<K, R> {
         self.pop()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::id::{Counter, NextId};
+
+    type Counters = Table<Counter, NextId>;
+
+    fn add(t: &mut Counters, lsn: u64, key: Counter) {
+        t.apply(Lsn(lsn), &key, |row| row.get_or_insert(NextId(0)).0 += 1);
+    }
+
+    #[test]
+    fn a_record_is_applied_to_a_row_whole_and_once() {
+        let mut t = Counters::default();
+        for _ in 0..2 {
+            add(&mut t, 5, Counter::Objects);
+            add(&mut t, 5, Counter::Objects);
+            t.record_end(Lsn(5));
+        }
+        assert_eq!(t.get(&Counter::Objects), Some(&NextId(2)));
+    }
+
+    #[test]
+    fn rows_are_given_in_the_order_in_which_they_became_dirty() {
+        let mut t = Counters::default();
+        for (lsn, key) in [(1, Counter::Producers), (2, Counter::Objects), (3, Counter::Producers)] {
+            add(&mut t, lsn, key);
+            t.record_end(Lsn(lsn));
+        }
+        assert_eq!(t.oldest_dirty(), Some(Lsn(1)));
+        let row = t.pop_dirty().unwrap();
+        assert_eq!((row.key, row.row_lsn), (Counter::Producers.encode(), Lsn(3)));
+        assert_eq!(t.oldest_dirty(), Some(Lsn(2)));
+        add(&mut t, 4, Counter::Producers);
+        t.record_end(Lsn(4));
+        assert_eq!(t.pop_dirty().unwrap().key, Counter::Objects.encode());
+        assert_eq!((t.oldest_dirty(), t.pop_dirty().unwrap().row_lsn), (Some(Lsn(4)), Lsn(4)));
+        assert!(t.pop_dirty().is_none());
+    }
+
+    #[test]
+    fn a_removed_row_is_given_once_and_then_forgotten() {
+        let mut t = Counters::default();
+        add(&mut t, 1, Counter::Objects);
+        t.record_end(Lsn(1));
+        t.apply(Lsn(2), &Counter::Objects, |row| *row = None);
+        t.record_end(Lsn(2));
+        assert_eq!(t.get(&Counter::Objects), None);
+        let row = t.pop_dirty().unwrap();
+        assert_eq!((row.row_lsn, row.value), (Lsn(2), None));
+        assert!(t.rows.is_empty() && t.oldest_dirty().is_none());
+    }
+}

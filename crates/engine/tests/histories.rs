@@ -326,6 +326,12 @@ impl Run {
         // The floor in the store, or any below it.
         let floor = part_of(floor, self.store.floor);
         self.engine = open(self.cfg, &self.store, &self.log, floor, self.epoch, self.now);
+        // Rows and the records since are as good as all records.
+        let again = |store: &FakeStore, floor| {
+            let engine = open(self.cfg, store, &self.log, floor, self.epoch, self.now);
+            store.clone().all(engine, self.durable)
+        };
+        assert_eq!(again(&self.store, floor), again(&FakeStore::default(), 1));
         for log in self.model().parts.keys() {
             self.describe(*log);
         }

@@ -88,7 +88,7 @@ impl Commits for FakeLog {
 }
 
 /// Rows as flushed, and batches on their way.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct FakeStore {
     rows: BTreeMap<Vec<u8>, (Lsn, Vec<u8>)>,
     waiting: Vec<(BatchId, RowBatch)>,
@@ -141,6 +141,12 @@ impl FakeStore {
     }
     pub fn crash(&mut self) {
         self.waiting.clear();
+    }
+    /// All rows as they are once `engine` has given everything.
+    pub fn all(mut self, mut engine: Engine, durable: Lsn) -> BTreeMap<Vec<u8>, (Lsn, Vec<u8>)> {
+        while self.offer(&mut engine, 7) > 0 {}
+        self.commit(durable, usize::MAX);
+        self.rows
     }
     pub fn keys(&self) -> impl Iterator<Item = &Vec<u8>> {
         self.rows.keys()
