@@ -447,7 +447,7 @@ func adminListOffsets(ctx context.Context, e *env, adm *kadm.Client) error {
 	}
 	defer cl.Close()
 	// Times go up and down: the greatest is at offset 3 of partition 0.
-	const base = 1_650_000_000_000
+	base := recent
 	for _, ms := range []int64{0, 100, 50, 400, 300} {
 		rec := &kgo.Record{Topic: topic, Timestamp: time.UnixMilli(base + ms), Value: fmt.Append(nil, ms)}
 		if err := produceAll(ctx, cl, rec); err != nil {

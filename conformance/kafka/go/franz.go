@@ -109,7 +109,7 @@ func franzRecordShape(ctx context.Context, e *env) error {
 		return err
 	}
 	defer cl.Close()
-	at := time.UnixMilli(1_600_000_000_123)
+	at := time.UnixMilli(recent + 123)
 	recs := []*kgo.Record{
 		{Key: []byte("k"), Value: []byte("v"), Timestamp: at},
 		{Key: nil, Value: []byte("null key"), Timestamp: at.Add(time.Millisecond)},
@@ -364,7 +364,7 @@ func franzConsumeAfterTime(ctx context.Context, e *env) error {
 		return err
 	}
 	defer cl.Close()
-	const first = 1_700_000_000_000
+	first := recent
 	recs := values(topic, 100)
 	for i, r := range recs {
 		r.Timestamp = time.UnixMilli(first + int64(i)*10)

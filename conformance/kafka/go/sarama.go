@@ -143,7 +143,7 @@ func saramaRecordShape(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	at := time.UnixMilli(1_600_000_000_123)
+	at := time.UnixMilli(recent + 123)
 	msgs := []*sarama.ProducerMessage{
 		{Key: sarama.StringEncoder("k"), Value: sarama.StringEncoder("v"), Timestamp: at},
 		{Value: sarama.StringEncoder("null key"), Timestamp: at.Add(time.Second)},

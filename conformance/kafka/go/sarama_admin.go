@@ -211,7 +211,7 @@ func saramaOffsetsByTime(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	const base = 1_700_000_000_000
+	base := recent
 	cfg := saramaConfig()
 	cfg.Producer.Compression = sarama.CompressionSnappy
 	cfg.Producer.Flush.Frequency = 50 * time.Millisecond

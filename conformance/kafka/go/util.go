@@ -244,5 +244,9 @@ func joinLines(recs []*kgo.Record) []byte {
 	return bytes.Join(vals, []byte("\n"))
 }
 
+// recent is a time in milliseconds that records are given: young enough that
+// no retention takes them away, old enough to be past for the whole run.
+var recent = time.Now().Add(-2 * time.Hour).Truncate(time.Second).UnixMilli()
+
 // stamp is a time in milliseconds since 1970.
 func stamp(ms int64) time.Time { return time.UnixMilli(ms) }

@@ -32,7 +32,7 @@ func wireOffsetChecks() []check {
 
 func listEveryVersion(ctx context.Context, e *env, w *wire, topic string) error {
 	b := plain("a", "b", "c")
-	b.timestamp, b.step = 1000, 10
+	b.timestamp, b.step = recent, 10
 	if err := w.produced(topic, b, 0); err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func listEveryVersion(ctx context.Context, e *env, w *wire, topic string) error 
 		for _, c := range []struct {
 			ask, offset, stamp int64
 			since              int16
-		}{{-2, 0, -1, 1}, {-1, 3, -1, 1}, {1005, 1, 1010, 1}, {1020, 2, 1020, 1}, {1021, -1, -1, 1}, {-3, 2, 1020, 7}} {
+		}{{-2, 0, -1, 1}, {-1, 3, -1, 1}, {recent + 5, 1, recent + 10, 1}, {recent + 20, 2, recent + 20, 1}, {recent + 21, -1, -1, 1}, {-3, 2, recent + 20, 7}} {
 			if version < c.since {
 				continue
 			}
@@ -106,7 +106,7 @@ func times(w *wire, topic string, base int64, records int64) error {
 }
 
 func listInsideGzip(_ context.Context, _ *env, w *wire, topic string) error {
-	const base = 1_700_000_000_000
+	base := recent
 	for n := range int64(3) {
 		b := plain("a", "b", "c", "d")
 		b.timestamp, b.step, b.compress, b.attributes = base+n*40, 10, gzipped, 1
@@ -118,7 +118,7 @@ func listInsideGzip(_ context.Context, _ *env, w *wire, topic string) error {
 }
 
 func listInside(ctx context.Context, e *env, w *wire, topic string, codec kgo.CompressionCodec) error {
-	const base = 1_700_000_000_000
+	base := recent
 	cl, err := e.client(kgo.ProducerBatchCompression(codec), kgo.ManualFlushing())
 	if err != nil {
 		return err

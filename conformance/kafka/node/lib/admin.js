@@ -3,10 +3,8 @@
 
 const assert = require('node:assert/strict')
 const { ConfigResourceTypes } = require('kafkajs')
-const { refused, unique, until } = require('./broker')
+const { recent, refused, unique, until } = require('./broker')
 const { member, balanced } = require('./groups')
-
-const BASE = 1_700_000_000_000
 
 async function topics(scope) {
   const admin = await scope.admin()
@@ -14,9 +12,9 @@ async function topics(scope) {
   const wanted = { topic, numPartitions: 2, replicationFactor: 1 }
   assert.equal(await admin.createTopics({ topics: [wanted], validateOnly: true, waitForLeaders: false }), true)
   assert.ok(!(await admin.listTopics()).includes(topic), 'validating a topic made it')
-  assert.equal(await admin.createTopics({ topics: [wanted] }), true)
-  assert.equal(await admin.createTopics({ topics: [wanted] }), false) // it exists
-  assert.ok((await admin.listTopics()).includes(topic))
+  assert.equal(await admin.createTopics({ topics: [wanted], waitForLeaders: false }), true)
+  assert.equal(await admin.createTopics({ topics: [wanted], waitForLeaders: false }), false) // it exists
+  await until('the topic listed', async () => ((await admin.listTopics()).includes(topic) ? '' : 'it is not'))
   await admin.createPartitions({ topicPartitions: [{ topic, count: 5 }] })
   await until('five partitions', async () => {
     const meta = await admin.fetchTopicMetadata({ topics: [topic] })
@@ -75,13 +73,13 @@ async function offsets(scope) {
   const admin = await scope.admin()
   const topic = await scope.topic('offsets', 2)
   const producer = await scope.producer()
-  const messages = Array.from({ length: 10 }, (_, i) => ({ value: `v${i}`, partition: 0, timestamp: String(BASE + i * 10) }))
+  const messages = Array.from({ length: 10 }, (_, i) => ({ value: `v${i}`, partition: 0, timestamp: String(recent + i * 10) }))
   await producer.send({ topic, messages, compression: 1 })
   const all = await admin.fetchTopicOffsets(topic)
   const of = (list, partition) => list.find((o) => o.partition === partition)
   assert.deepEqual([of(all, 0).low, of(all, 0).high, of(all, 1).low, of(all, 1).high], ['0', '10', '0', '0'])
   for (const [at, want] of [[0, '0'], [1, '1'], [45, '5'], [90, '9'], [91, '10']]) { // past the last: the end
-    const found = await admin.fetchTopicOffsetsByTimestamp(topic, BASE + at)
+    const found = await admin.fetchTopicOffsetsByTimestamp(topic, recent + at)
     assert.equal(of(found, 0).offset, want, `at ${at} ms`)
   }
 }

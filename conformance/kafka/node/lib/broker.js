@@ -9,6 +9,9 @@ const { Kafka, Partitioners, logLevel } = require('kafkajs')
 
 const UNTIL_MS = 30_000
 
+/** A time for records in milliseconds: young enough for any retention, past for the whole run. */
+const recent = Math.floor(Date.now() / 1000) * 1000 - 7_200_000
+
 function unique(prefix) {
   return `node-${prefix}-${randomBytes(6).toString('hex')}`
 }
@@ -91,7 +94,8 @@ class Scope {
   async topic(prefix, numPartitions = 1, options = {}) {
     const topic = unique(prefix)
     const admin = await this.admin()
-    await admin.createTopics({ topics: [{ topic, numPartitions, replicationFactor: 1, ...options }] })
+    // kafkajs's own wait gives up where Apache Kafka does not know the new topic for a moment.
+    await admin.createTopics({ topics: [{ topic, numPartitions, replicationFactor: 1, ...options }], waitForLeaders: false })
     await until(`partitions of ${topic}`, async () => {
       try {
         const offsets = await admin.fetchTopicOffsets(topic)
@@ -151,4 +155,4 @@ class Broker {
   }
 }
 
-module.exports = { Broker, refused, unique, until }
+module.exports = { Broker, recent, refused, unique, until }

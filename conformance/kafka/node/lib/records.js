@@ -3,9 +3,7 @@
 
 const assert = require('node:assert/strict')
 const { CompressionTypes } = require('kafkajs')
-const { refused, unique, until } = require('./broker')
-
-const BASE = 1_700_000_000_000
+const { recent, refused, unique, until } = require('./broker')
 
 function numbered(n, tag = 'v') {
   return Array.from({ length: n }, (_, i) => ({ key: `k${i % 13}`, value: `${tag}-${i}-${'compressible'.repeat(8)}` }))
@@ -33,13 +31,13 @@ async function recordShape(scope) {
   const topic = await scope.topic('shape')
   const producer = await scope.producer()
   const sent = [
-    { key: 'k', value: 'v', timestamp: String(BASE) },
-    { key: null, value: 'null key', timestamp: String(BASE + 1) },
-    { key: 'null value', value: null, timestamp: String(BASE - 3_600_000) },
-    { key: null, value: null, timestamp: String(BASE) },
-    { key: '', value: '', timestamp: String(BASE) },
-    { key: Buffer.from([0, 255, 10]), value: Buffer.from([1, 0, 254]), timestamp: String(BASE) },
-    { key: 'h', value: 'headers', timestamp: String(BASE), headers: { a: '1', many: ['2', '3'], bytes: Buffer.from([0, 159]), ключ: 'ж' } },
+    { key: 'k', value: 'v', timestamp: String(recent) },
+    { key: null, value: 'null key', timestamp: String(recent + 1) },
+    { key: 'null value', value: null, timestamp: String(recent - 3_600_000) },
+    { key: null, value: null, timestamp: String(recent) },
+    { key: '', value: '', timestamp: String(recent) },
+    { key: Buffer.from([0, 255, 10]), value: Buffer.from([1, 0, 254]), timestamp: String(recent) },
+    { key: 'h', value: 'headers', timestamp: String(recent), headers: { a: '1', many: ['2', '3'], bytes: Buffer.from([0, 159]), ключ: 'ж' } },
   ]
   await producer.send({ topic, messages: sent })
   const [got] = await scope.readAll(topic, sent.length)
@@ -176,11 +174,7 @@ async function regex(scope) {
   const suffixes = [one, two].map((t) => t.split('-').pop())
   for (const topic of [one, two, other]) await producer.send({ topic, messages: numbered(5, topic) })
   const consumer = await scope.consumer(unique('regex'))
-  const pattern = new RegExp(`^node-regex-[ab]-(${suffixes.join('|')})$`)
-  // kafkajs asks about every topic there is and fails on one deleted that moment.
-  await until('the subscription', () =>
-    consumer.subscribe({ topic: pattern, fromBeginning: true }).then(() => '', (error) => error.message),
-  )
+  await consumer.subscribe({ topic: new RegExp(`^node-regex-[ab]-(${suffixes.join('|')})$`), fromBeginning: true })
   const got = []
   await consumer.run({ eachMessage: async ({ topic }) => void got.push(topic) })
   await until('ten records', () => (got.length >= 10 ? '' : `${got.length} came`))
