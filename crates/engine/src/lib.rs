@@ -1,6 +1,7 @@
 //! Pure state machines over the log: partitions, producer deduplication, consumer groups, committed offsets, the catalogue's rows.
 //!
 //! Inputs and the time come in, operations on the log and effects go out. No sockets, no clock, no await; no protocol is named.
+//! Start at [`Engine`]; what may be asked of it is [`op::Op`].
 #![forbid(unsafe_code)]
 
 pub mod attrs;
