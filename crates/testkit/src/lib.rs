@@ -1,1 +1,18 @@
-//! Part of Millstream.
+//! What the tests of several crates share. A dev-dependency only.
+//!
+//! - [`log_contract`]: the one suite that every log passes. Start at [`log_contract!`].
+//! - [`under`]: the logs it runs over, with a power switch.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::missing_errors_doc,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    reason = "these are tests"
+)]
+
+pub mod block_on;
+pub mod log_contract;
+pub mod seen;
+pub mod under;

@@ -12,7 +12,7 @@ mod tests;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use millstream_types::{ConnId, Lsn};
+use millstream_types::{ConnId, Epoch, Lsn};
 
 use crate::{
     BoxFuture, Gate, LogConfig, LogStore, Lost, Marks, OnDurable, Op, OpenError, OpenReport, Opened, Permit,
@@ -56,7 +56,7 @@ impl Shared {
 
     /// Moves `written` and `durable`, and tells.
     fn commit_to(&self, lsn: Lsn) {
-        let waiters: Vec<ConnId> = {
+        let (lsn, waiters) = {
             let mut s = self.lock();
             if s.lost.is_some() {
                 return;
@@ -65,10 +65,7 @@ impl Shared {
             if lsn <= s.marks.durable {
                 return;
             }
-            s.marks.written = s.marks.written.max(lsn);
-            s.marks.durable = lsn;
-            s.settle_rows();
-            s.release(lsn)
+            (lsn, s.commit(lsn))
         };
         self.tell(waiters, lsn);
     }
@@ -130,7 +127,7 @@ impl MemLog {
 
     /// The right to commit is lost: `durable` stays where it is.
     pub fn lose(&self, cause: &str) {
-        self.shared.lock().lost = Some(Lost { cause: cause.to_owned() });
+        self.shared.lock().lose(Lost { cause: cause.to_owned() });
         self.shared.moved.notify_all();
         self.shared.tell(Vec::new(), Lsn(0));
     }
@@ -139,7 +136,10 @@ impl MemLog {
     pub fn crash(&self) {
         let mut s = self.shared.lock();
         s.crash();
+        s.lost = Some(Lost { cause: "the power was cut".to_owned() });
+        drop(s);
         self.shared.moved.notify_all();
+        self.shared.durable_moved.notify_waiters();
     }
 }
 
@@ -171,10 +171,15 @@ impl LogStore for MemLog {
         }
         Ok(Opened {
             epoch,
-            sequencer: Box::new(MemSequence { shared: Arc::clone(&self.shared), commit: self.commit }),
+            sequencer: Box::new(MemSequence {
+                shared: Arc::clone(&self.shared),
+                commit: self.commit,
+                epoch,
+                last: Lsn(0),
+            }),
             gate,
             reader: Arc::new(MemReader { shared: Arc::clone(&self.shared) }),
-            marks: Arc::new(MemMarks { shared: Arc::clone(&self.shared) }),
+            marks: Arc::new(MemMarks { shared: Arc::clone(&self.shared), epoch }),
             sink: Arc::clone(&rows) as Arc<dyn crate::StateSink>,
             rows,
             report: OpenReport { replayed_records: records.len() as u64, unclean, ..OpenReport::default() },
@@ -206,16 +211,24 @@ fn commit_later(shared: &Shared, epoch: u64, delay: Duration) {
 struct MemSequence {
     shared: Arc<Shared>,
     commit: Commit,
+    epoch: Epoch,
+    last: Lsn,
 }
 
 impl Sequence for MemSequence {
     fn sequence(&mut self, permit: Permit, record: &[Op<'_>], waiter: Option<ConnId>) -> Lsn {
-        self.shared.lock().sequence(permit, record, waiter)
+        let mut s = self.shared.lock();
+        // After a crash a sequencer that lives on writes nowhere.
+        self.last = if s.serves(self.epoch) { s.sequence(permit, record, waiter) } else { self.last.next() };
+        self.last
     }
 
     fn end_turn(&mut self) {
         let lsn = {
             let mut s = self.shared.lock();
+            if !s.serves(self.epoch) {
+                return;
+            }
             s.turn_end = s.marks.sequenced;
             s.turn_end
         };
@@ -230,7 +243,13 @@ impl Sequence for MemSequence {
 impl Drop for MemSequence {
     fn drop(&mut self) {
         self.end_turn();
-        let lsn = self.shared.lock().marks.sequenced;
+        let lsn = {
+            let s = self.shared.lock();
+            if !s.serves(self.epoch) {
+                return;
+            }
+            s.marks.sequenced
+        };
         self.shared.commit_to(lsn);
         self.shared.lock().close();
         self.shared.moved.notify_all();
@@ -239,6 +258,14 @@ impl Drop for MemSequence {
 
 struct MemMarks {
     shared: Arc<Shared>,
+    epoch: Epoch,
+}
+
+impl MemMarks {
+    fn lost_in(&self, s: &State) -> Option<Lost> {
+        let later = || Lost { cause: format!("epoch {} took over", s.epoch.0) };
+        if s.epoch == self.epoch { s.lost.clone() } else { Some(later()) }
+    }
 }
 
 impl Watermarks for MemMarks {
@@ -247,19 +274,19 @@ impl Watermarks for MemMarks {
     }
 
     fn reached(&self, lsn: Lsn) -> BoxFuture<Result<(), Lost>> {
-        let shared = Arc::clone(&self.shared);
+        let marks = Self { shared: Arc::clone(&self.shared), epoch: self.epoch };
         Box::pin(async move {
             loop {
-                let moved = shared.durable_moved.notified();
+                let moved = marks.shared.durable_moved.notified();
                 let mut moved = std::pin::pin!(moved);
                 moved.as_mut().enable();
                 {
-                    let s = shared.lock();
-                    if s.marks.durable >= lsn {
+                    let s = marks.shared.lock();
+                    if s.epoch == marks.epoch && s.marks.durable >= lsn {
                         return Ok(());
                     }
-                    if let Some(lost) = &s.lost {
-                        return Err(lost.clone());
+                    if let Some(lost) = marks.lost_in(&s) {
+                        return Err(lost);
                     }
                 }
                 moved.await;
@@ -272,6 +299,6 @@ impl Watermarks for MemMarks {
     }
 
     fn lost(&self) -> Option<Lost> {
-        self.shared.lock().lost.clone()
+        self.lost_in(&self.shared.lock())
     }
 }

@@ -46,7 +46,7 @@ impl Kept {
 pub(super) struct OneLog {
     pub(super) start: u64,
     pub(super) next: u64,
-    pub(super) deleted: bool,
+    deleted: Option<Lsn>,
     pub(super) entries: BTreeMap<u64, (Lsn, Entry)>,
 }
 
@@ -54,12 +54,15 @@ pub(super) struct OneLog {
 pub(super) struct State {
     pub(super) open: bool,
     pub(super) unclean: bool,
+    used: bool,
     pub(super) epoch: Epoch,
     pub(super) marks: Marks,
     pub(super) turn_end: Lsn,
     pub(super) lost: Option<Lost>,
     pub(super) logs: BTreeMap<LogId, OneLog>,
     records: VecDeque<(Lsn, Vec<Kept>)>,
+    /// Trims and deletions that are not yet durable: they show when they are.
+    removals: VecDeque<(Lsn, Kept)>,
     floor: Lsn,
     permits: VecDeque<(Lsn, Permit, Option<ConnId>)>,
     gate: Option<Arc<Gate>>,
@@ -76,13 +79,18 @@ pub(super) struct State {
 impl State {
     pub(super) fn begin(&mut self, cfg: &LogConfig, gate: &Arc<Gate>) {
         self.open = true;
-        self.unclean = !self.records.is_empty();
+        self.unclean = std::mem::replace(&mut self.used, true);
         self.epoch = Epoch(self.epoch.0 + 1);
         self.lost = None;
         self.gate = Some(Arc::clone(gate));
         self.flush_records = cfg.replay_records;
         self.turn_end = self.marks.sequenced;
         self.since_flush = self.records.len() as u64;
+    }
+
+    /// Whether the opening of this epoch is the one that is open.
+    pub(super) fn serves(&self, epoch: Epoch) -> bool {
+        self.open && self.epoch == epoch
     }
 
     pub(super) fn replayable(&self) -> Vec<(Lsn, Vec<Kept>)> {
@@ -112,29 +120,45 @@ impl State {
         match op {
             Kept::Append(log, e) => {
                 let l = self.logs.entry(*log).or_default();
-                assert!(!l.deleted, "append to a deleted log");
+                assert!(l.deleted.is_none(), "append to a deleted log");
                 assert!(e.pos >= l.next && e.count > 0, "positions must grow");
                 l.next = e.pos + u64::from(e.count);
                 l.entries.insert(e.pos, (lsn, e.clone()));
             }
             Kept::Retire | Kept::Effect(..) => {}
-            Kept::Trim(log, before) => {
-                let l = self.logs.entry(*log).or_default();
-                l.start = l.start.max(*before);
-                let start = l.start;
-                l.entries.retain(|_, (_, e)| e.pos + u64::from(e.count) > start);
-            }
+            Kept::Trim(..) => self.removals.push_back((lsn, op.clone())),
             Kept::Delete(log) => {
-                let l = self.logs.entry(*log).or_default();
-                l.deleted = true;
-                l.start = u64::MAX;
-                l.entries.clear();
+                self.logs.entry(*log).or_default().deleted = Some(lsn);
+                self.removals.push_back((lsn, op.clone()));
             }
         }
     }
 
+    /// Moves `written` and `durable`; returns who waits for it.
+    pub(super) fn commit(&mut self, lsn: Lsn) -> Vec<ConnId> {
+        self.marks.written = self.marks.written.max(lsn);
+        self.marks.durable = lsn;
+        while self.removals.front().is_some_and(|(at, _)| *at <= lsn) {
+            match self.removals.pop_front() {
+                Some((_, Kept::Trim(log, before))) => self.remove_below(log, before),
+                Some((_, Kept::Delete(log))) => self.remove_below(log, u64::MAX),
+                _ => {}
+            }
+        }
+        self.settle_rows();
+        self.release(lsn)
+    }
+
+    fn remove_below(&mut self, log: LogId, before: u64) {
+        let l = self.logs.entry(log).or_default();
+        l.start = l.start.max(before);
+        let start = l.start;
+        l.next = l.next.max(start);
+        l.entries.retain(|_, (_, e)| e.pos + u64::from(e.count) > start);
+    }
+
     /// Gives back the room of what became durable; returns who waits for it.
-    pub(super) fn release(&mut self, durable: Lsn) -> Vec<ConnId> {
+    fn release(&mut self, durable: Lsn) -> Vec<ConnId> {
         let mut waiters = Vec::new();
         while self.permits.front().is_some_and(|(lsn, ..)| *lsn <= durable) {
             if let Some((_, permit, waiter)) = self.permits.pop_front() {
@@ -172,26 +196,39 @@ impl State {
 
     pub(super) fn crash(&mut self) {
         let durable = self.marks.durable;
+        self.removals.clear();
         self.records.retain(|(lsn, _)| *lsn <= durable);
         self.offered.clear();
         self.permits.clear();
         self.wanted = None;
         self.open = false;
-        self.epoch = Epoch(self.epoch.0);
         self.marks = Marks { sequenced: durable, written: durable, durable };
         if let Some(gate) = self.gate.take() {
             gate.close();
         }
-        // Entries of records that are gone. (A trim or deletion that was lost leaves its entries gone here all the same: only a
-        // disk can give them back, and no reader may count on either.)
+        // Entries of records that are gone; a deletion that was lost with its record never was.
         for log in self.logs.values_mut() {
             log.entries.retain(|_, (lsn, _)| *lsn <= durable);
-            log.next =
-                log.entries.values().next_back().map_or(log.start, |(_, e)| e.pos + u64::from(e.count));
+            log.deleted = log.deleted.filter(|lsn| *lsn <= durable);
+            let last = log.entries.values().next_back();
+            log.next = last.map_or(log.start, |(_, e)| e.pos + u64::from(e.count)).max(log.start);
         }
     }
 
+    /// The right to commit is gone: nothing is admitted any more.
+    pub(super) fn lose(&mut self, lost: Lost) {
+        self.lost = Some(lost);
+        if let Some(gate) = &self.gate {
+            gate.close();
+        }
+    }
+
+    /// The end of an opening. After a loss nobody knows what became of the rest: here it is gone.
     pub(super) fn close(&mut self) {
+        if self.lost.is_some() {
+            return self.crash();
+        }
+        self.used = false;
         self.settle_rows();
         self.open = false;
         self.permits.clear();

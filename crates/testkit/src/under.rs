@@ -1,0 +1,167 @@
+//! The logs that are tested, each with a way to cut its power, hold back its syncs and break it.
+//!
+//! Start at [`LogUnderTest`].
+
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use millstream_env::hold::HoldDisk;
+use millstream_env::os::OsDisk;
+use millstream_env::sim::{Call, Fault, SimDisk};
+use millstream_env::{Disk, Env};
+use millstream_log::mem::{Commit, MemLog};
+use millstream_log::{LogConfig, LogStore};
+
+/// A log and the machine it is on.
+pub trait LogUnderTest {
+    /// The log as this machine finds it now.
+    fn store(&self) -> Box<dyn LogStore>;
+    /// Cuts the power while the log is open: what is not durable may be gone. Afterwards `store` gives the log as the next boot
+    /// finds it. False: cannot be done here, and nothing happened.
+    fn crash(&self) -> bool;
+    /// Makes what was sequenced durable, where that needs a hand.
+    fn commit(&self) {}
+    /// Nothing becomes durable until the guard is dropped. `None`: cannot be done here.
+    fn hold(&self) -> Option<Box<dyn Any>> {
+        None
+    }
+    /// From now on nothing becomes durable, for ever. False: cannot be done here.
+    fn fail(&self) -> bool;
+    /// Small sizes, so that little data fills files.
+    fn config(&self) -> LogConfig {
+        LogConfig {
+            segment_bytes: 1 << 20,
+            inflight_bytes: 8 << 20,
+            tail_bytes: 4 << 20,
+            replay_bytes: 64 << 20,
+            flush_interval_ms: 20,
+            ready_files: 2,
+            ..LogConfig::default()
+        }
+    }
+}
+
+/// A log in memory.
+pub struct Mem {
+    log: MemLog,
+    by_hand: bool,
+}
+
+impl Mem {
+    /// Empty.
+    #[must_use]
+    pub fn new(commit: Commit) -> Self {
+        Self { log: MemLog::new(commit), by_hand: commit == Commit::ByHand }
+    }
+}
+
+impl LogUnderTest for Mem {
+    fn store(&self) -> Box<dyn LogStore> {
+        Box::new(self.log.clone())
+    }
+    fn crash(&self) -> bool {
+        self.log.crash();
+        true
+    }
+    fn commit(&self) {
+        if self.by_hand {
+            self.log.commit_to(millstream_types::Lsn(u64::MAX));
+        }
+    }
+    fn hold(&self) -> Option<Box<dyn Any>> {
+        self.by_hand.then(|| Box::new(()) as Box<dyn Any>)
+    }
+    fn fail(&self) -> bool {
+        self.log.lose("a test");
+        true
+    }
+}
+
+/// What makes a log over an environment: `|env| Box::new(DiskLog::new(env))`.
+pub type Make = fn(Env) -> Box<dyn LogStore>;
+
+/// A log on a simulated disk, by seed.
+pub struct OnSim {
+    env: Env,
+    make: Make,
+    disk: Mutex<(Arc<SimDisk>, Arc<HoldDisk>)>,
+}
+
+impl OnSim {
+    /// On an empty disk.
+    #[must_use]
+    pub fn new(seed: u64, make: Make) -> Self {
+        let (env, disk, _) = Env::sim(seed);
+        Self { env, make, disk: Mutex::new(held(disk)) }
+    }
+
+    /// The disk in use.
+    #[must_use]
+    pub fn disk(&self) -> Arc<SimDisk> {
+        Arc::clone(&self.disk.lock().unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    /// Goes on with another disk (what [`SimDisk::crash`] or [`SimDisk::kill`] gave).
+    pub fn set_disk(&self, disk: Arc<SimDisk>) {
+        *self.disk.lock().unwrap_or_else(PoisonError::into_inner) = held(disk);
+    }
+}
+
+fn held(disk: Arc<SimDisk>) -> (Arc<SimDisk>, Arc<HoldDisk>) {
+    let hold = Arc::new(HoldDisk::new(Arc::<SimDisk>::clone(&disk)));
+    (disk, hold)
+}
+
+impl LogUnderTest for OnSim {
+    fn store(&self) -> Box<dyn LogStore> {
+        let hold = Arc::clone(&self.disk.lock().unwrap_or_else(PoisonError::into_inner).1);
+        (self.make)(self.env.with_disk(hold))
+    }
+    fn crash(&self) -> bool {
+        let next = self.disk().crash();
+        self.set_disk(next);
+        true
+    }
+    fn hold(&self) -> Option<Box<dyn Any>> {
+        let hold = Arc::clone(&self.disk.lock().unwrap_or_else(PoisonError::into_inner).1);
+        Some(Box::new(hold.hold()))
+    }
+    fn fail(&self) -> bool {
+        self.disk().inject(Fault::new(Call::Sync).always());
+        true
+    }
+}
+
+/// A log in a temporary directory of the real disk. Its power cannot be cut.
+pub struct OnOs {
+    env: Env,
+    make: Make,
+    hold: Arc<HoldDisk>,
+    _dir: tempfile::TempDir,
+}
+
+impl OnOs {
+    /// In a new directory.
+    #[must_use]
+    pub fn new(make: Make) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let hold = Arc::new(HoldDisk::new(Arc::new(OsDisk::new(dir.path().to_owned()))));
+        let env = Env::os(dir.path()).with_disk(Arc::<HoldDisk>::clone(&hold) as Arc<dyn Disk>);
+        Self { env, make, hold, _dir: dir }
+    }
+}
+
+impl LogUnderTest for OnOs {
+    fn store(&self) -> Box<dyn LogStore> {
+        (self.make)(self.env.clone())
+    }
+    fn crash(&self) -> bool {
+        false
+    }
+    fn hold(&self) -> Option<Box<dyn Any>> {
+        Some(Box::new(self.hold.hold()))
+    }
+    fn fail(&self) -> bool {
+        false
+    }
+}
