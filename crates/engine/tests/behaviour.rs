@@ -312,7 +312,7 @@ fn an_idle_producer_is_forgotten_once_there_is_room_for_the_record() {
     assert_eq!(b.engine.next_timer(), Some(b.now.mono_ms + day));
     b.now = Now { wall_ms: b.now.wall_ms + day / 2, mono_ms: b.now.mono_ms + day / 2 };
     b.one(batch(p, 1, 0, 1, 1)).unwrap();
-    let mut tick = |b: &mut Bench, ms: u64| {
+    let tick = |b: &mut Bench, ms: u64| {
         b.now = Now { wall_ms: b.now.wall_ms + ms, mono_ms: b.now.mono_ms + ms };
         let before = b.log.records.len();
         b.engine.tick(b.now, &mut b.log, &mut Effects::default());

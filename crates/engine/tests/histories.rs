@@ -394,8 +394,6 @@ fn begin() -> Do {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     #[test]
     fn a_history_with_crashes_is_the_models(steps in vec(step(), 1..70)) {
         let mut run = Run::new();
