@@ -5,6 +5,7 @@
 //! of what follows it) · `attributes i16` · `last_offset_delta i32` · `base_timestamp i64` · `max_timestamp i64` · `producer_id
 //! i64` · `producer_epoch i16` · `base_sequence i32` · `records i32` · the records.
 
+pub(crate) mod decode;
 pub(crate) mod inflate;
 pub(crate) mod records;
 pub(crate) mod single;

@@ -19,6 +19,7 @@ mod frame;
 mod groups;
 mod guard;
 mod list_offsets;
+pub mod member;
 mod metadata;
 mod num;
 mod produce;
@@ -28,6 +29,7 @@ mod topics;
 mod versions;
 mod wire;
 
+pub use batch::decode::{DECODED_BYTES_MAX, DecodedRecord, decode_batch};
 pub use config::{KafkaConfig, NoObserver, Observer};
 pub use serve::serve;
 pub use versions::api_name;

@@ -15,7 +15,7 @@ pub(crate) struct Found {
     pub(crate) offset_delta: u32,
 }
 
-struct Slice<'a>(&'a [u8]);
+pub(super) struct Slice<'a>(pub(super) &'a [u8]);
 
 impl<'a> Slice<'a> {
     fn u8(&mut self) -> Option<u8> {
@@ -23,7 +23,7 @@ impl<'a> Slice<'a> {
         self.0 = rest;
         Some(*first)
     }
-    fn varlong(&mut self) -> Option<i64> {
+    pub(super) fn varlong(&mut self) -> Option<i64> {
         let mut value: u64 = 0;
         for shift in (0..70).step_by(7) {
             let b = self.u8()?;
@@ -34,10 +34,10 @@ impl<'a> Slice<'a> {
         }
         None
     }
-    fn varint(&mut self) -> Option<i32> {
+    pub(super) fn varint(&mut self) -> Option<i32> {
         i32::try_from(self.varlong()?).ok()
     }
-    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, n: usize) -> Option<&'a [u8]> {
         let (head, rest) = self.0.split_at_checked(n)?;
         self.0 = rest;
         Some(head)

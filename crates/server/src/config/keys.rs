@@ -1,0 +1,107 @@
+//! Every setting: its name, default, meaning, and where it goes.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use anyhow::{Context, bail, ensure};
+
+use super::Config;
+
+/// One setting.
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// Its default, as text; empty = none.
+    pub default: &'static str,
+    /// What it is, with its unit.
+    pub doc: &'static str,
+    /// Puts a value into a configuration.
+    pub set: fn(&mut Config, &str) -> anyhow::Result<()>,
+}
+
+macro_rules! keys {
+    ($( $name:literal = $default:literal, $doc:literal, |$cfg:ident, $v:ident| $body:expr; )*) => {
+        /// All of them.
+        pub const KEYS: &[Key] = &[ $( Key { name: $name, default: $default, doc: $doc, set: |$cfg, $v| { $body; Ok(()) } } ),* ];
+    };
+}
+
+keys! {
+    "data_dir" = "./millstream-data", "Where everything is kept.",
+        |c, v| c.data_dir = PathBuf::from(v);
+    "kafka.listen" = "127.0.0.1:9092", "Address of the Kafka listener, or off.",
+        |c, v| c.kafka = address(v)?;
+    "kafka.advertised" = "", "HOST:PORT that Kafka clients on other hosts are told to use. Default: the address they connected to.",
+        |c, v| c.kafka_advertised = Some(host_port(v)?);
+    "kafka.connections_max" = "10000", "Kafka connections at once.",
+        |c, v| c.kafka_connections_max = number(v, 1, 1_000_000)?;
+    "kafka.frame_bytes_max" = "33554432", "Largest Kafka request, bytes.",
+        |c, v| c.kafka_frame_bytes_max = number(v, 1 << 16, 100 << 20)?;
+    "http.listen" = "127.0.0.1:15672", "Address of the HTTP listener (health, metrics, administration), or off.",
+        |c, v| c.http = address(v)?;
+    "insecure" = "false", "Listen on addresses that other machines reach, without authentication.",
+        |c, v| c.insecure = flag(v)?;
+    "topics.auto_create" = "true", "Make a topic when a client first names it.",
+        |c, v| c.broker.topics_auto_create = flag(v)?;
+    "topics.partitions" = "1", "Partitions of a topic made without saying how many.",
+        |c, v| c.broker.topic_partitions = number(v, 1, 65_536)?;
+    "topics.retention_ms" = "604800000", "Default of retention.ms: messages older than this go, milliseconds; -1 = never.",
+        |c, v| c.broker.retention_ms = number(v, -1, i64::MAX)?;
+    "topics.retention_bytes" = "-1", "Default of retention.bytes: of each partition the newest so many bytes stay; -1 = all.",
+        |c, v| c.broker.retention_bytes = number(v, -1, i64::MAX)?;
+    "topics.message_bytes_max" = "1048588", "Default of max.message.bytes: largest batch as sent, bytes.",
+        |c, v| c.broker.message_bytes_max = number(v, 0, 15 << 20)?;
+    "topics.retention_check_ms" = "300000", "How often retention is looked at, milliseconds.",
+        |c, v| c.broker.retention_check_ms = number(v, 10, 86_400_000)?;
+    "groups.offsets_retention_ms" = "604800000", "Committed offsets go so long after their group became empty, milliseconds.",
+        |c, v| c.broker.offsets_retention_ms = number(v, 1, u64::MAX / 4)?;
+    "groups.initial_rebalance_delay_ms" = "0", "How long an empty group waits for more members, milliseconds.",
+        |c, v| c.broker.group_initial_rebalance_delay_ms = number(v, 0, 300_000)?;
+    "producers.expiry_ms" = "86400000", "What is known of an idle producer goes after so long, milliseconds.",
+        |c, v| c.broker.producer_expiry_ms = number(v, 1_000, u64::MAX / 4)?;
+    "log.segment_bytes" = "67108864", "Size of a segment file, bytes (a multiple of 4096).",
+        |c, v| { c.broker.log.segment_bytes = number(v, 1 << 20, 1 << 30)?; ensure!(c.broker.log.segment_bytes.is_multiple_of(4096), "not a multiple of 4096") };
+    "log.inflight_bytes" = "16777216", "Bytes that may be on their way to the disk.",
+        |c, v| c.broker.log.inflight_bytes = number(v, 1 << 20, 1 << 30)?;
+    "log.tail_bytes" = "67108864", "Recent log kept in memory for readers, bytes.",
+        |c, v| c.broker.log.tail_bytes = number(v, 4 << 20, 1 << 40)?;
+    "log.replay_bytes" = "536870912", "Log that a restart may have to read, bytes.",
+        |c, v| c.broker.log.replay_bytes = number(v, 1 << 20, 1 << 40)?;
+    "log.replay_records" = "2000000", "Records that a restart may have to replay.",
+        |c, v| c.broker.log.replay_records = number(v, 1_000, 1 << 40)?;
+    "log.flush_interval_ms" = "10000", "Engine state is saved at least this often, milliseconds.",
+        |c, v| c.broker.log.flush_interval_ms = number(v, 10, 3_600_000)?;
+    "log.ready_files" = "4", "Segment files prepared ahead.",
+        |c, v| c.broker.log.ready_files = number(v, 1, 64)?;
+}
+
+fn number<T: Copy>(v: &str, min: T, max: T) -> anyhow::Result<T>
+where
+    T: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
+    let Ok(n) = v.trim().replace('_', "").parse::<T>() else { bail!("not a whole number of {min} to {max}") };
+    ensure!(n >= min && n <= max, "must be {min} to {max}");
+    Ok(n)
+}
+
+fn flag(v: &str) -> anyhow::Result<bool> {
+    match v.trim() {
+        "true" | "on" | "yes" | "1" => Ok(true),
+        "false" | "off" | "no" | "0" => Ok(false),
+        _ => bail!("must be true or false"),
+    }
+}
+
+fn address(v: &str) -> anyhow::Result<Option<SocketAddr>> {
+    if v.trim() == "off" {
+        return Ok(None);
+    }
+    let mut found = v.trim().to_socket_addrs().context("must be HOST:PORT or off")?;
+    found.next().map(Some).context("the host has no address")
+}
+
+fn host_port(v: &str) -> anyhow::Result<(String, u16)> {
+    let (host, port) = v.trim().rsplit_once(':').context("must be HOST:PORT")?;
+    ensure!(!host.is_empty(), "must be HOST:PORT");
+    Ok((host.trim_matches(['[', ']']).to_owned(), port.parse().context("not a port")?))
+}

@@ -1,0 +1,179 @@
+//! The server's settings: one table of keys, from a TOML file, the environment and the command line, the later winning.
+//!
+//! Start at [`Config::load`]. Key `topics.auto_create` is `[topics] auto_create` in the file, `MILLSTREAM_TOPICS_AUTO_CREATE` in the
+//! environment and `--set topics.auto_create=...` on the command line. An unknown key is an error, wherever it stands.
+
+mod keys;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use millstream_broker::BrokerConfig;
+
+pub use keys::KEYS;
+
+/// Prefix of environment variables.
+const ENV_PREFIX: &str = "MILLSTREAM_";
+
+/// Everything that `millstream serve` needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `data_dir`.
+    pub data_dir: PathBuf,
+    /// `kafka.listen`; `None` = off.
+    pub kafka: Option<SocketAddr>,
+    /// `kafka.advertised`: host and port that clients are told to use.
+    pub kafka_advertised: Option<(String, u16)>,
+    /// `kafka.connections_max`.
+    pub kafka_connections_max: usize,
+    /// `kafka.frame_bytes_max`.
+    pub kafka_frame_bytes_max: usize,
+    /// `http.listen`; `None` = off.
+    pub http: Option<SocketAddr>,
+    /// `insecure`: listen on other than loopback addresses without authentication.
+    pub insecure: bool,
+    /// The broker's.
+    pub broker: BrokerConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./millstream-data"),
+            kafka: Some(SocketAddr::from(([127, 0, 0, 1], 9092))),
+            kafka_advertised: None,
+            kafka_connections_max: 10_000,
+            kafka_frame_bytes_max: 32 << 20,
+            http: Some(SocketAddr::from(([127, 0, 0, 1], 15672))),
+            insecure: false,
+            broker: BrokerConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file if there is one, then the environment, then what the command line says.
+    ///
+    /// # Errors
+    /// The file cannot be read, a key is unknown, a value is not of its kind, or a listener is open to others without `insecure`.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+        command_line: &[(String, String)],
+    ) -> anyhow::Result<Self> {
+        let mut cfg = Self::default();
+        if let Some(path) = file {
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+            let table: toml::Table =
+                text.parse().with_context(|| format!("{} is not TOML", path.display()))?;
+            for (key, value) in flatten(&table)? {
+                cfg.set(&key, &value).with_context(|| format!("in {}", path.display()))?;
+            }
+        }
+        for (name, value) in environment {
+            let Some(rest) = name.strip_prefix(ENV_PREFIX) else { continue };
+            // These two are the command line's own: the file to read, and what to log.
+            if matches!(rest, "CONFIG" | "LOG" | "SERVER") {
+                continue;
+            }
+            let key = KEYS
+                .iter()
+                .find(|k| k.name.replace('.', "_").eq_ignore_ascii_case(rest))
+                .with_context(|| format!("the environment variable {name} names no setting"))?;
+            cfg.set(key.name, &value).with_context(|| format!("in the environment variable {name}"))?;
+        }
+        for (key, value) in command_line {
+            cfg.set(key, value).context("on the command line")?;
+        }
+        cfg.check_listeners()?;
+        Ok(cfg)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> anyhow::Result<()> {
+        let Some(key) = KEYS.iter().find(|k| k.name == name) else {
+            bail!("there is no setting {name:?}; `millstream serve --help` lists them");
+        };
+        (key.set)(self, value).with_context(|| format!("setting {name} = {value:?}"))
+    }
+
+    fn check_listeners(&self) -> anyhow::Result<()> {
+        for (name, addr) in [("kafka.listen", self.kafka), ("http.listen", self.http)] {
+            if let Some(addr) = addr
+                && !addr.ip().is_loopback()
+                && !self.insecure
+            {
+                bail!(
+                    "{name} = {addr} can be reached from other machines, and there is no authentication yet: \
+                     listen on a loopback address, or say --insecure"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `[a] b = 1` as `("a.b", "1")`.
+fn flatten(table: &toml::Table) -> anyhow::Result<BTreeMap<String, String>> {
+    fn walk(prefix: &str, table: &toml::Table, out: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
+        for (k, v) in table {
+            let key = if prefix.is_empty() { k.clone() } else { format!("{prefix}.{k}") };
+            match v {
+                toml::Value::Table(t) => walk(&key, t, out)?,
+                toml::Value::String(s) => drop(out.insert(key, s.clone())),
+                toml::Value::Integer(_) | toml::Value::Boolean(_) => drop(out.insert(key, v.to_string())),
+                other => bail!("setting {key} is a {}", other.type_str()),
+            }
+        }
+        Ok(())
+    }
+    let mut out = BTreeMap::new();
+    walk("", table, &mut out)?;
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(env: &[(&str, &str)], cli: &[(&str, &str)]) -> anyhow::Result<Config> {
+        let own = |p: &[(&str, &str)]| {
+            p.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>()
+        };
+        Config::load(None, own(env).into_iter(), &own(cli))
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_environment() {
+        let cfg = load(
+            &[("MILLSTREAM_TOPICS_PARTITIONS", "3"), ("MILLSTREAM_KAFKA_LISTEN", "off"), ("HOME", "x")],
+            &[("topics.partitions", "4")],
+        )
+        .unwrap();
+        assert_eq!((cfg.broker.topic_partitions, cfg.kafka), (4, None));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_wherever_it_stands() {
+        assert!(load(&[("MILLSTREAM_TOPICS_COLOUR", "3")], &[]).is_err());
+        assert!(load(&[], &[("topics.colour", "3")]).is_err());
+    }
+
+    #[test]
+    fn an_address_open_to_others_needs_insecure() {
+        assert!(load(&[], &[("kafka.listen", "0.0.0.0:9092")]).is_err());
+        assert!(load(&[], &[("kafka.listen", "0.0.0.0:9092"), ("insecure", "true")]).is_ok());
+    }
+
+    #[test]
+    fn every_key_takes_its_own_default() {
+        let mut cfg = Config::default();
+        for key in KEYS {
+            if !key.default.is_empty() {
+                (key.set)(&mut cfg, key.default).unwrap_or_else(|e| panic!("{}: {e}", key.name));
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! `GET /metrics`: Prometheus text. Counters come from the listeners' observers, gauges are read when asked.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use millstream_broker::Broker;
+use millstream_kafka::Observer;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use super::{ApiError, Shared};
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Api {
+    api: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ApiCode {
+    api: &'static str,
+    code: i16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Part {
+    topic: String,
+    partition: u32,
+    end: End,
+}
+
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
+enum End {
+    Start,
+    Visible,
+}
+
+/// Counts what the Kafka listener does.
+#[derive(Debug)]
+pub struct KafkaMetrics {
+    connections: Gauge,
+    refused: Counter,
+    requests: Family<Api, Histogram>,
+    errors: Family<ApiCode, Counter>,
+    bytes_in: Counter,
+    bytes_out: Counter,
+    records: Counter,
+    stored: Counter,
+    fetched: Counter,
+}
+
+impl Default for KafkaMetrics {
+    fn default() -> Self {
+        Self {
+            connections: Gauge::default(),
+            refused: Counter::default(),
+            requests: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_1, 2.5, 14))),
+            errors: Family::default(),
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
+            records: Counter::default(),
+            stored: Counter::default(),
+            fetched: Counter::default(),
+        }
+    }
+}
+
+/// The one set of counters of the process.
+pub static KAFKA: LazyLock<Arc<KafkaMetrics>> = LazyLock::new(|| Arc::new(KafkaMetrics::default()));
+
+impl Observer for KafkaMetrics {
+    fn connection_opened(&self) {
+        self.connections.inc();
+    }
+    fn connection_closed(&self) {
+        self.connections.dec();
+    }
+    fn connection_refused(&self) {
+        self.refused.inc();
+    }
+    fn request(&self, api: &'static str, took: Duration, bytes_in: usize, bytes_out: usize) {
+        self.requests.get_or_create(&Api { api }).observe(took.as_secs_f64());
+        self.bytes_in.inc_by(bytes_in as u64);
+        self.bytes_out.inc_by(bytes_out as u64);
+    }
+    fn produced(&self, records: u64, bytes: u64) {
+        self.records.inc_by(records);
+        self.stored.inc_by(bytes);
+    }
+    fn fetched(&self, bytes: u64) {
+        self.fetched.inc_by(bytes);
+    }
+    fn error(&self, api: &'static str, code: i16) {
+        self.errors.get_or_create(&ApiCode { api, code }).inc();
+    }
+}
+
+fn registry(broker: &Broker) -> Registry {
+    let mut r = Registry::with_prefix("millstream");
+    let k = &**KAFKA;
+    r.register("kafka_connections", "Open Kafka connections", k.connections.clone());
+    r.register(
+        "kafka_connections_refused",
+        "Kafka connections closed for a broken protocol or the limit",
+        k.refused.clone(),
+    );
+    r.register_with_unit("kafka_request", "Time from request to response", Unit::Seconds, k.requests.clone());
+    r.register("kafka_errors", "Error codes answered", k.errors.clone());
+    r.register_with_unit("kafka_received", "Bytes of requests", Unit::Bytes, k.bytes_in.clone());
+    r.register_with_unit("kafka_sent", "Bytes of responses", Unit::Bytes, k.bytes_out.clone());
+    r.register("kafka_produced_records", "Records stored", k.records.clone());
+    r.register_with_unit("kafka_produced", "Bytes of batches stored", Unit::Bytes, k.stored.clone());
+    r.register_with_unit(
+        "kafka_fetched",
+        "Bytes of batches sent to consumers",
+        Unit::Bytes,
+        k.fetched.clone(),
+    );
+
+    let gauge = |r: &mut Registry, name: &str, help: &str, value: u64| {
+        let g = Gauge::<u64, AtomicU64>::default();
+        g.set(value);
+        r.register(name, help, g);
+    };
+    let marks = broker.marks();
+    gauge(&mut r, "log_sequenced_lsn", "Last commit record put in order", marks.sequenced.0);
+    gauge(&mut r, "log_durable_lsn", "Last commit record that survives a crash", marks.durable.0);
+    gauge(&mut r, "log_epoch", "Openings of this data directory", broker.epoch().0);
+    gauge(&mut r, "disk_full", "1 while publishing is stopped for want of room", u64::from(broker.is_full()));
+    let catalogue = broker.catalogue();
+    gauge(&mut r, "topics", "Topics", catalogue.by_uuid.len() as u64);
+    gauge(&mut r, "partitions", "Partitions", catalogue.by_log.len() as u64);
+    let offsets = Family::<Part, Gauge<u64, AtomicU64>>::default();
+    for topic in catalogue.by_name.values() {
+        for (i, part) in topic.partitions.iter().enumerate() {
+            let partition = u32::try_from(i).unwrap_or(u32::MAX);
+            for (end, value) in [(End::Start, part.start()), (End::Visible, part.visible_end())] {
+                offsets.get_or_create(&Part { topic: topic.def.name.clone(), partition, end }).set(value);
+            }
+        }
+    }
+    r.register("partition_offset", "First retained offset, and one past the last visible", offsets);
+    r
+}
+
+/// All metrics.
+pub async fn metrics(State(health): Shared) -> Result<Response, ApiError> {
+    let mut text = String::new();
+    encode(&mut text, &registry(health.broker()?)).map_err(|e| ApiError::unavailable(e.to_string()))?;
+    Ok(([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
+}

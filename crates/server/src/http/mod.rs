@@ -1,0 +1,126 @@
+//! The HTTP listener: health, readiness, metrics, and the administration that the command line uses.
+
+mod error;
+mod groups;
+mod members;
+mod messages;
+mod metrics;
+mod topics;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::routing::{delete, get, post};
+use millstream_broker::{Broker, Principal, Session, SessionOptions};
+use millstream_types::Namespace;
+use tokio::net::TcpListener;
+
+pub use error::ApiError;
+
+/// Who counts what the Kafka listener does.
+pub fn kafka_observer() -> Arc<dyn millstream_kafka::Observer> {
+    Arc::clone(&metrics::KAFKA) as Arc<dyn millstream_kafka::Observer>
+}
+
+/// Largest request body, bytes.
+const BODY_BYTES_MAX: usize = 16 << 20;
+
+const STARTING: u8 = 0;
+const READY: u8 = 1;
+const STOPPING: u8 = 2;
+
+/// What the listener knows of the broker, which opens after it.
+#[derive(Debug, Default)]
+pub struct Health {
+    broker: OnceLock<Broker>,
+    address: OnceLock<SocketAddr>,
+    phase: AtomicU8,
+    members: members::Members,
+}
+
+impl Health {
+    /// The broker is open.
+    pub fn set(&self, broker: Broker) {
+        let _ = self.broker.set(broker);
+    }
+    /// Everything serves.
+    pub fn ready(&self) {
+        self.phase.store(READY, Ordering::SeqCst);
+    }
+    /// Going down.
+    pub fn stopping(&self) {
+        self.phase.store(STOPPING, Ordering::SeqCst);
+    }
+    /// Where the listener listens.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address.get().copied()
+    }
+    /// The broker, or 503.
+    fn broker(&self) -> Result<&Broker, ApiError> {
+        self.broker.get().ok_or_else(|| ApiError::unavailable("starting"))
+    }
+    fn members(&self) -> &members::Members {
+        &self.members
+    }
+    /// A session for one request.
+    fn session(&self) -> Result<Session, ApiError> {
+        let options = SessionOptions { client_id: "http".to_owned(), host: "127.0.0.1".to_owned() };
+        Ok(self.broker()?.session(Principal::anonymous(), Namespace::DEFAULT, options))
+    }
+}
+
+type Shared = State<Arc<Health>>;
+
+/// Serves until `stop` resolves.
+pub async fn serve(
+    listener: TcpListener,
+    health: Arc<Health>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
+    if let Ok(addr) = listener.local_addr() {
+        let _ = health.address.set(addr);
+    }
+    let api = Router::new()
+        .route("/topics", get(topics::list).post(topics::create))
+        .route("/topics/{topic}", get(topics::describe).patch(topics::alter).delete(topics::delete))
+        .route("/topics/{topic}/messages", get(messages::consume).post(messages::produce))
+        .route("/groups", get(groups::list))
+        .route("/groups/{group}", get(groups::describe).delete(groups::delete))
+        .route("/groups/{group}/reset-offsets", post(groups::reset))
+        .route("/groups/{group}/members", post(members::join))
+        .route("/groups/{group}/members/{member}", delete(members::leave))
+        .route("/groups/{group}/members/{member}/poll", post(members::poll));
+    let app = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics::metrics))
+        .nest("/api/v1", api)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(health);
+    if let Err(e) = axum::serve(listener, app).with_graceful_shutdown(stop).await {
+        tracing::error!(error = %e, "the HTTP listener ended");
+    }
+}
+
+/// The process is there.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Whether it serves, and publishes are taken.
+async fn readyz(State(health): Shared) -> (StatusCode, String) {
+    let (ready, text) = match health.phase.load(Ordering::SeqCst) {
+        STARTING => (false, "starting: the log is being replayed"),
+        STOPPING => (false, "stopping"),
+        _ => match health.broker.get() {
+            Some(b) if b.lost().is_some() => (false, "the log can no longer be written"),
+            Some(b) if b.is_full() => (false, "the disk is full: publishing is stopped, reading goes on"),
+            _ => (true, "ready"),
+        },
+    };
+    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, format!("{text}\n"))
+}

@@ -1,0 +1,138 @@
+//! `millstream serve`: opens the broker, then its listeners, says so, and stops cleanly on SIGTERM or SIGINT.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use millstream_broker::{Broker, OpenError};
+use millstream_env::Env;
+use millstream_log::mem::{Commit, MemLog};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::http::{self, Health};
+
+/// Exit status when the log was lost (`EX_IOERR` of sysexits.h).
+const EXIT_LOG_LOST: u8 = 74;
+/// How often the server looks whether the log is lost.
+const LOST_CHECK: Duration = Duration::from_millis(100);
+/// How long connections get to finish when the server stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Runs until it is told to stop, or the log is lost.
+///
+/// # Errors
+/// A listener or the data directory cannot be opened.
+pub fn run(cfg: &Config) -> anyhow::Result<ExitCode> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let code = runtime.block_on(serve(cfg));
+    runtime.shutdown_timeout(DRAIN);
+    code
+}
+
+async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
+    let env = Env::os(cfg.data_dir.clone());
+    let started = env.clock.mono_ns();
+    // Ports first: a port that is taken is said before anything is touched.
+    let kafka = bind("kafka", cfg.kafka).await?;
+    let http = bind("http", cfg.http).await?;
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = tokio::task::JoinSet::new();
+    let health = Arc::new(Health::default());
+    if let Some((listener, _)) = http {
+        let (health, stopped) = (Arc::clone(&health), stopped.clone());
+        tasks.spawn(async move { http::serve(listener, health, wait(stopped)).await });
+    }
+    let broker = tokio::task::block_in_place(|| open(cfg, &env))?;
+    health.set(broker.clone());
+    let mut out = std::io::stdout();
+    if let Some((listener, addr)) = kafka {
+        writeln!(out, "kafka  {addr}")?;
+        let kafka_cfg = millstream_kafka::KafkaConfig {
+            advertised_host: cfg.kafka_advertised.as_ref().map(|(h, _)| h.clone()),
+            advertised_port: cfg.kafka_advertised.as_ref().map(|(_, p)| *p),
+            observer: crate::http::kafka_observer(),
+            connections_max: cfg.kafka_connections_max,
+            frame_bytes_max: cfg.kafka_frame_bytes_max,
+            ..millstream_kafka::KafkaConfig::default()
+        };
+        let (broker, stopped) = (broker.clone(), stopped.clone());
+        tasks.spawn(async move { millstream_kafka::serve(listener, broker, kafka_cfg, wait(stopped)).await });
+    }
+    if let Some(addr) = cfg.http {
+        writeln!(out, "http   {}", health.address().unwrap_or(addr))?;
+    }
+    let report = broker.open_report();
+    let took_ms = (env.clock.mono_ns() - started) / 1_000_000;
+    write!(
+        out,
+        "ready  in {took_ms} ms; epoch {}, replayed {} records",
+        broker.epoch().0,
+        report.replayed_records
+    )?;
+    writeln!(out, " ({} bytes)", report.replayed_bytes)?;
+    out.flush()?;
+    if let Some(lsn) = report.cut_at {
+        tracing::info!(%lsn, frames_rewritten = report.frames_rewritten, "the log's torn tail was cut");
+    }
+    health.ready();
+
+    let code = until_stopped(&broker).await?;
+    health.stopping();
+    let _ = stop.send(true);
+    let drained = tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!("connections were still open when the time to stop was over");
+        tasks.abort_all();
+    }
+    let closing = broker.clone();
+    tokio::task::spawn_blocking(move || closing.close()).await.context("closing the broker")?;
+    Ok(code)
+}
+
+fn open(cfg: &Config, env: &Env) -> anyhow::Result<Broker> {
+    env.disk.create_dir_all("").with_context(|| format!("making {}", cfg.data_dir.display()))?;
+    let log = MemLog::new(Commit::AtOnce);
+    Broker::open(cfg.broker.clone(), env.clone(), &log).map_err(|e: OpenError| {
+        anyhow::Error::new(e)
+            .context(format!("the data directory {} cannot be opened", cfg.data_dir.display()))
+    })
+}
+
+async fn bind(
+    name: &str,
+    addr: Option<std::net::SocketAddr>,
+) -> anyhow::Result<Option<(TcpListener, std::net::SocketAddr)>> {
+    let Some(addr) = addr else { return Ok(None) };
+    let listener =
+        TcpListener::bind(addr).await.with_context(|| format!("listening on {addr} for {name}"))?;
+    let addr = listener.local_addr()?;
+    Ok(Some((listener, addr)))
+}
+
+async fn wait(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|s| *s).await;
+}
+
+/// Waits for a signal, or the loss of the log.
+async fn until_stopped(broker: &Broker) -> anyhow::Result<ExitCode> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let mut check = tokio::time::interval(LOST_CHECK);
+    loop {
+        tokio::select! {
+            _ = term.recv() => return Ok(ExitCode::SUCCESS),
+            _ = int.recv() => return Ok(ExitCode::SUCCESS),
+            _ = check.tick() => if let Some(lost) = broker.lost() {
+                tracing::error!(cause = %lost, "the log can no longer be written: the process ends, nothing more is acknowledged");
+                // Not a clean stop: what is in memory may be ahead of the disk.
+                std::process::exit(i32::from(EXIT_LOG_LOST));
+            }
+        }
+    }
+}
