@@ -82,12 +82,14 @@ impl Broker {
         let Opened { epoch, sequencer, gate, reader, marks, sink, rows: _, report } = opened;
         let cluster_id = cluster_id(&env)?;
         let mut clock = BrokerClock::new(Arc::clone(&env.clock));
-        engine.serve(clock.now()).map_err(|e| StoreError { file: "the engine's state".to_owned(), cause: e.to_string() })?;
+        engine
+            .serve(clock.now())
+            .map_err(|e| StoreError { file: "the engine's state".to_owned(), cause: e.to_string() })?;
         let shared = Arc::new(Shared::default());
         shared.set_catalogue(engine.snapshot());
         shared.published.set(marks.get().durable);
         let news = Arc::clone(&shared);
-        marks.on_durable(Arc::new(move |conn, _| news.inbox.durable(conn)));
+        marks.on_durable(Arc::new(move |_, _| news.inbox.nudge()));
         let news = Arc::clone(&shared);
         sink.on_wanted(Arc::new(move || news.inbox.nudge()));
         let sequencer = Sequencer::new(

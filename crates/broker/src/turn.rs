@@ -1,8 +1,9 @@
 //! The sequencer's thread: takes what sessions submitted, has the engine decide it, and gives answers back.
 //!
 //! Start at [`Sequencer::step`], one turn. The thread around it ([`run`]) only waits. Nothing here does I/O: the log's committer
-//! does, and tells through [`Inbox::durable`] how far it came.
+//! does, and says through [`Inbox::nudge`] that it came further.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -37,7 +38,6 @@ pub(crate) enum Input {
 #[derive(Debug, Default)]
 struct Waiting {
     inputs: Vec<Input>,
-    woken: Vec<ConnId>,
     signal: bool,
     stop: bool,
 }
@@ -63,28 +63,17 @@ impl Inbox {
             self.arrived.notify_one();
         }
     }
-    /// From the log: a write became durable; `conn` has answers that waited for it.
-    pub(crate) fn durable(&self, conn: Option<ConnId>) {
-        let mut w = self.lock();
-        match conn {
-            Some(c) => w.woken.push(c),
-            None => {
-                w.signal = true;
-                drop(w);
-                self.arrived.notify_one();
-            }
-        }
-    }
-    /// From the log: a slice of rows is wanted.
+    /// From the log: a write became durable, or a slice of rows is wanted.
     pub(crate) fn nudge(&self) {
-        self.durable(None);
+        self.lock().signal = true;
+        self.arrived.notify_one();
     }
     pub(crate) fn stop(&self) {
         self.lock().stop = true;
         self.arrived.notify_one();
     }
     /// Waits for something to do, at most `wait_ms`. True: stop.
-    fn take(&self, inputs: &mut Vec<Input>, woken: &mut Vec<ConnId>, wait_ms: u64) -> bool {
+    fn take(&self, inputs: &mut Vec<Input>, wait_ms: u64) -> bool {
         let mut w = self.lock();
         if w.inputs.is_empty() && !w.signal && !w.stop && wait_ms > 0 {
             w = match self.arrived.wait_timeout(w, Duration::from_millis(wait_ms)) {
@@ -94,7 +83,6 @@ impl Inbox {
         }
         w.signal = false;
         std::mem::swap(&mut w.inputs, inputs);
-        std::mem::swap(&mut w.woken, woken);
         w.stop
     }
 }
@@ -123,8 +111,9 @@ struct Room<'a> {
 }
 
 impl Commits for Room<'_> {
-    fn commit(&mut self, permit: Permit, ops: &[millstream_log::Op<'_>], waiter: Option<ConnId>) -> Lsn {
-        self.sequence.sequence(permit, ops, waiter)
+    // The log tells nobody but this thread: it lets readers see a record before its session is woken.
+    fn commit(&mut self, permit: Permit, ops: &[millstream_log::Op<'_>], _: Option<ConnId>) -> Lsn {
+        self.sequence.sequence(permit, ops, None)
     }
     fn spare(&mut self, bytes: usize) -> Option<Permit> {
         self.gate.try_admit(Class::Settle, bytes).ok()
@@ -141,6 +130,9 @@ pub(crate) struct Sequencer {
     pub(crate) clock: BrokerClock,
     pub(crate) shared: Arc<Shared>,
     sessions: HashMap<ConnId, Arc<Mailbox>>,
+    /// Sessions with answers that wait for an LSN, ascending.
+    waiting: VecDeque<(Lsn, ConnId)>,
+    woken: Vec<ConnId>,
     effects: Effects,
     lost: bool,
 }
@@ -166,15 +158,17 @@ impl Sequencer {
             clock,
             shared,
             sessions,
+            waiting: VecDeque::new(),
+            woken: Vec::new(),
             effects: Effects::default(),
             lost: false,
         }
     }
 
     /// One turn: what became durable is published, inputs are decided in order, timers run, answers go out, rows are offered.
-    pub(crate) fn step(&mut self, inputs: &mut Vec<Input>, woken: &mut Vec<ConnId>) {
+    pub(crate) fn step(&mut self, inputs: &mut Vec<Input>) {
         let now = self.clock.now();
-        self.publish(woken);
+        self.publish();
         let mut inputs = inputs.drain(..).peekable();
         while inputs.peek().is_some() {
             for input in inputs.by_ref().take(TURN_DRAFTS_MAX) {
@@ -209,18 +203,12 @@ impl Sequencer {
     }
 
     /// First readers, then who waits for an answer: what is answered can be read.
-    fn publish(&mut self, woken: &mut Vec<ConnId>) {
+    fn publish(&mut self) {
         let durable = self.marks.get().durable;
         if durable > self.shared.published.get() {
             self.engine.durable(durable);
             self.shared.published.set(durable);
-        }
-        woken.sort_unstable();
-        woken.dedup();
-        for conn in woken.drain(..) {
-            if let Some(mailbox) = self.sessions.get(&conn) {
-                mailbox.wake_published();
-            }
+            self.wake(durable);
         }
         if !self.lost && self.marks.lost().is_some() {
             self.lost = true;
@@ -232,12 +220,31 @@ impl Sequencer {
         }
     }
 
+    /// Wakes each session once whose answers waited for what is durable now.
+    fn wake(&mut self, durable: Lsn) {
+        self.woken.clear();
+        while let Some((_, conn)) = self.waiting.pop_front_if(|w| w.0 <= durable) {
+            self.woken.push(conn);
+        }
+        self.woken.sort_unstable();
+        self.woken.dedup();
+        for conn in &self.woken {
+            if let Some(mailbox) = self.sessions.get(conn) {
+                mailbox.wake_published();
+            }
+        }
+    }
+
     fn answer(&mut self) {
         if let Some(snapshot) = self.effects.catalogue.take() {
             self.shared.set_catalogue(snapshot);
         }
+        let published = self.shared.published.get();
         for a in self.effects.answers.drain(..) {
             if let Some(mailbox) = self.sessions.get(&a.session) {
+                if a.wait > published && self.waiting.back() != Some(&(a.wait, a.session)) {
+                    self.waiting.push_back((a.wait, a.session));
+                }
                 mailbox.answer(a.ticket, a.wait, a.reply);
             }
         }
@@ -271,10 +278,10 @@ impl Sequencer {
 /// The thread: turns until it is told to stop and everything that came before has been decided. Dropping the sequencer then closes the log.
 pub(crate) fn run(mut sequencer: Sequencer) {
     let shared = Arc::clone(&sequencer.shared);
-    let (mut inputs, mut woken) = (Vec::new(), Vec::new());
+    let mut inputs = Vec::new();
     loop {
-        let stop = shared.inbox.take(&mut inputs, &mut woken, sequencer.wait_ms());
-        sequencer.step(&mut inputs, &mut woken);
+        let stop = shared.inbox.take(&mut inputs, sequencer.wait_ms());
+        sequencer.step(&mut inputs);
         if stop {
             break;
         }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_broker::{
-    AppendItem, AppendKind, Broker, BrokerConfig, CallError, Content, Message, NewTopic, Principal, SessionOptions,
+    AppendItem, AppendKind, Broker, BrokerConfig, CallError, Content, Message, NewTopic, Principal,
+    SessionOptions,
 };
 use millstream_env::Env;
 use millstream_log::mem::{Commit, MemLog};
@@ -42,7 +43,9 @@ async fn a_message_is_read_as_soon_as_its_append_is_answered() {
         let placed = s.append(vec![single(part.log, &format!("m{i}"))]).await.unwrap();
         assert_eq!(placed[0].as_ref().unwrap().base, i);
         let batch = broker.streams().fetch(&part, i, 1 << 20).await.unwrap();
-        let Content::Single { message, .. } = &batch.entries[0].content else { panic!("not a single message") };
+        let Content::Single { message, .. } = &batch.entries[0].content else {
+            panic!("not a single message")
+        };
         assert_eq!(message.payload.as_deref(), Some(format!("m{i}").as_bytes()));
     }
     tokio::task::spawn_blocking(move || broker.close()).await.unwrap();
