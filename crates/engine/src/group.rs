@@ -355,3 +355,6 @@ pub enum GroupError {
     #[error("no such partition")]
     NoPartition,
 }
+
+#[cfg(test)]
+mod tests;
