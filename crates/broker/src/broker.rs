@@ -85,6 +85,7 @@ impl Broker {
         engine
             .serve(clock.now())
             .map_err(|e| StoreError { file: "the engine's state".to_owned(), cause: e.to_string() })?;
+        engine.durable(marks.get().durable);
         let shared = Arc::new(Shared::default());
         shared.set_catalogue(engine.snapshot());
         shared.published.set(marks.get().durable);
