@@ -120,15 +120,15 @@ mod tests {
             (GroupError::MemberIdRequired { member: String::new() }, 79),
             (GroupError::FencedInstance, 82),
         ] {
-            assert_eq!(code(of_group(&error)), want);
+            assert_eq!(of_group(&error).code(), want);
         }
     }
 
     #[test]
     fn sequence_errors_and_a_full_disk_have_the_protocols_codes() {
-        assert_eq!(code(of_append(&AppendError::OutOfSequence { expected: 1, got: 2 })), 45);
-        assert_eq!(code(of_append(&AppendError::Fenced { current: 1, got: 0 })), 47);
-        assert_eq!(code(of_refused(&Refused::DiskFull)), 56);
+        assert_eq!(of_append(&AppendError::OutOfSequence { expected: 1, got: 2 }).code(), 45);
+        assert_eq!(of_append(&AppendError::Fenced { current: 1, got: 0 }).code(), 47);
+        assert_eq!(of_refused(&Refused::DiskFull).code(), 56);
     }
 
     #[test]

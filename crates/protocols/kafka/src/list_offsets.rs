@@ -33,6 +33,9 @@ const EARLIEST_PENDING_UPLOAD: i64 = -6;
 /// No such offset, timestamp or epoch.
 const UNKNOWN: i64 = -1;
 
+/// First version whose response names the leader epoch.
+const LEADER_EPOCH_SINCE: i16 = 4;
+
 /// (timestamp, offset, leader epoch)
 type Answer = (i64, i64, i32);
 
@@ -65,8 +68,12 @@ pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: ListOffsetsRequest) 
             };
             let (code, (timestamp, offset, epoch)) = match result {
                 Ok(answer) => (error::NONE, answer),
-                Err(e) => (e.code(), NOTHING),
+                Err(e) => {
+                    conn.cfg.observer.error(h.api.name, e.code());
+                    (e.code(), NOTHING)
+                }
             };
+            let epoch = if h.version >= LEADER_EPOCH_SINCE { epoch } else { NOTHING.2 };
             partitions.push(
                 ListOffsetsPartitionResponse::default()
                     .with_partition_index(p.partition_index)
