@@ -6,6 +6,7 @@ mod history;
 mod joining;
 mod offsets;
 mod restarting;
+mod rows;
 mod statics;
 mod syncing;
 mod world;
