@@ -1,6 +1,8 @@
 //! What the tests of several crates share. A dev-dependency only.
 //!
 //! - [`log_contract`]: the one suite that every log passes. Start at [`log_contract!`].
+//! - [`model`]: a naive log and random histories with power cuts. Start at [`model::run`].
+//! - [`seeds`]: runs by seed.
 //! - [`under`]: the logs it runs over, with a power switch.
 #![forbid(unsafe_code)]
 #![allow(
@@ -14,5 +16,7 @@
 
 pub mod block_on;
 pub mod log_contract;
+pub mod model;
+pub mod seeds;
 pub mod seen;
 pub mod under;

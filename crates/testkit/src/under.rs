@@ -27,6 +27,14 @@ pub trait LogUnderTest {
     }
     /// From now on nothing becomes durable, for ever. False: cannot be done here.
     fn fail(&self) -> bool;
+    /// Kills the process while the log is open: what was written is still cached, whether durable or not. False: as for `crash`.
+    fn kill(&self) -> bool {
+        false
+    }
+    /// Cuts the power by itself after so many more changes of the disk. Does nothing where that cannot be done.
+    fn cut_after(&self, _calls: u64) {}
+    /// Lets some later sync fail once. Does nothing where that cannot be done.
+    fn fail_a_sync(&self, _after: u64) {}
     /// Small sizes, so that little data fills files.
     fn config(&self) -> LogConfig {
         LogConfig {
@@ -121,6 +129,17 @@ impl LogUnderTest for OnSim {
         let next = self.disk().crash();
         self.set_disk(next);
         true
+    }
+    fn kill(&self) -> bool {
+        let next = self.disk().kill();
+        self.set_disk(next);
+        true
+    }
+    fn cut_after(&self, calls: u64) {
+        self.disk().fail_after(calls);
+    }
+    fn fail_a_sync(&self, after: u64) {
+        self.disk().inject(Fault::new(Call::Sync).after(after));
     }
     fn hold(&self) -> Option<Box<dyn Any>> {
         let hold = Arc::clone(&self.disk.lock().unwrap_or_else(PoisonError::into_inner).1);

@@ -125,6 +125,12 @@ impl<'a> Log<'a> {
         positions(&self.all(log, self.opened.reader.bounds(log).start).unwrap())
     }
 
+    /// Cuts the power where that can be done, else stops cleanly; opens again.
+    #[must_use]
+    pub fn crash_or_reopen(self) -> Log<'a> {
+        self.crash().unwrap_or_else(|log| log.reopen())
+    }
+
     /// Hands over rows that hold everything up to `applied`.
     pub fn offer(
         &self,
@@ -160,9 +166,9 @@ impl<'a> Log<'a> {
     }
 
     /// Cuts the power and opens again; `Err` gives the log back where it cannot be cut.
-    pub fn crash(self) -> Result<Log<'a>, Log<'a>> {
+    pub fn crash(self) -> Result<Log<'a>, Box<Log<'a>>> {
         if !self.under.crash() {
-            return Err(self);
+            return Err(Box::new(self));
         }
         let Self { under, opened, .. } = self;
         drop(opened);

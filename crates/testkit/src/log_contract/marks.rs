@@ -60,7 +60,7 @@ pub fn each_waiter_is_told_once_per_write_and_nobody_last(under: &dyn LogUnderTe
     let told = listen(&log);
     let mut last = Lsn(0);
     for pos in 0..60 {
-        let waiter = (pos % 4 != 3).then(|| ConnId(pos % 4));
+        let waiter = (pos % 4 != 3).then_some(ConnId(pos % 4));
         last = log.put(Class::Publish, &[one(A, pos, &body(A, pos))], waiter);
         if pos % 10 == 9 {
             log.opened.sequencer.end_turn();
@@ -75,22 +75,19 @@ pub fn each_waiter_is_told_once_per_write_and_nobody_last(under: &dyn LogUnderTe
     let (mut before, mut at) = (Lsn(0), None);
     for (conn, lsn) in told {
         assert!(*at.get_or_insert(lsn) == lsn, "one round tells one LSN");
-        match conn {
-            Some(conn) => {
-                assert!(!round.contains(&conn), "{conn:?} was told twice of one write");
-                round.push(conn);
-            }
-            None => {
-                assert!(lsn > before, "a write moved nothing");
-                let waiting = |c: &u64| (before.0..lsn.0).any(|pos| pos % 4 == *c);
-                let mut expected: Vec<ConnId> = (0..3).filter(waiting).map(ConnId).collect();
-                round.sort_unstable();
-                expected.sort_unstable();
-                assert_eq!(round, expected, "write of {}..={}", before.0 + 1, lsn.0);
-                (before, at) = (lsn, None);
-                round.clear();
-            }
+        if let Some(conn) = conn {
+            assert!(!round.contains(&conn), "{conn:?} was told twice of one write");
+            round.push(conn);
+            continue;
         }
+        assert!(lsn > before, "a write moved nothing");
+        let waiting = |c: &u64| (before.0..lsn.0).any(|pos| pos % 4 == *c);
+        let mut expected: Vec<ConnId> = (0..3).filter(waiting).map(ConnId).collect();
+        round.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(round, expected, "write of {}..={}", before.0 + 1, lsn.0);
+        (before, at) = (lsn, None);
+        round.clear();
     }
 }
 

@@ -227,9 +227,9 @@ pub fn many_openings_in_a_row_lose_nothing(under: &dyn LogUnderTest) {
     let mut log = open(under);
     for pos in 0..12 {
         log.append(A, [pos]);
-        log = if pos % 2 == 0 { log.reopen() } else { log.crash().unwrap_or_else(Log::reopen) };
+        log = if pos % 2 == 0 { log.reopen() } else { log.crash_or_reopen() };
         if pos % 3 == 0 {
-            log = log.crash().unwrap_or_else(Log::reopen);
+            log = log.crash_or_reopen();
         }
         assert_eq!(log.positions(A), (0..=pos).collect::<Vec<_>>());
     }

@@ -12,8 +12,8 @@ fn effect(log: &mut Log<'_>, object: &str, what: &str) -> Lsn {
     log.commit(&[Op::Effect { object: object.as_bytes(), bytes: what.as_bytes() }])
 }
 
-fn row(lsn: Lsn, value: &str) -> Option<(Lsn, String)> {
-    Some((lsn, value.to_owned()))
+fn row(lsn: Lsn, value: &str) -> (Lsn, String) {
+    (lsn, value.to_owned())
 }
 
 /// See the name.
@@ -23,7 +23,7 @@ pub fn rows_offered_are_seen_at_once(under: &dyn LogUnderTest) {
     let hold = under.hold();
     let lsn = log.turn(&[Op::Effect { object: b"k", bytes: b"e" }]);
     let id = log.offer(&[("k", lsn, Some("v"))], lsn, None);
-    assert_eq!(log.row("k"), row(lsn, "v"));
+    assert_eq!(log.row("k"), Some(row(lsn, "v")));
     assert_eq!(log.opened.rows.scan(b"", b"", 10).unwrap().len(), 1);
     if hold.is_some() {
         assert!(log.opened.sink.flushed() < id, "rows of a record that is not durable are not kept");
@@ -31,7 +31,7 @@ pub fn rows_offered_are_seen_at_once(under: &dyn LogUnderTest) {
     drop(hold);
     log.durable(lsn);
     log.flushed(id);
-    assert_eq!(log.row("k"), row(lsn, "v"));
+    assert_eq!(log.row("k"), Some(row(lsn, "v")));
 }
 
 /// See the name.
@@ -76,9 +76,9 @@ pub fn the_later_slice_wins_and_a_removal_removes(under: &dyn LogUnderTest) {
     let second = effect(&mut log, "k", "2");
     let id = log.offer(&[("k", second, Some("2")), ("gone", second, None)], second, None);
     let check = |log: &Log<'_>| {
-        assert_eq!(log.row("k"), row(second, "2"));
+        assert_eq!(log.row("k"), Some(row(second, "2")));
         assert_eq!(log.row("gone"), None);
-        assert_eq!(log.row("stays"), row(first, "1"));
+        assert_eq!(log.row("stays"), Some(row(first, "1")));
         assert_eq!(log.opened.rows.scan(b"", b"", 10).unwrap().len(), 2);
     };
     check(&log);
@@ -96,7 +96,7 @@ pub fn after_a_clean_stop_nothing_is_replayed(under: &dyn LogUnderTest) {
     let mut log = log.reopen();
     assert_eq!(log.seen.events, []);
     assert_eq!((log.opened.report.replayed_records, log.opened.report.unclean), (0, false));
-    assert_eq!(log.row("k"), row(lsn, "1"));
+    assert_eq!(log.row("k"), Some(row(lsn, "1")));
     assert_eq!(log.positions(A), (0..20).collect::<Vec<_>>());
     // An empty slice says as much as one with rows.
     let last = log.append(A, 20..25);
@@ -114,14 +114,14 @@ pub fn rows_outlive_a_power_cut_once_flushed(under: &dyn LogUnderTest) {
     log.flushed(id);
     let later = effect(&mut log, "k", "2");
     let Ok(log) = log.crash() else { return };
-    assert_eq!(log.row("k"), row(lsn, "1"));
+    assert_eq!(log.row("k"), Some(row(lsn, "1")));
     let replayed = log.seen.ends();
     assert!(
         replayed == [later] || replayed == [lsn, later],
         "{replayed:?}: the floor may be late, never early"
     );
     let Ok(log) = log.crash() else { return };
-    assert_eq!(log.row("k"), row(lsn, "1"));
+    assert_eq!(log.row("k"), Some(row(lsn, "1")));
     assert!(log.seen.ends().ends_with(&[later]));
 }
 
@@ -135,7 +135,7 @@ pub fn rows_above_durable_do_not_outlive_a_power_cut(under: &dyn LogUnderTest) {
         let Some(hold) = under.hold() else { return };
         let lsn = log.turn(&[Op::Effect { object: b"k", bytes: b"maybe" }]);
         let id = log.offer(&[("k", lsn, Some("maybe")), ("new", lsn, Some("maybe"))], lsn, None);
-        assert_eq!(log.row("k"), row(lsn, "maybe"), "round {round}");
+        assert_eq!(log.row("k"), Some(row(lsn, "maybe")), "round {round}");
         assert!(log.opened.sink.flushed() < id);
         if !under.crash() {
             return;
@@ -143,7 +143,7 @@ pub fn rows_above_durable_do_not_outlive_a_power_cut(under: &dyn LogUnderTest) {
         drop(hold);
         drop(log);
         let log = open(under);
-        assert_eq!(log.row("k"), row(sure, "sure"), "round {round}: the state is ahead of the log");
+        assert_eq!(log.row("k"), Some(row(sure, "sure")), "round {round}: the state is ahead of the log");
         assert_eq!(log.row("new"), None);
     }
 }
@@ -166,9 +166,9 @@ pub fn the_floor_stays_at_the_oldest_dirty_record(under: &dyn LogUnderTest) {
         assert!(ends.windows(2).all(|w| w[1] == w[0].next()), "{ends:?}");
         let b = Event::Effect(second, b"b".to_vec(), b"1".to_vec());
         assert!(log.seen.events.contains(&b), "an effect that is in no row is replayed");
-        assert_eq!(log.row("a"), row(third, "2"));
+        assert_eq!(log.row("a"), Some(row(third, "2")));
     };
-    let log = log.crash().unwrap_or_else(Log::reopen);
+    let log = log.crash_or_reopen();
     check(&log);
     let log = log.reopen();
     check(&log);
@@ -196,7 +196,7 @@ pub fn trims_below_the_floor_hold(under: &dyn LogUnderTest) {
     log.offer(&[], lsn, None);
     let log = log.reopen();
     assert_eq!(log.read(A, 10, ALL, Level::Durable).unwrap_err(), ReadError::Trimmed { start: 11 });
-    let log = log.crash().unwrap_or_else(Log::reopen);
+    let log = log.crash_or_reopen();
     assert!(log.positions(A).is_empty());
     assert_eq!(log.opened.reader.bounds(A).start, 11);
 }

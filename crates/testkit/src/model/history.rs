@@ -1,0 +1,531 @@
+//! One random history, run on a log and on the model side by side.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use millstream_log::{
+    AdmitError, Class, Level, Limits, OpenError, Opened, ReadBatch, ReadError, Row, RowBatch,
+};
+use millstream_types::{LogId, Lsn};
+
+use super::past::{Held, Kept, Model, Operation, fold};
+use crate::block_on::{block_on, ready};
+use crate::log_contract::kit::{bytes, finish};
+use crate::seeds::Dice;
+use crate::seen::{Event, Seen};
+use crate::under::LogUnderTest;
+
+/// Steps of one history.
+const STEPS: u64 = 160;
+/// Openings that may fail in a row because the power goes while the log recovers.
+const CUTS_WHILE_OPENING: u64 = 3;
+
+/// What a history came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Records put in order.
+    pub records: u64,
+    /// Openings.
+    pub openings: u64,
+    /// Power cuts and kills.
+    pub crashes: u64,
+    /// Records that a crash took.
+    pub taken: u64,
+    /// Rows found in the store after openings.
+    pub rows: u64,
+    /// Records replayed.
+    pub replayed: u64,
+}
+
+/// Runs the history of one seed.
+///
+/// # Panics
+/// If the log differs from the model.
+pub fn run(seed: u64, under: &dyn LogUnderTest) -> Tally {
+    let mut dice = Dice::new(seed);
+    let large = dice.once_in(5);
+    let mut model = Model::default();
+    let mut tally = Tally::default();
+    let opened = open(under, &mut dice, &mut model, Lsn(0), &mut tally);
+    let mut history = History {
+        under,
+        dice,
+        model,
+        tally,
+        opened: Some(opened),
+        durable: Lsn(0),
+        dirty: BTreeMap::new(),
+        large,
+    };
+    for _ in 0..STEPS {
+        history.step();
+    }
+    history.end_of_opening(&Ending::Clean);
+    history.tally
+}
+
+enum Ending {
+    Clean,
+    Cut,
+    Kill,
+}
+
+struct History<'a> {
+    under: &'a dyn LogUnderTest,
+    dice: Dice,
+    model: Model,
+    tally: Tally,
+    opened: Option<Opened>,
+    /// The most that is known to be durable.
+    durable: Lsn,
+    /// Objects with effects that no row given holds, and the first such record.
+    dirty: BTreeMap<Vec<u8>, Lsn>,
+    large: bool,
+}
+
+const OBJECTS: [&[u8]; 6] = [b"a", b"ab", b"b", b"queue/1", b"queue/2", b"queue/20"];
+
+impl History<'_> {
+    fn opened(&mut self) -> &mut Opened {
+        self.opened.as_mut().expect("open between endings")
+    }
+
+    fn step(&mut self) {
+        match self.dice.below(100) {
+            0..=69 => {
+                let record = self.record();
+                self.put(record);
+            }
+            70..=77 => self.offer(),
+            78..=83 => self.wait(),
+            84..=91 => self.look(),
+            92 => self.end_of_opening(&Ending::Clean),
+            93 | 94 => self.end_of_opening(&Ending::Cut),
+            95 | 96 => self.end_of_opening(&Ending::Kill),
+            97 | 98 => {
+                let calls = self.dice.below(12);
+                self.under.cut_after(calls);
+            }
+            _ => {
+                let after = self.dice.below(3);
+                self.under.fail_a_sync(after);
+            }
+        }
+        self.notice_loss();
+    }
+
+    fn notice_loss(&mut self) {
+        if self.opened().marks.lost().is_some() {
+            let ending = if self.dice.once_in(2) { Ending::Cut } else { Ending::Kill };
+            self.end_of_opening(&ending);
+        }
+    }
+
+    fn log(&mut self) -> LogId {
+        LogId(0x1000_0000_0000_0000 | self.dice.below(6) << 16 | self.dice.below(2))
+    }
+
+    fn entry(&mut self, log: LogId, ahead: &mut BTreeMap<LogId, u64>, single: bool) -> Kept {
+        let next = self.model.logs.get(&log).map_or(0, |l| l.next);
+        let hole = if self.dice.once_in(8) { self.dice.below(5) } else { 0 };
+        let pos = ahead.get(&log).copied().unwrap_or(next).max(next) + hole;
+        let count = if single || self.dice.once_in(2) { 1 } else { 1 + self.dice.below(20) };
+        ahead.insert(log, pos + count);
+        let len = match self.dice.below(20) {
+            0 => 0,
+            1 => 5_000,
+            2 if self.large => 400_000,
+            3 | 4 if self.large => 70_000,
+            _ => self.dice.below(200),
+        };
+        let whole = Bytes::from(self.dice.bytes(len));
+        let cut = usize::try_from(self.dice.below(len + 1)).unwrap();
+        let body =
+            if self.dice.once_in(3) { vec![whole.slice(..cut), whole.slice(cut..)] } else { vec![whole] };
+        let attrs = self.dice.below(40);
+        Kept {
+            pos,
+            count: u32::try_from(count).unwrap(),
+            max_ts_ms: i64::try_from(self.dice.below(1_000)).unwrap() - 1,
+            attrs: self.dice.bytes(attrs),
+            body,
+        }
+    }
+
+    fn record(&mut self) -> Vec<Operation> {
+        let mut ahead = BTreeMap::new();
+        let mut gone = Vec::new();
+        let n = if self.dice.once_in(4) { 1 + self.dice.below(6) } else { 1 };
+        let mut record = Vec::new();
+        for _ in 0..n {
+            let log = self.log();
+            let deleted = |model: &Model, log| model.logs.get(&log).is_some_and(|l| l.deleted);
+            if gone.contains(&log) || deleted(&self.model, log) {
+                continue;
+            }
+            match self.dice.below(40) {
+                0..=1 => record.push(self.retire(log)),
+                2 => {
+                    let next = self.model.logs.get(&log).map_or(0, |l| l.next);
+                    let before = self.dice.below(next + 1);
+                    record.push(Operation::Trim(log, before));
+                }
+                3 if self.dice.once_in(4) && !ahead.contains_key(&log) => {
+                    gone.push(log);
+                    record.push(Operation::Delete(log));
+                }
+                4..=9 => {
+                    let object = self.dice.of(&OBJECTS).to_vec();
+                    let len = self.dice.below(30);
+                    record.push(Operation::Effect(object, self.dice.bytes(len)));
+                }
+                10..=13 => {
+                    let mut to: Vec<LogId> = (0..2 + self.dice.below(4)).map(|_| self.log()).collect();
+                    to.sort_unstable();
+                    to.dedup();
+                    to.retain(|l| !gone.contains(l) && !deleted(&self.model, *l));
+                    if to.len() >= 2 {
+                        let entries: Vec<_> = to.iter().map(|l| self.entry(*l, &mut ahead, true)).collect();
+                        let to = to.iter().zip(&entries).map(|(l, e)| (*l, e.pos)).collect();
+                        record.push(Operation::FanOut { to, entry: entries[0].clone() });
+                    }
+                }
+                _ => {
+                    let entry = self.entry(log, &mut ahead, false);
+                    record.push(Operation::Append { log, entry });
+                }
+            }
+        }
+        record
+    }
+
+    /// Some entries of a log, as runs of whole entries.
+    fn retire(&mut self, log: LogId) -> Operation {
+        let whole: Vec<(u64, u32)> = self
+            .model
+            .logs
+            .get(&log)
+            .map(|l| l.entries.values().filter(|h| h.gone.is_none()))
+            .map(|there| there.map(|h| (h.entry.pos, h.entry.count)).collect())
+            .unwrap_or_default();
+        let often = 1 + self.dice.below(3);
+        let runs = whole.into_iter().filter(|_| self.dice.once_in(often)).collect();
+        Operation::Retire(log, runs)
+    }
+
+    fn put(&mut self, record: Vec<Operation>) {
+        if record.is_empty()
+            || record.iter().all(|o| matches!(o, Operation::Retire(_, runs) if runs.is_empty()))
+        {
+            return;
+        }
+        let ops: Vec<_> = record.iter().map(Operation::op).collect();
+        let size = bytes(&ops);
+        let permit = match self.opened().gate.try_admit(Class::Publish, size) {
+            Ok(permit) => permit,
+            Err(AdmitError::Busy) => {
+                self.wait();
+                match block_on(self.opened().gate.admit(Class::Publish, size)) {
+                    Ok(permit) => permit,
+                    Err(_) => return,
+                }
+            }
+            Err(AdmitError::Closed) => return,
+            Err(e) => panic!("{e}"),
+        };
+        let end_turn = self.dice.once_in(2);
+        let opened = self.opened();
+        let lsn = opened.sequencer.sequence(permit, &ops, None);
+        if end_turn {
+            opened.sequencer.end_turn();
+        }
+        if opened.marks.lost().is_some() && lsn != self.model.last().next() {
+            // A lost log gives numbers that mean nothing.
+            return;
+        }
+        assert_eq!(lsn, self.model.last().next(), "LSNs are dense");
+        drop(ops);
+        for operation in &record {
+            if let Operation::Effect(object, _) = operation {
+                self.dirty.entry(object.clone()).or_insert(lsn);
+            }
+        }
+        self.model.push(record);
+        self.tally.records += 1;
+        if self.dice.once_in(3) {
+            self.under.commit();
+        }
+    }
+
+    /// Gives some dirty rows to the flusher, oldest first.
+    fn offer(&mut self) {
+        let mut dirty: Vec<(Lsn, Vec<u8>)> = self.dirty.iter().map(|(k, l)| (*l, k.clone())).collect();
+        dirty.sort_unstable();
+        let n = usize::try_from(self.dice.below(dirty.len() as u64 + 2)).unwrap();
+        let rows = dirty.iter().take(n).map(|(_, key)| {
+            self.dirty.remove(key);
+            let (row_lsn, state) = self.model.objects[key];
+            Row { key: key.clone(), row_lsn, value: Some(state.to_le_bytes().to_vec()) }
+        });
+        let rows = rows.collect();
+        let oldest_dirty = self.dirty.values().min().copied();
+        let applied = self.model.last();
+        self.opened().sink.offer(RowBatch { rows, oldest_dirty, applied });
+    }
+
+    fn wait(&mut self) {
+        let last = self.model.last();
+        self.opened().sequencer.end_turn();
+        self.under.commit();
+        if block_on(self.opened().marks.reached(last)).is_ok() {
+            self.durable = last;
+        }
+        self.notice_loss();
+    }
+
+    /// Reads something at some level, and compares.
+    fn look(&mut self) {
+        let log = self.log();
+        let level = *self.dice.of(&[Level::Durable, Level::Written, Level::Sequenced]);
+        let before = self.opened().marks.get();
+        if ready(self.opened().marks.reached(before.durable)) == Some(Ok(())) {
+            self.durable = self.durable.max(before.durable);
+        }
+        let Some(one) = self.model.logs.get(&log).cloned() else { return };
+        let from = self.dice.below(one.next + 2);
+        let end_pos = if self.dice.once_in(3) { self.dice.below(one.next + 2) } else { u64::MAX };
+        let max_entries = usize::try_from(1 + self.dice.below(10)).unwrap();
+        let lim =
+            Limits { max_bytes: usize::try_from(self.dice.below(4_000)).unwrap(), max_entries, end_pos };
+        let read = finish(self.opened().reader.read(log, from, lim, level));
+        let after = self.opened().marks.get();
+        if self.opened().marks.lost().is_some() {
+            return;
+        }
+        let shown = match level {
+            Level::Durable => (before.durable, after.durable),
+            Level::Written => (before.written, after.written),
+            Level::Sequenced => (before.sequenced, after.sequenced),
+        };
+        let durable = (before.durable, after.durable);
+        match read {
+            Ok(batch) => check_read(&self.model, &Read { log, from, lim, shown, durable }, &batch),
+            Err(ReadError::Trimmed { start }) => {
+                assert!(one.deleted || (from < start && start <= one.start), "{start} {one:?}");
+            }
+            Err(e) => panic!("{e}"),
+        }
+    }
+
+    fn end_of_opening(&mut self, ending: &Ending) {
+        let opened = self.opened.take().expect("open between endings");
+        let done = match ending {
+            Ending::Clean => false,
+            Ending::Cut => self.under.crash(),
+            Ending::Kill => self.under.kill() || self.under.crash(),
+        };
+        // What was seen to be durable before the end was a promise.
+        let marks = opened.marks.get();
+        if done {
+            self.tally.crashes += 1;
+        }
+        if opened.marks.lost().is_none() && !done {
+            drop(opened);
+            // The power may have gone while it closed; then only what was durable before is sure.
+            self.durable = self.durable.max(marks.durable);
+        } else {
+            self.durable = self.durable.max(marks.durable.min(self.model.last()));
+            drop(opened);
+        }
+        self.dirty.clear();
+        let opened = open(self.under, &mut self.dice, &mut self.model, self.durable, &mut self.tally);
+        self.durable = self.model.last();
+        // Whatever is in no row is dirty: so far as replay showed it, or else the floor was wrong.
+        let replayed = |key: &Vec<u8>, lsn: Lsn| {
+            let row = opened.rows.get(key).unwrap().map_or(Lsn(0), |(l, _)| l);
+            (row < lsn).then_some(row)
+        };
+        for (key, (lsn, _)) in &self.model.objects {
+            if let Some(row) = replayed(key, *lsn) {
+                self.dirty.insert(key.clone(), first_effect_after(&self.model, key, row));
+            }
+        }
+        self.opened = Some(opened);
+    }
+}
+
+fn first_effect_after(model: &Model, key: &[u8], row: Lsn) -> Lsn {
+    let is_it = |e: &Event| matches!(e, Event::Effect(_, object, _) if object == key);
+    let found = model.events_from(row.next()).into_iter().find(is_it);
+    found.map(|e| e.lsn()).expect("the row is older than the object")
+}
+
+/// Opens, with power cuts on the way at random; compares everything there is.
+fn open(
+    under: &dyn LogUnderTest,
+    dice: &mut Dice,
+    model: &mut Model,
+    durable: Lsn,
+    tally: &mut Tally,
+) -> Opened {
+    let mut cuts = if dice.once_in(4) { CUTS_WHILE_OPENING } else { 0 };
+    loop {
+        if cuts > 0 {
+            under.cut_after(dice.below(30));
+        }
+        let mut seen = Seen::default();
+        match under.store().open(&under.config(), &mut seen) {
+            Ok(opened) => {
+                tally.openings += 1;
+                compare(model, durable, &opened, &seen, tally);
+                return opened;
+            }
+            Err(OpenError::Io { .. } | OpenError::Store(_)) => {
+                cuts = cuts.saturating_sub(1);
+                assert!(
+                    if dice.once_in(3) { under.kill() } else { under.crash() },
+                    "only a cut fails an opening"
+                );
+                tally.crashes += 1;
+            }
+            Err(e) => panic!("records up to {durable} are durable: {e}"),
+        }
+    }
+}
+
+/// What an opening found against the model; cuts the model where the log was cut.
+fn compare(model: &mut Model, durable: Lsn, opened: &Opened, seen: &Seen, tally: &mut Tally) {
+    let marks = opened.marks.get();
+    let found = marks.durable;
+    assert!(found >= durable, "records {}..={durable} were durable and are gone", found.next());
+    assert!(found <= model.last(), "{found} was never sequenced");
+    assert_eq!((marks.sequenced, marks.written), (found, found));
+    tally.taken += model.last().0 - found.0;
+    model.cut(found);
+    let floor = seen.events.first().map_or(found.next(), Event::lsn);
+    let expected = model.events_from(floor);
+    if let Some((is, should)) = seen.events.iter().zip(&expected).find(|(a, b)| a != b) {
+        panic!("replayed {is:?} where {should:?} was due");
+    }
+    assert_eq!(seen.events.len(), expected.len(), "replayed from {floor}; the log ends at {found}");
+    tally.replayed += found.next().0 - floor.0;
+    let rows = opened.rows.scan(b"", b"", usize::MAX).unwrap();
+    tally.rows += rows.len() as u64;
+    for row in &rows {
+        let value = row.value.clone().expect("a row that is there has a value");
+        let state = u64::from_le_bytes(value.try_into().unwrap());
+        let should = model.object_at(&row.key, row.row_lsn);
+        assert_eq!(should, Some((row.row_lsn, state)), "row {:?}; the log ends at {found}", row.key);
+    }
+    for (key, (lsn, state)) in &model.objects {
+        let row = opened.rows.get(key).unwrap().map(|(l, v)| (l, u64::from_le_bytes(v.try_into().unwrap())));
+        let mut now = row;
+        for event in &seen.events {
+            if let Event::Effect(at, object, bytes) = event
+                && object == key
+                && row.is_none_or(|(row_lsn, _)| *at > row_lsn)
+            {
+                now = Some((*at, fold(now.map(|(_, s)| s), bytes)));
+            }
+        }
+        assert_eq!(now, Some((*lsn, *state)), "object {key:?} from its row and replay since {floor}");
+    }
+    for log in model.logs.keys() {
+        compare_log(model, *log, opened);
+    }
+}
+
+fn compare_log(model: &Model, log: LogId, opened: &Opened) {
+    let one = &model.logs[&log];
+    let lim = Limits { max_bytes: 50_000, max_entries: 50, end_pos: u64::MAX };
+    let last = model.last();
+    if one.deleted {
+        let read = finish(opened.reader.read(log, 0, lim, Level::Durable));
+        assert!(read.map_or(true, |b| b.entries.is_empty()), "a deleted log gives entries");
+        return;
+    }
+    let bounds = opened.reader.bounds(log);
+    assert_eq!(bounds.start, one.start, "start of {log:?}");
+    if one.start > 0 {
+        let read = finish(opened.reader.read(log, one.start - 1, lim, Level::Durable));
+        assert_eq!(read.map(|b| b.next).unwrap_err(), ReadError::Trimmed { start: one.start });
+    }
+    let mut from = one.start;
+    loop {
+        let batch = finish(opened.reader.read(log, from, lim, Level::Durable)).unwrap();
+        check_read(model, &Read { log, from, lim, shown: (last, last), durable: (last, last) }, &batch);
+        if batch.entries.is_empty() {
+            break;
+        }
+        from = batch.next;
+    }
+}
+
+/// A read that was answered.
+struct Read {
+    log: LogId,
+    from: u64,
+    lim: Limits,
+    /// What its level had reached before the read and after it.
+    shown: (Lsn, Lsn),
+    /// What was durable before the read and after it: trims show then.
+    durable: (Lsn, Lsn),
+}
+
+/// Whether a read is what it may be.
+fn check_read(model: &Model, read: &Read, batch: &ReadBatch) {
+    let Read { log, from, lim, shown, durable } = *read;
+    let ReadBatch { entries, next } = batch;
+    let one = &model.logs[&log];
+    let mut due: Vec<&Held> = one
+        .entries
+        .values()
+        .filter(|h| h.entry.pos + u64::from(h.entry.count) > from && h.entry.pos < lim.end_pos)
+        .filter(|h| h.lsn <= shown.1 && h.gone.is_none_or(|at| at > durable.0))
+        .collect();
+    let may_miss = |h: &Held| h.retired || h.gone.is_some_and(|at| at <= durable.1);
+    due.reverse();
+    let mut taken_bytes = 0;
+    for e in entries {
+        let held = loop {
+            let held = due.pop().unwrap_or_else(|| panic!("{log:?}: {} should not show", e.pos));
+            if held.entry.pos == e.pos {
+                break held;
+            }
+            assert!(
+                may_miss(held) && held.entry.pos < e.pos,
+                "{log:?}: {} is missing before {}",
+                held.entry.pos,
+                e.pos
+            );
+        };
+        let k = &held.entry;
+        assert_eq!(
+            (e.count, e.max_ts_ms, &e.attrs[..]),
+            (k.count, k.max_ts_ms, &k.attrs[..]),
+            "at {}",
+            e.pos
+        );
+        assert!(e.body == k.body.concat(), "{log:?}: the body at {} differs", e.pos);
+        taken_bytes += e.attrs.len() + e.body.len();
+    }
+    assert!(entries.len() <= lim.max_entries, "too many entries");
+    assert!(entries.len() <= 1 || taken_bytes <= lim.max_bytes, "too many bytes");
+    let end = entries.last().map_or(from, |e| e.pos + u64::from(e.count));
+    assert_eq!(*next, end.max(from), "{log:?}: where to go on");
+    // What is left may be left for want of room only (also for an entry that is retired and still there), or because it was not
+    // yet visible when the read began.
+    let mut full = !entries.is_empty() && entries.len() >= lim.max_entries;
+    for left in due.iter().rev() {
+        let size = left.entry.attrs.len() + left.entry.body.iter().map(Bytes::len).sum::<usize>();
+        full |= !entries.is_empty() && taken_bytes + size > lim.max_bytes;
+        let got: Vec<u64> = entries.iter().map(|e| e.pos).collect();
+        assert!(
+            full || may_miss(left) || left.lsn > shown.0,
+            "{log:?}: {} of record {} should show from {from} on within {lim:?} at {}; got {got:?}",
+            left.entry.pos,
+            left.lsn,
+            shown.0
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! A naive log, and random histories that a real one must share with it.
+//!
+//! Start at [`run`]: one seed is one history of appends, fan-outs, retires, trims, deletions, effects, rows, reads, clean stops,
+//! power cuts, kills and failing syncs, also while the log recovers. After each opening everything that is left is compared.
+//! The seed fixes the history and the faults. A log with threads of its own may still take another path each time: how many
+//! records a cut takes depends on them.
+
+mod history;
+mod past;
+
+pub use history::{Tally, run};
+pub use past::{Model, Operation, fold};
