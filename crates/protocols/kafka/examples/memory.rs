@@ -14,7 +14,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let directory = args.next().ok_or("which directory may it keep its id in?")?;
     let env = Env::os(directory);
     env.disk.create_dir_all("")?;
-    let broker = Broker::open(BrokerConfig { retention_check_ms: 500, ..BrokerConfig::default() }, env, &MemLog::new(Commit::AtOnce))?;
+    let broker = Broker::open(
+        BrokerConfig { retention_check_ms: 500, ..BrokerConfig::default() },
+        env,
+        &MemLog::new(Commit::AtOnce),
+    )?;
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("kafka  {}", listener.local_addr()?);
     let stop = async { drop(tokio::signal::ctrl_c().await) };

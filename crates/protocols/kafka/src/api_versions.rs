@@ -1,10 +1,10 @@
-//! ApiVersions: which versions there are.
+//! `ApiVersions`: which versions there are.
 
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
 use kafka_protocol::messages::ApiVersionsRequest;
+use kafka_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
 
 use crate::connection::Conn;
 use crate::error::NONE;
@@ -28,7 +28,11 @@ pub(crate) fn unsupported(h: &Header) -> Result<Out, Close> {
 }
 
 /// Answers.
-pub(crate) async fn answer(_: Arc<Conn>, h: Header, req: ApiVersionsRequest) -> Result<ApiVersionsResponse, Close> {
+pub(crate) async fn answer(
+    _: Arc<Conn>,
+    h: Header,
+    req: ApiVersionsRequest,
+) -> Result<ApiVersionsResponse, Close> {
     // KIP-511: from version 3 on the client names its software, and badly formed names are refused.
     let named = |s: &str| {
         let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());

@@ -101,7 +101,9 @@ impl BatchError {
     /// The protocol's code.
     pub(crate) fn code(&self) -> ResponseError {
         match self {
-            Self::Empty | Self::Magic(_) | Self::Several | Self::Inconsistent(_) => ResponseError::InvalidRecord,
+            Self::Empty | Self::Magic(_) | Self::Several | Self::Inconsistent(_) => {
+                ResponseError::InvalidRecord
+            }
             Self::Short | Self::Crc => ResponseError::CorruptMessage,
             Self::TooLarge { .. } => ResponseError::MessageTooLarge,
             Self::Compression(_) => ResponseError::UnsupportedCompressionType,
@@ -194,7 +196,8 @@ pub(crate) fn check(version: i16, records: &[u8], bytes_max: usize) -> Result<Ch
         return Err(BatchError::Crc);
     }
     let count = consistent(&header)?;
-    let compression = header.compression().ok_or(BatchError::Compression(header.attributes & COMPRESSION_MASK))?;
+    let compression =
+        header.compression().ok_or(BatchError::Compression(header.attributes & COMPRESSION_MASK))?;
     if compression == Compression::Zstd && version < ZSTD_SINCE {
         return Err(BatchError::Compression(4));
     }

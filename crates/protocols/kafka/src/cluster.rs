@@ -1,4 +1,4 @@
-//! DescribeCluster and FindCoordinator: there is one broker, and it coordinates every group.
+//! `DescribeCluster` and `FindCoordinator`: there is one broker, and it coordinates every group.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ const ENDPOINT_CONTROLLERS: i8 = 2;
 const KEY_GROUP: i8 = 0;
 const KEY_TRANSACTION: i8 = 1;
 
-/// Answers DescribeCluster.
+/// Answers `DescribeCluster`.
 pub(crate) async fn describe(
     conn: Arc<Conn>,
     _: Header,
@@ -58,7 +58,7 @@ pub(crate) async fn describe(
         .with_cluster_authorized_operations(operations))
 }
 
-/// Answers FindCoordinator.
+/// Answers `FindCoordinator`.
 pub(crate) async fn find_coordinator(
     conn: Arc<Conn>,
     h: Header,
@@ -98,9 +98,10 @@ fn refusal(conn: &Conn, kind: i8, key: &str) -> Option<(ResponseError, StrBytes)
         KEY_GROUP if conn.may_group(Action::Describe, key) => None,
         KEY_GROUP => Some((ResponseError::GroupAuthorizationFailed, message("not authorised"))),
         // A code that clients take as final: a retriable one would have them ask until their time is over.
-        KEY_TRANSACTION => {
-            Some((ResponseError::TransactionalIdAuthorizationFailed, message("transactions are not supported")))
-        }
+        KEY_TRANSACTION => Some((
+            ResponseError::TransactionalIdAuthorizationFailed,
+            message("transactions are not supported"),
+        )),
         _ => Some((ResponseError::InvalidRequest, message("there are no coordinators of this type"))),
     }
 }

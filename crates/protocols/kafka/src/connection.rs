@@ -4,7 +4,7 @@
 //! disk at once; everything else is a [`Job`] that runs when its turn to be answered has come, which is what a client sees of a
 //! broker that takes one request at a time. A Produce behind such a job waits for it, so that it never runs ahead of, say, the
 //! making of its topic; only a Fetch, which changes nothing, is overtaken. A client that goes away ends what waits for it (a Fetch,
-//! a JoinGroup); whatever changes something is still carried out.
+//! a `JoinGroup`); whatever changes something is still carried out.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -105,9 +105,9 @@ where
     let (done, progress) = watch::channel(0_u64);
     let unanswered = AtomicUsize::new(0);
     let limits = FrameLimits {
-        produce_bytes_max: cfg.frame_bytes_max,
-        control_bytes_max: cfg.control_bytes_max.min(cfg.frame_bytes_max),
-        idle_max: cfg.idle_max,
+        produce_bytes: cfg.frame_bytes_max,
+        control_bytes: cfg.control_bytes_max.min(cfg.frame_bytes_max),
+        idle: cfg.idle_max,
     };
     let reading = async {
         let reader = Reader { conn: Arc::new(conn), jobs, progress, unanswered: &unanswered };
@@ -117,7 +117,8 @@ where
         end
     };
     let writing = async {
-        let mut writer = Writer { socket: write, queue, end, done, unanswered: &unanswered, mute: false, cfg };
+        let mut writer =
+            Writer { socket: write, queue, end, done, unanswered: &unanswered, mute: false, cfg };
         let result = writer.run().await;
         let _ = writer.socket.shutdown().await;
         result
@@ -144,7 +145,11 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    async fn run<R: AsyncRead + Unpin>(mut self, mut frames: Frames<R>, mut stopped: watch::Receiver<bool>) -> End {
+    async fn run<R: AsyncRead + Unpin>(
+        mut self,
+        mut frames: Frames<R>,
+        mut stopped: watch::Receiver<bool>,
+    ) -> End {
         let mut ordered: u64 = 0;
         loop {
             let frame = tokio::select! {
@@ -208,19 +213,18 @@ impl<W: AsyncWrite + Unpin> Writer<'_, W> {
                 },
             };
             let mut out = Out::default();
-            let mut closing = match self.finish(&mut queued).await {
-                Some(result) => self.add(&queued, result, &mut out),
+            let mut closing = Ok(());
+            match self.finish(&mut queued).await {
+                Some(result) => closing = self.add(&queued, result, &mut out),
                 None => self.skip(&queued),
-            };
+            }
             while closing.is_ok() && out.len() < WRITE_BYTES {
                 let Ok(mut q) = self.queue.try_recv() else { break };
-                match (&mut q.job.work).now_or_never() {
-                    Some(result) => closing = self.add(&q, result, &mut out),
-                    None => {
-                        next = Some(q);
-                        break;
-                    }
-                }
+                let Some(result) = (&mut q.job.work).now_or_never() else {
+                    next = Some(q);
+                    break;
+                };
+                closing = self.add(&q, result, &mut out);
             }
             if !self.mute
                 && out.len() > 0
@@ -249,7 +253,12 @@ impl<W: AsyncWrite + Unpin> Writer<'_, W> {
         }
     }
 
-    fn add(&mut self, queued: &Queued, result: Result<Option<Out>, Close>, out: &mut Out) -> Result<(), Close> {
+    fn add(
+        &mut self,
+        queued: &Queued,
+        result: Result<Option<Out>, Close>,
+        out: &mut Out,
+    ) -> Result<(), Close> {
         self.count(queued);
         let result = result?;
         let bytes_out = result.as_ref().map_or(0, Out::len);
@@ -261,10 +270,9 @@ impl<W: AsyncWrite + Unpin> Writer<'_, W> {
         Ok(())
     }
 
-    fn skip(&mut self, queued: &Queued) -> Result<(), Close> {
+    fn skip(&mut self, queued: &Queued) {
         self.mute = true;
         self.count(queued);
-        Ok(())
     }
 
     fn count(&mut self, queued: &Queued) {

@@ -1,4 +1,4 @@
-//! OffsetForLeaderEpoch: where a leader epoch ended, so that a reader learns whether what it read is still there.
+//! `OffsetForLeaderEpoch`: where a leader epoch ended, so that a reader learns whether what it read is still there.
 
 use std::sync::Arc;
 
@@ -34,13 +34,19 @@ pub(crate) async fn answer(
                 Err(e) => answer.with_error_code(e.code()).with_leader_epoch(-1).with_end_offset(-1),
             }
         });
-        OffsetForLeaderTopicResult::default().with_topic(asked.topic.clone()).with_partitions(partitions.collect())
+        OffsetForLeaderTopicResult::default()
+            .with_topic(asked.topic.clone())
+            .with_partitions(partitions.collect())
     });
     Ok(OffsetForLeaderEpochResponse::default().with_topics(topics.collect()))
 }
 
 /// The epoch and its end; (-1, -1) if there is none.
-fn one(conn: &Conn, topic: Option<&Arc<Topic>>, asked: &OffsetForLeaderPartition) -> Result<(i32, i64), ResponseError> {
+fn one(
+    conn: &Conn,
+    topic: Option<&Arc<Topic>>,
+    asked: &OffsetForLeaderPartition,
+) -> Result<(i32, i64), ResponseError> {
     let index = usize::try_from(asked.partition).map_err(|_| ResponseError::UnknownTopicOrPartition)?;
     let view = topic.and_then(|t| t.partitions.get(index)).ok_or(ResponseError::UnknownTopicOrPartition)?;
     check_epoch(view, asked.current_leader_epoch)?;

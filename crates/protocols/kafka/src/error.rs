@@ -9,7 +9,6 @@ use crate::wire::Close;
 /// No error.
 pub(crate) const NONE: i16 = 0;
 
-
 /// For what a producer asked.
 pub(crate) fn of_append(e: &AppendError) -> ResponseError {
     match e {
@@ -80,10 +79,14 @@ pub(crate) fn of_admin(e: &AdminError) -> Result<ResponseError, Close> {
         AdminError::InvalidPartitions { .. } => ResponseError::InvalidPartitions,
         AdminError::Setting(_) => ResponseError::InvalidConfig,
         AdminError::Catalogue(c) => match c {
-            CatalogueError::Exists { .. } | CatalogueError::WrongKind { .. } => ResponseError::TopicAlreadyExists,
+            CatalogueError::Exists { .. } | CatalogueError::WrongKind { .. } => {
+                ResponseError::TopicAlreadyExists
+            }
             CatalogueError::InvalidName => ResponseError::InvalidTopicException,
             CatalogueError::NotFound => ResponseError::UnknownTopicOrPartition,
-            CatalogueError::NotMore { .. } | CatalogueError::TooMany { .. } => ResponseError::InvalidPartitions,
+            CatalogueError::NotMore { .. } | CatalogueError::TooMany { .. } => {
+                ResponseError::InvalidPartitions
+            }
             CatalogueError::Version { .. } => ResponseError::NotController,
         },
         AdminError::Call(CallError::Refused(r)) => match r {

@@ -20,8 +20,8 @@ use crate::connection::Conn;
 use crate::num::usize_of;
 use crate::wire::{Close, Header, Out};
 
-pub(crate) use read::check_epoch;
 use read::PartRead;
+pub(crate) use read::check_epoch;
 pub(crate) use session::Sessions;
 use session::{Fetching, Part};
 
@@ -56,7 +56,7 @@ pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: FetchRequest) -> Res
     }
     let chosen = fetching.choose(&reads);
     let session = fetching.keep(&conn.sessions);
-    Ok(response::frame(&h, session, chosen, reads))
+    Ok(response::frame(&h, session, &chosen, reads))
 }
 
 struct Asked {
@@ -109,7 +109,11 @@ fn not_found(by_id: bool) -> ResponseError {
 }
 
 /// A part's view in the catalogue, or why there is none.
-fn resolve(conn: &Conn, catalogue: &millstream_broker::Snapshot, part: &Part) -> Result<Arc<PartitionView>, ResponseError> {
+fn resolve(
+    conn: &Conn,
+    catalogue: &millstream_broker::Snapshot,
+    part: &Part,
+) -> Result<Arc<PartitionView>, ResponseError> {
     use session::TopicKey;
     let (topic, by_id) = match &part.key.topic {
         TopicKey::Id(id) => (catalogue.by_uuid.get(id).filter(|t| t.def.ns == conn.ns), true),

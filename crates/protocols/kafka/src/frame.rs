@@ -15,15 +15,15 @@ const IDLE_BYTES: usize = 4 << 10;
 /// What is asked of the socket at once inside a frame, at least.
 const READ_BYTES: usize = 64 << 10;
 
-/// Bounds of frames.
+/// Bounds of frames, inclusive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrameLimits {
     /// Largest Produce.
-    pub(crate) produce_bytes_max: usize,
+    pub(crate) produce_bytes: usize,
     /// Largest of all others.
-    pub(crate) control_bytes_max: usize,
+    pub(crate) control_bytes: usize,
     /// Longest silence.
-    pub(crate) idle_max: Duration,
+    pub(crate) idle: Duration,
 }
 
 /// Reads frames.
@@ -54,7 +54,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             };
             self.buf.reserve(wanted);
             let n = loop {
-                match tokio::time::timeout(self.limits.idle_max, self.socket.read_buf(&mut self.buf)).await {
+                match tokio::time::timeout(self.limits.idle, self.socket.read_buf(&mut self.buf)).await {
                     Ok(n) => break n?,
                     Err(_) if is_idle() => return Err(Close::Idle),
                     Err(_) => {}
@@ -71,15 +71,15 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         let Some(prefix) = self.buf.first_chunk::<4>() else { return Ok(None) };
         let length = i32::from_be_bytes(*prefix);
         let refuse = |max| Close::FrameLength { length: i64::from(length), min: FRAME_BYTES_MIN, max };
-        let most = self.limits.produce_bytes_max;
+        let most = self.limits.produce_bytes;
         let size = usize::try_from(length).map_err(|_| refuse(most))?;
         if size < FRAME_BYTES_MIN || size > most {
             return Err(refuse(most));
         }
-        if size > self.limits.control_bytes_max {
+        if size > self.limits.control_bytes {
             let Some(head) = self.buf.first_chunk::<6>() else { return Ok(Some(size)) };
             if i16::from_be_bytes([head[4], head[5]]) != PRODUCE {
-                return Err(refuse(self.limits.control_bytes_max));
+                return Err(refuse(self.limits.control_bytes));
             }
         }
         Ok(Some(size))
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     const LIMITS: FrameLimits =
-        FrameLimits { produce_bytes_max: 1_000, control_bytes_max: 100, idle_max: Duration::from_secs(60) };
+        FrameLimits { produce_bytes: 1_000, control_bytes: 100, idle: Duration::from_mins(1) };
 
     async fn read(bytes: &[u8]) -> Vec<Result<Option<Bytes>, String>> {
         let mut frames = Frames::new(bytes, LIMITS);
@@ -145,7 +145,7 @@ mod tests {
     async fn a_promised_length_takes_no_memory() {
         let mut head = 1_000_i32.to_be_bytes().to_vec();
         head.extend([0, 0]);
-        let limits = FrameLimits { produce_bytes_max: 100 << 20, ..LIMITS };
+        let limits = FrameLimits { produce_bytes: 100 << 20, ..LIMITS };
         let mut frames = Frames::new(&head[..], limits);
         frames.buf.extend_from_slice(&(90_i32 << 20).to_be_bytes());
         let _ = frames.next(|| true).await;

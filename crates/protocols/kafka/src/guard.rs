@@ -44,7 +44,7 @@ pub(crate) struct Field {
 
 /// A tagged field that the codec knows, and the first version that has it. (Others are skipped by their size.)
 pub(crate) struct Tag {
-    pub(crate) tag: u32,
+    pub(crate) number: u32,
     pub(crate) since: i16,
     pub(crate) kind: Kind,
 }
@@ -81,7 +81,7 @@ pub(crate) enum GuardError {
     },
     /// A known tagged field of another size than it says.
     #[error("the tagged field at byte {at} has a wrong size")]
-    TagSize {
+    WrongSize {
         /// Where.
         at: usize,
     },
@@ -117,7 +117,9 @@ pub(crate) fn name_for_id(api: &Api, version: i16, body: &Bytes) -> Result<Bytes
         out.put_slice(body.get(copied..at).unwrap_or_default());
         out.put_u8(HEX_LENGTH);
         for byte in body.get(at..at + 16).unwrap_or_default() {
-            let digit = |n: u8| char::from_digit(u32::from(n), 16).map_or(b'0', |c| if c.is_ascii() { c as u8 } else { b'0' });
+            let digit = |n: u8| {
+                char::from_digit(u32::from(n), 16).map_or(b'0', |c| if c.is_ascii() { c as u8 } else { b'0' })
+            };
             out.put_slice(&[digit(byte >> 4), digit(byte & 15)]);
         }
         copied = at + 16;
@@ -231,16 +233,17 @@ impl<'a> Walk<'a> {
     fn tags(&mut self, layout: &Layout) -> Result<(), GuardError> {
         for _ in 0..self.uvarint()? {
             self.count(TAG_ITEMS)?;
-            let tag = self.uvarint()?;
+            let number = self.uvarint()?;
             let size = usize::try_from(self.uvarint()?).map_err(|_| GuardError::Short { at: self.at })?;
-            let (start, known) = (self.at, layout.tags.iter().find(|t| t.tag == tag && self.version >= t.since));
+            let (start, known) =
+                (self.at, layout.tags.iter().find(|t| t.number == number && self.version >= t.since));
             match known {
                 None => self.skip(size)?,
                 // The codec reads a known field by its type and not by the size given: they must agree.
                 Some(t) => {
                     self.kind(&t.kind)?;
                     if self.at - start != size {
-                        return Err(GuardError::TagSize { at: start });
+                        return Err(GuardError::WrongSize { at: start });
                     }
                 }
             }

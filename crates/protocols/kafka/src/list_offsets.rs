@@ -1,4 +1,4 @@
-//! ListOffsets: the earliest and latest offset, the first record at or past a time, and the record with the largest timestamp. The
+//! `ListOffsets`: the earliest and latest offset, the first record at or past a time, and the record with the largest timestamp. The
 //! last two look into batches, compressed ones too.
 
 use std::collections::HashSet;
@@ -42,7 +42,11 @@ type Answer = (i64, i64, i32);
 const NOTHING: Answer = (UNKNOWN, UNKNOWN, -1);
 
 /// Answers.
-pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: ListOffsetsRequest) -> Result<ListOffsetsResponse, Close> {
+pub(crate) async fn answer(
+    conn: Arc<Conn>,
+    h: Header,
+    req: ListOffsetsRequest,
+) -> Result<ListOffsetsResponse, Close> {
     let mut seen = HashSet::new();
     let mut repeated = HashSet::new();
     for topic in &req.topics {
@@ -83,7 +87,9 @@ pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: ListOffsetsRequest) 
                     .with_leader_epoch(epoch),
             );
         }
-        topics.push(ListOffsetsTopicResponse::default().with_name(asked.name.clone()).with_partitions(partitions));
+        topics.push(
+            ListOffsetsTopicResponse::default().with_name(asked.name.clone()).with_partitions(partitions),
+        );
     }
     Ok(ListOffsetsResponse::default().with_topics(topics))
 }
@@ -129,7 +135,8 @@ async fn by_time(conn: &Conn, view: &Arc<PartitionView>, time: i64) -> Result<An
         let Some(entry) = entry else { return Ok(NOTHING) };
         let next = entry.offset + u64::from(entry.count);
         let (base, first) = (entry.offset, from);
-        let found = find(entry, move |f| f.timestamp >= time && base + u64::from(f.offset_delta) >= first).await?;
+        let found =
+            find(entry, move |f| f.timestamp >= time && base + u64::from(f.offset_delta) >= first).await?;
         if let Some(answer) = found {
             return Ok(answer);
         }

@@ -109,7 +109,8 @@ impl GroupMember {
         let joined = joined?;
         self.who.member.clone_from(&joined.member);
         self.who.generation = joined.generation;
-        let assignments = if joined.leader == joined.member { self.assign(&joined.members)? } else { Vec::new() };
+        let assignments =
+            if joined.leader == joined.member { self.assign(&joined.members)? } else { Vec::new() };
         let sync = Sync { who: self.who.clone(), protocol_type: None, protocol: None, assignments };
         let GroupReply::Sync(synced) = self.session.group(GroupOp::Sync(sync)).await? else {
             return Err(CallError::FateUnknown.into());
@@ -120,7 +121,10 @@ impl GroupMember {
     }
 
     /// As the leader: each topic's partitions in consecutive ranges over its members, in the order of their ids.
-    fn assign(&self, members: &[(String, Option<String>, Bytes)]) -> Result<Vec<(String, Bytes)>, MemberError> {
+    fn assign(
+        &self,
+        members: &[(String, Option<String>, Bytes)],
+    ) -> Result<Vec<(String, Bytes)>, MemberError> {
         let mut by_topic: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (member, _, metadata) in members {
             for topic in decode_subscription(metadata.clone()).ok_or(MemberError::Damaged)? {
@@ -164,7 +168,9 @@ impl GroupMember {
     pub async fn committed(&self, parts: Vec<LogId>) -> Result<Vec<(LogId, Option<u64>)>, MemberError> {
         let op = GroupOp::FetchOffsets { ns: self.who.ns, group: self.who.group.clone(), parts: Some(parts) };
         match self.session.group(op).await? {
-            GroupReply::Offsets(found) => Ok(found.into_iter().map(|(l, o)| (l, o.map(|o| o.offset))).collect()),
+            GroupReply::Offsets(found) => {
+                Ok(found.into_iter().map(|(l, o)| (l, o.map(|o| o.offset))).collect())
+            }
             _ => Err(CallError::FateUnknown.into()),
         }
     }

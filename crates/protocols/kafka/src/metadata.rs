@@ -21,7 +21,11 @@ use crate::wire::{Close, Header, text};
 const BY_ID_SINCE: i16 = 12;
 
 /// Answers.
-pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: MetadataRequest) -> Result<MetadataResponse, Close> {
+pub(crate) async fn answer(
+    conn: Arc<Conn>,
+    h: Header,
+    req: MetadataRequest,
+) -> Result<MetadataResponse, Close> {
     // Version 0 has no null: there an empty list asks for all topics.
     let all = match &req.topics {
         None => true,
@@ -90,8 +94,13 @@ async fn look_up(
     let new = NewTopic { name: name.clone(), ..NewTopic::default() };
     let creates = may_create && conn.broker.config().topics_auto_create && conn.may_broker(Action::Configure);
     if !creates {
-        let invalid = matches!(conn.broker.validate_topic(conn.ns, &new), Err(AdminError::InvalidName { .. }));
-        let e = if invalid { ResponseError::InvalidTopicException } else { ResponseError::UnknownTopicOrPartition };
+        let invalid =
+            matches!(conn.broker.validate_topic(conn.ns, &new), Err(AdminError::InvalidName { .. }));
+        let e = if invalid {
+            ResponseError::InvalidTopicException
+        } else {
+            ResponseError::UnknownTopicOrPartition
+        };
         return Ok(Err(e));
     }
     Ok(match conn.session.create_topic(new).await {

@@ -7,12 +7,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::{
+    PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+};
 use kafka_protocol::messages::{ProduceRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use millstream_broker::{
-    Action, AppendItem, AppendKind, Appended, BatchMeta, Class, Op, Pending, Refused, Reply, Session, Snapshot, Topic,
+    Action, AppendItem, AppendKind, Appended, BatchMeta, Class, Op, Pending, Refused, Reply, Session,
+    Snapshot, Topic,
 };
 use uuid::Uuid;
 
@@ -59,7 +62,8 @@ pub(crate) async fn begin(conn: &Arc<Conn>, h: Header, body: Bytes) -> Result<Jo
     let req: ProduceRequest = wire::decode(&h, body)?;
     let acks = req.acks;
     let mut answers = Vec::with_capacity(req.topic_data.len());
-    let mut submitter = Submitter { conn, group: Vec::new(), places: Vec::new(), bytes: 0, submitted: Vec::new() };
+    let mut submitter =
+        Submitter { conn, group: Vec::new(), places: Vec::new(), bytes: 0, submitted: Vec::new() };
     let whole = whole_request(&req);
     let catalogue = conn.broker.catalogue();
     for topic in req.topic_data {
@@ -67,10 +71,8 @@ pub(crate) async fn begin(conn: &Arc<Conn>, h: Header, body: Bytes) -> Result<Jo
         let mut slots = Vec::with_capacity(topic.partition_data.len());
         let found = whole.clone().map_or_else(|| find(conn, &h, &catalogue, &topic), Err);
         for data in topic.partition_data {
-            let checked = match &found {
-                Ok(topic) => item(conn, h.version, topic, &data),
-                Err(e) => Err(e.clone()),
-            };
+            let checked =
+                found.as_ref().map_err(Clone::clone).and_then(|topic| item(conn, h.version, topic, &data));
             let outcome = match checked {
                 Ok(item) => {
                     submitter.add(item, (place, slots.len())).await;
@@ -83,9 +85,7 @@ pub(crate) async fn begin(conn: &Arc<Conn>, h: Header, body: Bytes) -> Result<Jo
         answers.push(TopicSlots { name: topic.name, id: topic.topic_id, slots });
     }
     submitter.flush().await;
-    let submitted = submitter.submitted;
-    let conn = Arc::clone(conn);
-    let work = Box::pin(finish(conn, h, acks, submitted, answers));
+    let work = Box::pin(finish(Arc::clone(conn), h, acks, submitter.submitted, answers));
     Ok(Job { work, waits: false, may_be_overtaken: true })
 }
 
@@ -97,12 +97,20 @@ fn whole_request(req: &ProduceRequest) -> Option<Refusal> {
         return Some((ResponseError::InvalidRequiredAcks, None));
     }
     if req.transactional_id.is_some() {
-        return Some((ResponseError::TransactionalIdAuthorizationFailed, Some(message("transactions are not supported"))));
+        return Some((
+            ResponseError::TransactionalIdAuthorizationFailed,
+            Some(message("transactions are not supported")),
+        ));
     }
     None
 }
 
-fn find(conn: &Conn, h: &Header, catalogue: &Snapshot, asked: &TopicProduceData) -> Result<Arc<Topic>, Refusal> {
+fn find(
+    conn: &Conn,
+    h: &Header,
+    catalogue: &Snapshot,
+    asked: &TopicProduceData,
+) -> Result<Arc<Topic>, Refusal> {
     let topic = if h.version >= TOPIC_ID_SINCE {
         let found = catalogue.by_uuid.get(asked.topic_id.as_bytes()).filter(|t| t.def.ns == conn.ns);
         found.ok_or((ResponseError::UnknownTopicId, None))?
@@ -117,7 +125,12 @@ fn find(conn: &Conn, h: &Header, catalogue: &Snapshot, asked: &TopicProduceData)
     }
 }
 
-fn item(conn: &Conn, version: i16, topic: &Topic, data: &PartitionProduceData) -> Result<AppendItem, Refusal> {
+fn item(
+    conn: &Conn,
+    version: i16,
+    topic: &Topic,
+    data: &PartitionProduceData,
+) -> Result<AppendItem, Refusal> {
     let unknown = (ResponseError::UnknownTopicOrPartition, None);
     let index = usize::try_from(data.index).map_err(|_| unknown.clone())?;
     let part = topic.partitions.get(index).ok_or(unknown)?;
@@ -197,11 +210,14 @@ async fn finish(
 ) -> Result<Option<Out>, Close> {
     for (places, pending) in submitted {
         let results = match pending {
-            Err(refused) => places.iter().map(|_| Err((error::of_refused(&refused), Some(message(&refused))))).collect(),
+            Err(refused) => {
+                places.iter().map(|_| Err((error::of_refused(&refused), Some(message(&refused))))).collect()
+            }
             Ok(pending) => match pending.await {
-                Reply::Append(results) => {
-                    results.into_iter().map(|r| r.map_err(|e| (error::of_append(&e), Some(message(&e))))).collect()
-                }
+                Reply::Append(results) => results
+                    .into_iter()
+                    .map(|r| r.map_err(|e| (error::of_append(&e), Some(message(&e)))))
+                    .collect(),
                 _ => return Err(Close::FateUnknown),
             },
         };

@@ -1,4 +1,4 @@
-//! InitProducerId: identities for idempotent producers. Transactional ids are refused.
+//! `InitProducerId`: identities for idempotent producers. Transactional ids are refused.
 
 use std::sync::Arc;
 
@@ -11,7 +11,11 @@ use crate::wire::{Close, Header};
 
 /// Answers. A producer without a transactional id always gets a new identity, as from Kafka: it may also name its present one
 /// (version 3 on), which is then simply no longer used.
-pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: InitProducerIdRequest) -> Result<InitProducerIdResponse, Close> {
+pub(crate) async fn answer(
+    conn: Arc<Conn>,
+    h: Header,
+    req: InitProducerIdRequest,
+) -> Result<InitProducerIdResponse, Close> {
     let result = if req.transactional_id.is_some() {
         Err(ResponseError::TransactionalIdAuthorizationFailed)
     } else if (req.producer_id.0 == -1) != (req.producer_epoch == -1) {

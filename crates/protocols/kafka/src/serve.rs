@@ -18,7 +18,12 @@ const ACCEPT_REST: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Serves Kafka clients on `listener` until `shutdown` resolves; then no connection is accepted, no further request is read, what
 /// was read is answered (for at most [`KafkaConfig::drain_max`]), and it returns.
-pub async fn serve(listener: TcpListener, broker: Broker, cfg: KafkaConfig, shutdown: impl Future<Output = ()>) {
+pub async fn serve(
+    listener: TcpListener,
+    broker: Broker,
+    cfg: KafkaConfig,
+    shutdown: impl Future<Output = ()>,
+) {
     let sessions = Arc::new(Sessions::new(cfg.fetch_sessions_max, cfg.fetch_session_partitions_max));
     let cfg = Arc::new(cfg);
     let (stop, stopped) = watch::channel(false);
@@ -44,7 +49,8 @@ pub async fn serve(listener: TcpListener, broker: Broker, cfg: KafkaConfig, shut
             cfg.observer.connection_refused();
             continue;
         };
-        let (broker, cfg, sessions, stopped) = (broker.clone(), Arc::clone(&cfg), Arc::clone(&sessions), stopped.clone());
+        let (broker, cfg, sessions, stopped) =
+            (broker.clone(), Arc::clone(&cfg), Arc::clone(&sessions), stopped.clone());
         tasks.spawn(async move {
             cfg.observer.connection_opened();
             let observer = Arc::clone(&cfg.observer);

@@ -115,21 +115,24 @@ impl Header {
         let client_id = match frame.try_get_i16().map_err(|_| SHORT)? {
             -1 => String::new(),
             n => {
-                let n = usize::try_from(n).map_err(|_| Close::Header("the client id's length is negative"))?;
+                let n =
+                    usize::try_from(n).map_err(|_| Close::Header("the client id's length is negative"))?;
                 if n > frame.len() {
                     return Err(SHORT);
                 }
-                String::from_utf8(frame.split_to(n).to_vec()).map_err(|_| Close::Header("the client id is not UTF-8"))?
+                String::from_utf8(frame.split_to(n).to_vec())
+                    .map_err(|_| Close::Header("the client id is not UTF-8"))?
             }
         };
         if served && api.is_flexible(version) {
-            let n = guard::header_tags(frame).map_err(|_| Close::Header("its tagged fields are malformed"))?;
+            let n =
+                guard::header_tags(frame).map_err(|_| Close::Header("its tagged fields are malformed"))?;
             frame.advance(n);
         }
         Ok(Self { api, version, correlation, client_id })
     }
 
-    fn malformed(&self, why: impl ToString) -> Close {
+    fn malformed(&self, why: &impl ToString) -> Close {
         Close::Body { api: self.api.name, version: self.version, why: why.to_string() }
     }
 }
@@ -139,7 +142,7 @@ impl Header {
 /// # Errors
 /// The connection is to be closed.
 pub(crate) fn decode<T: Decodable>(h: &Header, body: Bytes) -> Result<T, Close> {
-    let refused = |e: GuardError| h.malformed(e);
+    let refused = |e: GuardError| h.malformed(&e);
     let rewritten = h.version > h.api.codec_max && h.api.key != versions::LIST_OFFSETS;
     let mut body = if rewritten {
         guard::name_for_id(h.api, h.version, &body).map_err(refused)?
@@ -147,7 +150,7 @@ pub(crate) fn decode<T: Decodable>(h: &Header, body: Bytes) -> Result<T, Close> 
         guard::check(h.api, h.version, &body).map_err(refused)?;
         body
     };
-    T::decode(&mut body, h.version.min(h.api.codec_max)).map_err(|e| h.malformed(e))
+    T::decode(&mut body, h.version.min(h.api.codec_max)).map_err(|e| h.malformed(&e))
 }
 
 /// Frames a response.
@@ -155,7 +158,8 @@ pub(crate) fn decode<T: Decodable>(h: &Header, body: Bytes) -> Result<T, Close> 
 /// # Errors
 /// The connection is to be closed.
 pub(crate) fn encode<R: Encodable + HeaderVersion>(h: &Header, response: &R) -> Result<Out, Close> {
-    let version = if h.api.key == versions::LIST_OFFSETS { h.version.min(h.api.codec_max) } else { h.version };
+    let version =
+        if h.api.key == versions::LIST_OFFSETS { h.version.min(h.api.codec_max) } else { h.version };
     encode_as(h, response, version)
 }
 
@@ -163,16 +167,22 @@ pub(crate) fn encode<R: Encodable + HeaderVersion>(h: &Header, response: &R) -> 
 ///
 /// # Errors
 /// The connection is to be closed.
-pub(crate) fn encode_as<R: Encodable + HeaderVersion>(h: &Header, response: &R, version: i16) -> Result<Out, Close> {
+pub(crate) fn encode_as<R: Encodable + HeaderVersion>(
+    h: &Header,
+    response: &R,
+    version: i16,
+) -> Result<Out, Close> {
     let mut buf = BytesMut::with_capacity(256);
     buf.put_i32(0);
     buf.put_i32(h.correlation);
     if R::header_version(version) >= 1 {
         buf.put_u8(0);
     }
-    response
-        .encode(&mut buf, version)
-        .map_err(|e| Close::Response { api: h.api.name, version, why: e.to_string() })?;
+    response.encode(&mut buf, version).map_err(|e| Close::Response {
+        api: h.api.name,
+        version,
+        why: e.to_string(),
+    })?;
     let length = u32::try_from(buf.len() - 4).unwrap_or(u32::MAX);
     if let Some(prefix) = buf.first_chunk_mut::<4>() {
         *prefix = length.to_be_bytes();
@@ -244,7 +254,7 @@ pub(crate) fn text(s: &str) -> StrBytes {
 }
 
 /// An error message for a response, not longer than any version can carry.
-pub(crate) fn message(e: impl ToString) -> StrBytes {
+pub(crate) fn message(e: &(impl ToString + ?Sized)) -> StrBytes {
     let mut s = e.to_string();
     if s.len() > MESSAGE_BYTES_MAX {
         let mut end = MESSAGE_BYTES_MAX;
@@ -277,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_message_is_cut_between_characters() {
-        let m = message("ü".repeat(600));
+        let m = message(&"ü".repeat(600));
         assert_eq!(m.len(), 1_000);
     }
 }

@@ -41,7 +41,9 @@ pub fn decode_batch(batch: &Bytes, base: u64) -> io::Result<Vec<DecodedRecord>> 
         compression => {
             let compressed = batch.slice(HEADER_BYTES..end);
             let mut inflated = Vec::new();
-            inflate::reader(compression, &compressed)?.take(DECODED_BYTES_MAX + 1).read_to_end(&mut inflated)?;
+            inflate::reader(compression, &compressed)?
+                .take(DECODED_BYTES_MAX + 1)
+                .read_to_end(&mut inflated)?;
             if inflated.len() as u64 > DECODED_BYTES_MAX {
                 return Err(bad("inflates beyond the limit"));
             }
@@ -74,6 +76,7 @@ fn decode_record(header: &Header, base: u64, body: &Bytes, record: &[u8]) -> Opt
 }
 
 /// A nullable run of bytes, shared with `body`.
+#[expect(clippy::option_option, reason = "malformed, null and a value are three things")]
 fn nullable(r: &mut Slice<'_>, body: &Bytes) -> Option<Option<Bytes>> {
     match r.varint()? {
         -1 => Some(None),

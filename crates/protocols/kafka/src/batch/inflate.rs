@@ -52,9 +52,12 @@ impl<'a> Snappy<'a> {
             return Ok(false);
         }
         let compressed = if self.framed {
-            let (length, rest) = self.data.split_first_chunk::<4>().ok_or_else(|| bad("a snappy block is cut short"))?;
-            let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| bad("a snappy block's length is negative"))?;
-            let (block, rest) = rest.split_at_checked(length).ok_or_else(|| bad("a snappy block is cut short"))?;
+            let (length, rest) =
+                self.data.split_first_chunk::<4>().ok_or_else(|| bad("a snappy block is cut short"))?;
+            let length = usize::try_from(i32::from_be_bytes(*length))
+                .map_err(|_| bad("a snappy block's length is negative"))?;
+            let (block, rest) =
+                rest.split_at_checked(length).ok_or_else(|| bad("a snappy block is cut short"))?;
             self.data = rest;
             block
         } else {

@@ -139,10 +139,9 @@ struct Input<R> {
 
 impl<R: Read> Input<R> {
     fn spend(&mut self, n: u64) -> io::Result<()> {
-        self.left = self
-            .left
-            .checked_sub(n)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the batch inflates beyond the limit"))?;
+        self.left = self.left.checked_sub(n).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "the batch inflates beyond the limit")
+        })?;
         self.since += n;
         Ok(())
     }

@@ -45,7 +45,13 @@ struct Made {
 impl Made {
     fn of(values: &[(i64, &[u8])]) -> Self {
         let max = 1_000 + values.iter().map(|v| v.0).max().unwrap_or(0);
-        Self { attributes: 0, count: values.len() as i32, max, records: plain(values), producer: (-1, -1, -1) }
+        Self {
+            attributes: 0,
+            count: values.len() as i32,
+            max,
+            records: plain(values),
+            producer: (-1, -1, -1),
+        }
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -202,7 +208,10 @@ fn a_message_of_another_protocol_is_one_batch_of_one_record_with_the_same_bytes_
         key: Some(Bytes::from_static(b"k")),
         payload: Some(Bytes::from_static(b"payload")),
         headers: vec![
-            MessageHeader { name: "plain".to_owned(), value: HeaderValue::Bytes(Bytes::from_static(b"\x01")) },
+            MessageHeader {
+                name: "plain".to_owned(),
+                value: HeaderValue::Bytes(Bytes::from_static(b"\x01")),
+            },
             MessageHeader { name: "n".to_owned(), value: HeaderValue::I32(-3) },
             MessageHeader { name: "amqp.type".to_owned(), value: HeaderValue::Str("forged".to_owned()) },
         ],

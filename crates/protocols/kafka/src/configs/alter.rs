@@ -1,14 +1,14 @@
-//! AlterConfigs (all settings of a topic are replaced) and IncrementalAlterConfigs (one by one).
+//! `AlterConfigs` (all settings of a topic are replaced) and `IncrementalAlterConfigs` (one by one).
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{
-    AlterConfigsRequest, AlterConfigsResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
-    alter_configs_response, incremental_alter_configs_response,
-};
 use kafka_protocol::messages::incremental_alter_configs_request::AlterableConfig;
+use kafka_protocol::messages::{
+    AlterConfigsRequest, AlterConfigsResponse, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse, alter_configs_response, incremental_alter_configs_response,
+};
 use millstream_broker::{Action, SettingType, Topic, TopicAlter};
 
 use super::{RESOURCE_BROKER, RESOURCE_TOPIC, Refusal};
@@ -21,12 +21,16 @@ const OP_DELETE: i8 = 1;
 const OP_APPEND: i8 = 2;
 const OP_SUBTRACT: i8 = 3;
 
-fn refuse(e: ResponseError, why: impl ToString) -> Refusal {
+fn refuse(e: ResponseError, why: &(impl ToString + ?Sized)) -> Refusal {
     (e, Some(message(why)))
 }
 
-/// Answers AlterConfigs.
-pub(crate) async fn alter(conn: Arc<Conn>, h: Header, req: AlterConfigsRequest) -> Result<AlterConfigsResponse, Close> {
+/// Answers `AlterConfigs`.
+pub(crate) async fn alter(
+    conn: Arc<Conn>,
+    h: Header,
+    req: AlterConfigsRequest,
+) -> Result<AlterConfigsResponse, Close> {
     let mut seen = HashSet::new();
     let mut responses = Vec::with_capacity(req.resources.len());
     for r in &req.resources {
@@ -56,7 +60,7 @@ pub(crate) async fn alter(conn: Arc<Conn>, h: Header, req: AlterConfigsRequest) 
     Ok(AlterConfigsResponse::default().with_responses(responses))
 }
 
-/// Answers IncrementalAlterConfigs.
+/// Answers `IncrementalAlterConfigs`.
 pub(crate) async fn alter_incrementally(
     conn: Arc<Conn>,
     h: Header,
@@ -91,15 +95,18 @@ fn topic(conn: &Conn, kind: i8, name: &str, repeated: bool) -> Result<Arc<Topic>
         return Err(refuse(ResponseError::InvalidRequest, "the resource is named twice in the request"));
     }
     match kind {
-        RESOURCE_TOPIC if !conn.may_topic(Action::Configure, name) => Err((ResponseError::TopicAuthorizationFailed, None)),
+        RESOURCE_TOPIC if !conn.may_topic(Action::Configure, name) => {
+            Err((ResponseError::TopicAuthorizationFailed, None))
+        }
         RESOURCE_TOPIC => {
             let catalogue = conn.broker.catalogue();
             let topic = catalogue.by_name.get(&(conn.ns, name.to_owned()));
             topic.cloned().ok_or((ResponseError::UnknownTopicOrPartition, None))
         }
-        RESOURCE_BROKER => {
-            Err(refuse(ResponseError::InvalidConfig, "the broker's settings are set in its configuration file"))
-        }
+        RESOURCE_BROKER => Err(refuse(
+            ResponseError::InvalidConfig,
+            "the broker's settings are set in its configuration file",
+        )),
         _ => Err(refuse(ResponseError::InvalidRequest, "only topics have configuration that can be altered")),
     }
 }
@@ -121,9 +128,11 @@ fn changes(conn: &Conn, topic: &Topic, configs: &[AlterableConfig]) -> Result<Ve
             OP_SET => TopicAlter::Set(key, value()?),
             OP_DELETE => TopicAlter::Delete(key),
             op @ (OP_APPEND | OP_SUBTRACT) => {
-                let current = conn.broker.describe_settings(Some(&topic.def)).into_iter().find(|s| s.key == key);
+                let current =
+                    conn.broker.describe_settings(Some(&topic.def)).into_iter().find(|s| s.key == key);
                 let current = current.filter(|s| s.kind == SettingType::List);
-                let current = current.ok_or_else(|| refuse(ResponseError::InvalidConfig, "the setting is no list"))?;
+                let current =
+                    current.ok_or_else(|| refuse(ResponseError::InvalidConfig, "the setting is no list"))?;
                 TopicAlter::Set(key, listed(&current.value, &value()?, op == OP_APPEND))
             }
             _ => return Err(refuse(ResponseError::InvalidRequest, "there is no such operation")),
@@ -133,7 +142,9 @@ fn changes(conn: &Conn, topic: &Topic, configs: &[AlterableConfig]) -> Result<Ve
 }
 
 fn listed(current: &str, words: &str, add: bool) -> String {
-    let split = |s: &str| s.split(',').map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let split = |s: &str| {
+        s.split(',').map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
     let (mut list, words) = (split(current), split(words));
     if add {
         list.extend(words.into_iter().filter(|w| !split(current).contains(w)));
@@ -159,7 +170,7 @@ async fn apply(
             }
         }
         let checked = conn.broker.validate_settings(&settings);
-        return Ok(checked.map(drop).map_err(|e| refuse(ResponseError::InvalidConfig, e)));
+        return Ok(checked.map(drop).map_err(|e| refuse(ResponseError::InvalidConfig, &e)));
     }
     Ok(match conn.session.alter_topic(topic.def.uuid, changes, replace_all).await {
         Ok(_) => Ok(()),

@@ -1,13 +1,13 @@
-//! DescribeConfigs.
+//! `DescribeConfigs`.
 
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::DescribeConfigsRequest;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
-use kafka_protocol::messages::DescribeConfigsRequest;
 use millstream_broker::{Action, SettingInfo, SettingSource, SettingType};
 
 use super::{RESOURCE_BROKER, RESOURCE_TOPIC, Refusal, is_this_broker, source_code};
@@ -15,7 +15,11 @@ use crate::connection::Conn;
 use crate::wire::{Close, Header, message, text};
 
 /// Answers.
-pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: DescribeConfigsRequest) -> Result<DescribeConfigsResponse, Close> {
+pub(crate) async fn answer(
+    conn: Arc<Conn>,
+    h: Header,
+    req: DescribeConfigsRequest,
+) -> Result<DescribeConfigsResponse, Close> {
     let results = req.resources.iter().map(|r| {
         let result = DescribeConfigsResult::default()
             .with_resource_type(r.resource_type)
@@ -61,7 +65,7 @@ fn settings(conn: &Conn, r: &DescribeConfigsResource) -> Result<Vec<Shown>, Refu
         }
         RESOURCE_BROKER => {
             let why = format!("this is broker {}", conn.cfg.node_id);
-            return Err((ResponseError::InvalidRequest, Some(message(why))));
+            return Err((ResponseError::InvalidRequest, Some(message(&why))));
         }
         _ => {
             let why = "only topics and the broker have configuration";
@@ -99,7 +103,9 @@ fn of_broker(conn: &Conn) -> Vec<Shown> {
         doc,
         read_only: true,
     };
-    let number = |key, value: i64, default: i64, kind, doc| shown(key, value.to_string(), default.to_string(), kind, doc);
+    let number = |key, value: i64, default: i64, kind, doc| {
+        shown(key, value.to_string(), default.to_string(), kind, doc)
+    };
     let node = i64::from(conn.cfg.node_id);
     vec![
         number("node.id", node, node, SettingType::Int, "This broker's id."),
@@ -119,7 +125,13 @@ fn of_broker(conn: &Conn) -> Vec<Shown> {
             "Partitions of a topic made without saying how many.",
         ),
         number("default.replication.factor", 1, 1, SettingType::Int, "There is one broker."),
-        number("log.retention.ms", cfg.retention_ms, built_in.retention_ms, SettingType::Long, "Default of retention.ms."),
+        number(
+            "log.retention.ms",
+            cfg.retention_ms,
+            built_in.retention_ms,
+            SettingType::Long,
+            "Default of retention.ms.",
+        ),
         number(
             "log.retention.bytes",
             cfg.retention_bytes,
@@ -141,7 +153,10 @@ fn one(s: &Shown, req: &DescribeConfigsRequest) -> DescribeConfigsResourceResult
     let mut synonyms = Vec::new();
     if req.include_synonyms {
         let synonym = |value: &str, source: i8| {
-            DescribeConfigsSynonym::default().with_name(text(&s.key)).with_value(Some(text(value))).with_source(source)
+            DescribeConfigsSynonym::default()
+                .with_name(text(&s.key))
+                .with_value(Some(text(value)))
+                .with_source(source)
         };
         synonyms.push(synonym(&s.value, s.source));
         if s.source == source_code(SettingSource::Topic) {

@@ -74,10 +74,15 @@ async fn read(
     check_epoch(view, part.asked.current_epoch)?;
     let (start, end) = (view.start(), view.visible_end());
     let offset = u64::try_from(part.asked.offset).map_err(|_| ResponseError::OffsetOutOfRange)?;
-    let mut result =
-        PartRead { high_watermark: i64_of(end), log_start: i64_of(start), seen_end: end, ..PartRead::default() };
+    let mut result = PartRead {
+        high_watermark: i64_of(end),
+        log_start: i64_of(start),
+        seen_end: end,
+        ..PartRead::default()
+    };
     if let Ok(epoch) = u32::try_from(part.asked.last_fetched_epoch) {
-        let (at, ended) = conn.broker.streams().epoch_end(view, epoch).ok_or(ResponseError::OffsetOutOfRange)?;
+        let (at, ended) =
+            conn.broker.streams().epoch_end(view, epoch).ok_or(ResponseError::OffsetOutOfRange)?;
         if at < epoch || ended < offset {
             result.diverging = Some((i32_of_u32(at), i64_of(ended)));
             return Ok(result);
@@ -96,7 +101,7 @@ async fn read(
     for entry in batch.entries {
         let Some(piece) = piece(&entry) else { continue };
         let fits = result.bytes + piece.len() <= most;
-        if !fits && !(must_give && result.bytes == 0) {
+        if !fits && (!must_give || result.bytes > 0) {
             break;
         }
         result.bytes += piece.len();

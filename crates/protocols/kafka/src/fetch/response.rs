@@ -123,7 +123,7 @@ pub(super) fn error(h: &Header, error: ResponseError) -> Out {
 }
 
 /// A response with the chosen parts: `(index in reads, key)`, in order.
-pub(super) fn frame(h: &Header, session: i32, chosen: Vec<(usize, Key)>, reads: Vec<PartRead>) -> Out {
+pub(super) fn frame(h: &Header, session: i32, chosen: &[(usize, Key)], reads: Vec<PartRead>) -> Out {
     let mut reads: Vec<Option<PartRead>> = reads.into_iter().map(Some).collect();
     let mut w = Writer::new(h);
     w.head(0, session);

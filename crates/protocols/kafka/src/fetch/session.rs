@@ -110,18 +110,18 @@ impl Parts {
 /// The sessions of a listener.
 pub(crate) struct Sessions {
     inner: Mutex<Inner>,
-    sessions_max: usize,
+    most: usize,
     partitions_max: usize,
 }
 
 #[derive(Default)]
 struct Inner {
-    by_id: HashMap<i32, Session>,
+    kept: HashMap<i32, Kept>,
     partitions: usize,
     given: u32,
 }
 
-struct Session {
+struct Kept {
     /// The epoch that the next request must have.
     epoch: i32,
     by_id: bool,
@@ -134,7 +134,7 @@ struct Session {
 
 impl Inner {
     fn remove(&mut self, id: i32) {
-        if let Some(s) = self.by_id.remove(&id) {
+        if let Some(s) = self.kept.remove(&id) {
             self.partitions -= s.size;
         }
     }
@@ -145,7 +145,7 @@ impl Inner {
             self.given = self.given.wrapping_add(1);
             let id = self.given.wrapping_mul(0x5851_F42D) & 0x7fff_ffff;
             let id = i32::try_from(id).unwrap_or(1);
-            if id != NO_SESSION && !self.by_id.contains_key(&id) {
+            if id != NO_SESSION && !self.kept.contains_key(&id) {
                 return id;
             }
         }
@@ -166,8 +166,8 @@ enum Kind {
 }
 
 impl Sessions {
-    pub(crate) fn new(sessions_max: usize, partitions_max: usize) -> Self {
-        Self { inner: Mutex::default(), sessions_max, partitions_max }
+    pub(crate) fn new(most: usize, partitions_max: usize) -> Self {
+        Self { inner: Mutex::default(), most, partitions_max }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -178,7 +178,11 @@ impl Sessions {
     ///
     /// # Errors
     /// 70, 71 or 106: the whole request fails.
-    pub(super) fn begin(self: &Arc<Self>, req: &FetchRequest, by_id: bool) -> Result<Fetching, ResponseError> {
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        req: &FetchRequest,
+        by_id: bool,
+    ) -> Result<Fetching, ResponseError> {
         let fetching = |kind, parts| Fetching { sessions: Arc::clone(self), kind, by_id, parts };
         if req.session_epoch == EPOCH_INITIAL || req.session_epoch == EPOCH_FINAL {
             if req.session_id != NO_SESSION {
@@ -190,7 +194,7 @@ impl Sessions {
             return Ok(fetching(kind, parts));
         }
         let mut inner = self.lock();
-        let session = inner.by_id.get_mut(&req.session_id).ok_or(ResponseError::FetchSessionIdNotFound)?;
+        let session = inner.kept.get_mut(&req.session_id).ok_or(ResponseError::FetchSessionIdNotFound)?;
         if session.epoch != req.session_epoch {
             return Err(ResponseError::InvalidFetchSessionEpoch);
         }
@@ -219,8 +223,8 @@ impl Sessions {
     fn create(&self, parts: Parts, by_id: bool) -> i32 {
         let size = parts.map.len();
         let mut inner = self.lock();
-        while inner.by_id.len() >= self.sessions_max || inner.partitions + size > self.partitions_max {
-            let oldest = inner.by_id.iter().min_by_key(|(_, s)| s.last_used).map(|(id, s)| (*id, s.last_used));
+        while inner.kept.len() >= self.most || inner.partitions + size > self.partitions_max {
+            let oldest = inner.kept.iter().min_by_key(|(_, s)| s.last_used).map(|(id, s)| (*id, s.last_used));
             match oldest {
                 Some((id, used)) if used.elapsed() >= EVICT_IDLE_MIN => inner.remove(id),
                 _ => return NO_SESSION,
@@ -229,13 +233,13 @@ impl Sessions {
         let id = inner.new_id();
         inner.partitions += size;
         let epoch = next_epoch(EPOCH_INITIAL);
-        inner.by_id.insert(id, Session { epoch, by_id, parts: Some(parts), size, last_used: Instant::now() });
+        inner.kept.insert(id, Kept { epoch, by_id, parts: Some(parts), size, last_used: Instant::now() });
         id
     }
 
     fn put_back(&self, id: i32, parts: Parts) {
         let mut inner = self.lock();
-        if let Some(session) = inner.by_id.get_mut(&id) {
+        if let Some(session) = inner.kept.get_mut(&id) {
             session.parts = Some(parts);
             session.last_used = Instant::now();
         }
@@ -284,9 +288,13 @@ impl Fetching {
         let mut chosen = Vec::new();
         let mut from = self.parts.from;
         for index in self.turn() {
-            let (Some((_, part)), Some(read)) = (self.parts.map.get_index_mut(index), reads.get(index)) else { continue };
+            let (Some((_, part)), Some(read)) = (self.parts.map.get_index_mut(index), reads.get(index))
+            else {
+                continue;
+            };
             let state = (read.high_watermark, read.log_start);
-            let news = read.error != 0 || read.bytes > 0 || read.diverging.is_some() || part.told != Some(state);
+            let news =
+                read.error != 0 || read.bytes > 0 || read.diverging.is_some() || part.told != Some(state);
             if read.bytes > 0 {
                 from = index + 1;
             }

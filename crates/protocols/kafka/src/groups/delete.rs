@@ -1,10 +1,10 @@
-//! DeleteGroups: groups without members, with their committed offsets.
+//! `DeleteGroups`: groups without members, with their committed offsets.
 
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::delete_groups_response::{DeletableGroupResult, DeleteGroupsResponse};
 use kafka_protocol::messages::DeleteGroupsRequest;
+use kafka_protocol::messages::delete_groups_response::{DeletableGroupResult, DeleteGroupsResponse};
 use millstream_broker::Action;
 use millstream_broker::group::{GroupOp, GroupReply};
 
@@ -14,7 +14,11 @@ use crate::error::{self, NONE};
 use crate::wire::{Close, Header};
 
 /// Answers.
-pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: DeleteGroupsRequest) -> Result<DeleteGroupsResponse, Close> {
+pub(crate) async fn answer(
+    conn: Arc<Conn>,
+    h: Header,
+    req: DeleteGroupsRequest,
+) -> Result<DeleteGroupsResponse, Close> {
     let (may, may_not): (Vec<_>, Vec<_>) =
         req.groups_names.into_iter().partition(|g| conn.may_group(Action::Configure, g));
     let groups = may.iter().map(|g| g.as_str().to_owned()).collect();

@@ -1,4 +1,4 @@
-//! DescribeGroups. A group that does not exist is `Dead`; from version 6 on that is also error 69 (KIP-1043).
+//! `DescribeGroups`. A group that does not exist is `Dead`; from version 6 on that is also error 69 (KIP-1043).
 
 use std::sync::Arc;
 
@@ -21,7 +21,11 @@ use crate::wire::{Close, Header, message, text};
 const NOT_FOUND_SINCE: i16 = 6;
 
 /// Answers.
-pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: DescribeGroupsRequest) -> Result<DescribeGroupsResponse, Close> {
+pub(crate) async fn answer(
+    conn: Arc<Conn>,
+    h: Header,
+    req: DescribeGroupsRequest,
+) -> Result<DescribeGroupsResponse, Close> {
     let operations = if req.include_authorized_operations { GROUP_OPERATIONS } else { UNASKED_OPERATIONS };
     let names: Vec<String> = req.groups.iter().map(|g| g.as_str().to_owned()).collect();
     let op = GroupOp::Describe { ns: conn.ns, groups: names };
@@ -43,7 +47,7 @@ pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: DescribeGroupsReques
                 match info {
                     Some(info) => described(group, info, operations),
                     None if h.version >= NOT_FOUND_SINCE => {
-                        let why = message(format_args!("Group {} not found.", group.as_str()));
+                        let why = message(&format_args!("Group {} not found.", group.as_str()));
                         failed(group, ResponseError::GroupIdNotFound).with_error_message(Some(why))
                     }
                     None => DescribedGroup::default()

@@ -11,7 +11,11 @@ use crate::error::{self, NONE};
 use crate::wire::{Close, Header};
 
 /// Answers.
-pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: HeartbeatRequest) -> Result<HeartbeatResponse, Close> {
+pub(crate) async fn answer(
+    conn: Arc<Conn>,
+    h: Header,
+    req: HeartbeatRequest,
+) -> Result<HeartbeatResponse, Close> {
     let who = who(&conn, &req.group_id, req.generation_id, &req.member_id, req.group_instance_id.as_ref());
     let code = match ask(&conn, &req.group_id, GroupOp::Heartbeat { who }).await? {
         Ok(GroupReply::Heartbeat(Ok(()))) => NONE,

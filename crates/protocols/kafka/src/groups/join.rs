@@ -1,10 +1,10 @@
-//! JoinGroup: answered when the generation is complete.
+//! `JoinGroup`: answered when the generation is complete.
 
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::join_group_response::{JoinGroupResponse, JoinGroupResponseMember};
 use kafka_protocol::messages::JoinGroupRequest;
+use kafka_protocol::messages::join_group_response::{JoinGroupResponse, JoinGroupResponseMember};
 use kafka_protocol::protocol::StrBytes;
 use millstream_broker::group::{GroupError, GroupOp, GroupReply, Join, Joined};
 
@@ -21,7 +21,11 @@ const PROTOCOL_TYPE_SINCE: i16 = 7;
 const SKIP_ASSIGNMENT_SINCE: i16 = 9;
 
 /// Answers.
-pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: JoinGroupRequest) -> Result<JoinGroupResponse, Close> {
+pub(crate) async fn answer(
+    conn: Arc<Conn>,
+    h: Header,
+    req: JoinGroupRequest,
+) -> Result<JoinGroupResponse, Close> {
     let member = req.member_id.clone();
     let group = req.group_id.to_string();
     let result = match join(&conn, &h, req) {
@@ -57,7 +61,8 @@ fn join(conn: &Conn, h: &Header, req: JoinGroupRequest) -> Result<Join, Response
     let ms = |n: i32| u32::try_from(n).map_err(|_| ResponseError::InvalidSessionTimeout);
     let session_timeout_ms = ms(req.session_timeout_ms)?;
     // Version 0 has no rebalance timeout: the session's serves for both.
-    let rebalance_timeout_ms = if h.version == 0 { session_timeout_ms } else { ms(req.rebalance_timeout_ms)? };
+    let rebalance_timeout_ms =
+        if h.version == 0 { session_timeout_ms } else { ms(req.rebalance_timeout_ms)? };
     Ok(Join {
         ns: conn.ns,
         group: req.group_id.to_string(),

@@ -1,9 +1,9 @@
-//! LeaveGroup: one member (to version 2) or several (from 3 on), each with its own result.
+//! `LeaveGroup`: one member (to version 2) or several (from 3 on), each with its own result.
 
 use std::sync::Arc;
 
-use kafka_protocol::messages::leave_group_response::{LeaveGroupResponse, MemberResponse};
 use kafka_protocol::messages::LeaveGroupRequest;
+use kafka_protocol::messages::leave_group_response::{LeaveGroupResponse, MemberResponse};
 use millstream_broker::group::{GroupOp, GroupReply};
 
 use super::{MISMATCH, ask, count};
@@ -15,7 +15,11 @@ use crate::wire::{Close, Header};
 const SEVERAL_SINCE: i16 = 3;
 
 /// Answers.
-pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: LeaveGroupRequest) -> Result<LeaveGroupResponse, Close> {
+pub(crate) async fn answer(
+    conn: Arc<Conn>,
+    h: Header,
+    req: LeaveGroupRequest,
+) -> Result<LeaveGroupResponse, Close> {
     let several = h.version >= SEVERAL_SINCE;
     let members: Vec<(String, Option<String>)> = if several {
         let one = |m: &kafka_protocol::messages::leave_group_request::MemberIdentity| {
@@ -28,9 +32,10 @@ pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: LeaveGroupRequest) -
     let asked = members.len();
     let op = GroupOp::Leave { ns: conn.ns, group: req.group_id.to_string(), members };
     let codes = match ask(&conn, &req.group_id, op).await? {
-        Ok(GroupReply::Leave(results)) => {
-            Ok(results.iter().map(|r| r.as_ref().map_or_else(|e| error::of_group(e).code(), |()| NONE)).collect::<Vec<_>>())
-        }
+        Ok(GroupReply::Leave(results)) => Ok(results
+            .iter()
+            .map(|r| r.as_ref().map_or_else(|e| error::of_group(e).code(), |()| NONE))
+            .collect::<Vec<_>>()),
         Ok(_) => Err(MISMATCH.code()),
         Err(e) => Err(e.code()),
     };

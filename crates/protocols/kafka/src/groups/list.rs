@@ -1,4 +1,4 @@
-//! ListGroups, with the filters by state (version 4) and type (version 5).
+//! `ListGroups`, with the filters by state (version 4) and type (version 5).
 
 use std::sync::Arc;
 
@@ -16,7 +16,11 @@ use crate::wire::{Close, Header, text};
 const CLASSIC: &str = "classic";
 
 /// Answers.
-pub(crate) async fn answer(conn: Arc<Conn>, _: Header, req: ListGroupsRequest) -> Result<ListGroupsResponse, Close> {
+pub(crate) async fn answer(
+    conn: Arc<Conn>,
+    _: Header,
+    req: ListGroupsRequest,
+) -> Result<ListGroupsResponse, Close> {
     let passes = |filter: &[kafka_protocol::protocol::StrBytes], value: &str| {
         filter.is_empty() || filter.iter().any(|f| f.eq_ignore_ascii_case(value))
     };

@@ -1,9 +1,11 @@
-//! OffsetCommit. Version 10 names topics by id; the decoder gives the id as 32 hexadecimal digits in place of the name.
+//! `OffsetCommit`. Version 10 names topics by id; the decoder gives the id as 32 hexadecimal digits in place of the name.
 
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
@@ -22,7 +24,11 @@ use crate::wire::{Close, Header};
 pub(super) const TOPIC_ID_SINCE: i16 = 10;
 
 /// Answers.
-pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: OffsetCommitRequest) -> Result<OffsetCommitResponse, Close> {
+pub(crate) async fn answer(
+    conn: Arc<Conn>,
+    h: Header,
+    req: OffsetCommitRequest,
+) -> Result<OffsetCommitResponse, Close> {
     let by_id = h.version >= TOPIC_ID_SINCE;
     let catalogue = conn.broker.catalogue();
     let mut offsets = Vec::new();
@@ -45,7 +51,12 @@ pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: OffsetCommitRequest)
             let response = OffsetCommitResponsePartition::default();
             partitions.push(response.with_partition_index(p.partition_index).with_error_code(code));
         }
-        topics.push(OffsetCommitResponseTopic::default().with_name(answer).with_topic_id(id).with_partitions(partitions));
+        topics.push(
+            OffsetCommitResponseTopic::default()
+                .with_name(answer)
+                .with_topic_id(id)
+                .with_partitions(partitions),
+        );
     }
     let codes = commit(&conn, &req, offsets).await?;
     for ((topic, partition), code) in submitted.into_iter().zip(codes) {
@@ -84,7 +95,10 @@ fn topic(
     (name, id, allowed)
 }
 
-fn offset(topic: &Topic, p: &OffsetCommitRequestPartition) -> Result<(LogId, CommittedOffset), ResponseError> {
+fn offset(
+    topic: &Topic,
+    p: &OffsetCommitRequestPartition,
+) -> Result<(LogId, CommittedOffset), ResponseError> {
     let index = u32::try_from(p.partition_index).map_err(|_| ResponseError::UnknownTopicOrPartition)?;
     let log = topic.def.log(index).ok_or(ResponseError::UnknownTopicOrPartition)?;
     let offset = u64::try_from(p.committed_offset).map_err(|_| ResponseError::InvalidCommitOffsetSize)?;
@@ -97,7 +111,11 @@ fn offset(topic: &Topic, p: &OffsetCommitRequestPartition) -> Result<(LogId, Com
 }
 
 /// One code for each offset.
-async fn commit(conn: &Conn, req: &OffsetCommitRequest, offsets: Vec<(LogId, CommittedOffset)>) -> Result<Vec<i16>, Close> {
+async fn commit(
+    conn: &Conn,
+    req: &OffsetCommitRequest,
+    offsets: Vec<(LogId, CommittedOffset)>,
+) -> Result<Vec<i16>, Close> {
     let n = offsets.len();
     if n == 0 {
         return Ok(Vec::new());

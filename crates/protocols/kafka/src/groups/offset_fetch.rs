@@ -1,4 +1,4 @@
-//! OffsetFetch: of one group (to version 7) or several (from 8 on), of named partitions or all. Version 10 names topics by id; the
+//! `OffsetFetch`: of one group (to version 7) or several (from 8 on), of named partitions or all. Version 10 names topics by id; the
 //! decoder gives the id as 32 hexadecimal digits in place of the name.
 
 use std::collections::{BTreeMap, HashMap};
@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_fetch_response::{
-    OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
-    OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+    OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartition,
+    OffsetFetchResponsePartitions, OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use kafka_protocol::messages::{OffsetFetchRequest, TopicName};
 use millstream_broker::group::{CommittedOffset, GroupOp, GroupReply};
@@ -41,7 +41,11 @@ struct TopicAnswers {
 }
 
 /// Answers.
-pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: OffsetFetchRequest) -> Result<OffsetFetchResponse, Close> {
+pub(crate) async fn answer(
+    conn: Arc<Conn>,
+    h: Header,
+    req: OffsetFetchRequest,
+) -> Result<OffsetFetchResponse, Close> {
     let by_id = h.version >= TOPIC_ID_SINCE;
     if h.version >= SEVERAL_SINCE {
         let mut groups = Vec::with_capacity(req.groups.len());
@@ -66,7 +70,11 @@ pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: OffsetFetchRequest) 
         Err(e) => {
             count(&conn, h.api.name, e.code());
             let response = OffsetFetchResponse::default();
-            if h.version >= TOP_ERROR_SINCE { response.with_error_code(e.code()) } else { response.with_topics(failed(names, e)) }
+            if h.version >= TOP_ERROR_SINCE {
+                response.with_error_code(e.code())
+            } else {
+                response.with_topics(failed(names, e))
+            }
         }
     })
 }
@@ -155,7 +163,12 @@ fn plan(
 }
 
 /// All of a group's offsets, by topic.
-fn all(conn: &Conn, catalogue: &Snapshot, offsets: Vec<(LogId, Option<CommittedOffset>)>, by_id: bool) -> Vec<TopicAnswers> {
+fn all(
+    conn: &Conn,
+    catalogue: &Snapshot,
+    offsets: Vec<(LogId, Option<CommittedOffset>)>,
+    by_id: bool,
+) -> Vec<TopicAnswers> {
     let mut topics: BTreeMap<&str, TopicAnswers> = BTreeMap::new();
     for (log, offset) in offsets {
         let Some((topic, index)) = catalogue.by_log.get(&log) else { continue };
@@ -200,5 +213,8 @@ fn topic_of_group(t: TopicAnswers) -> OffsetFetchResponseTopics {
             .with_metadata(Some(metadata))
             .with_error_code(code)
     });
-    OffsetFetchResponseTopics::default().with_name(t.name).with_topic_id(t.id).with_partitions(partitions.collect())
+    OffsetFetchResponseTopics::default()
+        .with_name(t.name)
+        .with_topic_id(t.id)
+        .with_partitions(partitions.collect())
 }

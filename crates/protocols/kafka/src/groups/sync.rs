@@ -1,4 +1,4 @@
-//! SyncGroup: the leader brings the assignment, each member gets its part.
+//! `SyncGroup`: the leader brings the assignment, each member gets its part.
 
 use std::sync::Arc;
 
@@ -15,7 +15,11 @@ use crate::wire::{Close, Header, text};
 const PROTOCOL_SINCE: i16 = 5;
 
 /// Answers.
-pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: SyncGroupRequest) -> Result<SyncGroupResponse, Close> {
+pub(crate) async fn answer(
+    conn: Arc<Conn>,
+    h: Header,
+    req: SyncGroupRequest,
+) -> Result<SyncGroupResponse, Close> {
     let unnamed = h.version >= PROTOCOL_SINCE && (req.protocol_type.is_none() || req.protocol_name.is_none());
     let group = req.group_id.to_string();
     let result = if unnamed {
@@ -25,7 +29,11 @@ pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: SyncGroupRequest) ->
             who: who(&conn, &group, req.generation_id, &req.member_id, req.group_instance_id.as_ref()),
             protocol_type: req.protocol_type.map(|p| p.to_string()),
             protocol: req.protocol_name.map(|p| p.to_string()),
-            assignments: req.assignments.iter().map(|a| (a.member_id.to_string(), owned(&a.assignment))).collect(),
+            assignments: req
+                .assignments
+                .iter()
+                .map(|a| (a.member_id.to_string(), owned(&a.assignment)))
+                .collect(),
         };
         match ask(&conn, &group, GroupOp::Sync(sync)).await? {
             Err(e) => Err(e),

@@ -24,7 +24,8 @@ const fn layout(fields: &'static [Field]) -> Layout {
 }
 
 static PRODUCE: Layout = layout(&[f(Kind::Text), f(INT16), f(INT32), f(Kind::Each(&PRODUCE_TOPIC))]);
-static PRODUCE_TOPIC: Layout = layout(&[only(0, 12, Kind::Text), since(13, Kind::Id), f(Kind::Each(&PRODUCE_PARTITION))]);
+static PRODUCE_TOPIC: Layout =
+    layout(&[only(0, 12, Kind::Text), since(13, Kind::Id), f(Kind::Each(&PRODUCE_PARTITION))]);
 static PRODUCE_PARTITION: Layout = layout(&[f(INT32), f(Kind::Blob)]);
 
 static FETCH: Layout = Layout {
@@ -41,17 +42,19 @@ static FETCH: Layout = Layout {
         since(11, Kind::Text),
     ],
     tags: &[
-        Tag { tag: 0, since: 12, kind: Kind::Text },
-        Tag { tag: 1, since: 15, kind: Kind::One(&FETCH_REPLICA) },
+        Tag { number: 0, since: 12, kind: Kind::Text },
+        Tag { number: 1, since: 15, kind: Kind::One(&FETCH_REPLICA) },
     ],
 };
 static FETCH_REPLICA: Layout = layout(&[f(INT32), f(INT64)]);
-static FETCH_TOPIC: Layout = layout(&[only(0, 12, Kind::Text), since(13, Kind::Id), f(Kind::Each(&FETCH_PARTITION))]);
+static FETCH_TOPIC: Layout =
+    layout(&[only(0, 12, Kind::Text), since(13, Kind::Id), f(Kind::Each(&FETCH_PARTITION))]);
 static FETCH_PARTITION: Layout = Layout {
     fields: &[f(INT32), since(9, INT32), f(INT64), since(12, INT32), since(5, INT64), f(INT32)],
-    tags: &[Tag { tag: 0, since: 17, kind: Kind::Fixed(16) }, Tag { tag: 1, since: 18, kind: INT64 }],
+    tags: &[Tag { number: 0, since: 17, kind: Kind::Fixed(16) }, Tag { number: 1, since: 18, kind: INT64 }],
 };
-static FETCH_FORGOTTEN: Layout = layout(&[only(0, 12, Kind::Text), since(13, Kind::Id), f(Kind::List(&INT32))]);
+static FETCH_FORGOTTEN: Layout =
+    layout(&[only(0, 12, Kind::Text), since(13, Kind::Id), f(Kind::List(&INT32))]);
 
 static LIST_OFFSETS: Layout =
     layout(&[f(INT32), since(2, INT8), f(Kind::Each(&LIST_OFFSETS_TOPIC)), since(10, INT32)]);
@@ -82,9 +85,11 @@ static OFFSET_FETCH: Layout = layout(&[
 ]);
 static OFFSET_FETCH_GROUP: Layout =
     layout(&[f(Kind::Text), since(9, Kind::Text), since(9, INT32), f(Kind::Each(&OFFSET_FETCH_TOPIC))]);
-static OFFSET_FETCH_TOPIC: Layout = layout(&[only(0, 9, Kind::Text), since(10, Kind::Id), f(Kind::List(&INT32))]);
+static OFFSET_FETCH_TOPIC: Layout =
+    layout(&[only(0, 9, Kind::Text), since(10, Kind::Id), f(Kind::List(&INT32))]);
 
-static FIND_COORDINATOR: Layout = layout(&[only(0, 3, Kind::Text), since(1, INT8), since(4, Kind::List(&Kind::Text))]);
+static FIND_COORDINATOR: Layout =
+    layout(&[only(0, 3, Kind::Text), since(1, INT8), since(4, Kind::List(&Kind::Text))]);
 
 static JOIN_GROUP: Layout = layout(&[
     f(Kind::Text),
@@ -100,7 +105,8 @@ static JOIN_GROUP_PROTOCOL: Layout = layout(&[f(Kind::Text), f(Kind::Blob)]);
 
 static HEARTBEAT: Layout = layout(&[f(Kind::Text), f(INT32), f(Kind::Text), since(3, Kind::Text)]);
 
-static LEAVE_GROUP: Layout = layout(&[f(Kind::Text), only(0, 2, Kind::Text), since(3, Kind::Each(&LEAVE_GROUP_MEMBER))]);
+static LEAVE_GROUP: Layout =
+    layout(&[f(Kind::Text), only(0, 2, Kind::Text), since(3, Kind::Each(&LEAVE_GROUP_MEMBER))]);
 static LEAVE_GROUP_MEMBER: Layout = layout(&[f(Kind::Text), f(Kind::Text), since(5, Kind::Text)]);
 
 static SYNC_GROUP: Layout = layout(&[
@@ -139,11 +145,13 @@ static OFFSET_FOR_LEADER_EPOCH: Layout = layout(&[since(3, INT32), f(Kind::Each(
 static EPOCH_TOPIC: Layout = layout(&[f(Kind::Text), f(Kind::Each(&EPOCH_PARTITION))]);
 static EPOCH_PARTITION: Layout = layout(&[f(INT32), f(INT32), f(INT32)]);
 
-static DESCRIBE_CONFIGS: Layout = layout(&[f(Kind::Each(&DESCRIBE_CONFIGS_RESOURCE)), since(1, INT8), since(3, INT8)]);
+static DESCRIBE_CONFIGS: Layout =
+    layout(&[f(Kind::Each(&DESCRIBE_CONFIGS_RESOURCE)), since(1, INT8), since(3, INT8)]);
 static DESCRIBE_CONFIGS_RESOURCE: Layout = layout(&[f(INT8), f(Kind::Text), f(Kind::List(&Kind::Text))]);
 
 static ALTER_CONFIGS: Layout = layout(&[f(Kind::Each(&ALTER_CONFIGS_RESOURCE)), f(INT8)]);
-static ALTER_CONFIGS_RESOURCE: Layout = layout(&[f(INT8), f(Kind::Text), f(Kind::Each(&ALTER_CONFIGS_CONFIG))]);
+static ALTER_CONFIGS_RESOURCE: Layout =
+    layout(&[f(INT8), f(Kind::Text), f(Kind::Each(&ALTER_CONFIGS_CONFIG))]);
 static ALTER_CONFIGS_CONFIG: Layout = layout(&[f(Kind::Text), f(Kind::Text)]);
 
 static CREATE_PARTITIONS: Layout = layout(&[f(Kind::Each(&CREATE_PARTITIONS_TOPIC)), f(INT32), f(INT8)]);

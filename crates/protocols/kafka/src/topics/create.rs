@@ -1,14 +1,14 @@
-//! CreateTopics: each topic on its own; `validate_only` makes none.
+//! `CreateTopics`: each topic on its own; `validate_only` makes none.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::CreateTopicsRequest;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::{
     CreatableTopicConfigs, CreatableTopicResult, CreateTopicsResponse,
 };
-use kafka_protocol::messages::CreateTopicsRequest;
 use millstream_broker::{Action, NewTopic, Topic, TopicDef};
 use uuid::Uuid;
 
@@ -24,7 +24,11 @@ const DEFAULT: i32 = -1;
 const DEFAULTS_SINCE: i16 = 4;
 
 /// Answers.
-pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: CreateTopicsRequest) -> Result<CreateTopicsResponse, Close> {
+pub(crate) async fn answer(
+    conn: Arc<Conn>,
+    h: Header,
+    req: CreateTopicsRequest,
+) -> Result<CreateTopicsResponse, Close> {
     let mut times: HashMap<&str, u32> = HashMap::new();
     for t in &req.topics {
         *times.entry(&t.name).or_default() += 1;
@@ -36,7 +40,10 @@ pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: CreateTopicsRequest)
             // One answer for all of them, as Kafka.
             if !answered.contains(&&asked.name) {
                 answered.push(&asked.name);
-                topics.push(failed(asked, refuse(ResponseError::InvalidRequest, "the topic is named twice in the request")));
+                topics.push(failed(
+                    asked,
+                    refuse(ResponseError::InvalidRequest, "the topic is named twice in the request"),
+                ));
             }
             continue;
         }
@@ -63,11 +70,8 @@ fn prepare(conn: &Conn, version: i16, asked: &CreatableTopic) -> Result<NewTopic
     if !conn.may_broker(Action::Configure) && !conn.may_topic(Action::Configure, &asked.name) {
         return Err((ResponseError::TopicAuthorizationFailed, None));
     }
-    let partitions = if asked.assignments.is_empty() {
-        counted(version, asked)?
-    } else {
-        Some(assigned(conn, asked)?)
-    };
+    let partitions =
+        if asked.assignments.is_empty() { counted(version, asked)? } else { Some(assigned(conn, asked)?) };
     let mut settings = BTreeMap::new();
     for c in &asked.configs {
         let value = c.value.as_ref();
@@ -106,7 +110,11 @@ fn assigned(conn: &Conn, asked: &CreatableTopic) -> Result<u32, Refusal> {
     if !indices.iter().copied().eq(0..i32_of(indices.len())) {
         return bad("the partitions of the assignment must be numbered from 0 without gaps");
     }
-    if asked.assignments.iter().any(|a| a.broker_ids.len() != 1 || a.broker_ids.iter().any(|b| b.0 != conn.cfg.node_id)) {
+    if asked
+        .assignments
+        .iter()
+        .any(|a| a.broker_ids.len() != 1 || a.broker_ids.iter().any(|b| b.0 != conn.cfg.node_id))
+    {
         return bad("every partition has one replica, on this broker");
     }
     u32::try_from(indices.len()).map_err(|_| refuse(ResponseError::InvalidPartitions, "too many partitions"))

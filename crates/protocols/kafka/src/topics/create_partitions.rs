@@ -1,12 +1,14 @@
-//! CreatePartitions: more partitions for a topic, never fewer.
+//! `CreatePartitions`: more partitions for a topic, never fewer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
-use kafka_protocol::messages::create_partitions_response::{CreatePartitionsResponse, CreatePartitionsTopicResult};
 use kafka_protocol::messages::CreatePartitionsRequest;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::create_partitions_response::{
+    CreatePartitionsResponse, CreatePartitionsTopicResult,
+};
 use millstream_broker::{Action, PARTITIONS_MAX, Topic};
 
 use super::{Refusal, admin, refuse};
@@ -43,7 +45,11 @@ pub(crate) async fn answer(
     Ok(CreatePartitionsResponse::default().with_results(results))
 }
 
-async fn one(conn: &Conn, asked: &CreatePartitionsTopic, validate_only: bool) -> Result<Result<(), Refusal>, Close> {
+async fn one(
+    conn: &Conn,
+    asked: &CreatePartitionsTopic,
+    validate_only: bool,
+) -> Result<Result<(), Refusal>, Close> {
     if !conn.may_topic(Action::Configure, &asked.name) {
         return Ok(Err((ResponseError::TopicAuthorizationFailed, None)));
     }

@@ -1,4 +1,4 @@
-//! DeleteTopics: by name, from version 6 on also by id.
+//! `DeleteTopics`: by name, from version 6 on also by id.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,7 +20,11 @@ const TOPIC_ID_SINCE: i16 = 6;
 type Named = (Option<TopicName>, Uuid);
 
 /// Answers.
-pub(crate) async fn answer(conn: Arc<Conn>, h: Header, req: DeleteTopicsRequest) -> Result<DeleteTopicsResponse, Close> {
+pub(crate) async fn answer(
+    conn: Arc<Conn>,
+    h: Header,
+    req: DeleteTopicsRequest,
+) -> Result<DeleteTopicsResponse, Close> {
     let asked: Vec<Named> = if h.version >= TOPIC_ID_SINCE {
         req.topics.into_iter().map(|t| (t.name, t.topic_id)).collect()
     } else {
@@ -52,7 +56,10 @@ async fn one(conn: &Conn, name: Option<&TopicName>, id: Uuid) -> Result<Result<A
     let catalogue = conn.broker.catalogue();
     let found = match (name, id.is_nil()) {
         (Some(_), false) | (None, true) => {
-            return Ok(Err(refuse(ResponseError::InvalidRequest, "a topic is named by its name or by its id")));
+            return Ok(Err(refuse(
+                ResponseError::InvalidRequest,
+                "a topic is named by its name or by its id",
+            )));
         }
         (Some(name), true) => {
             let topic = catalogue.by_name.get(&(conn.ns, name.to_string()));
