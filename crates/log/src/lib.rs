@@ -5,6 +5,9 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod disk;
+mod format;
 pub mod mem;
 
 pub use api::*;
+pub use disk::DiskLog;

@@ -1,0 +1,271 @@
+//! The committer's thread: all that waits into one write and one `fdatasync`, then everybody who waited is told. No timer: the
+//! next write forms while the sync runs. An error is never retried; it ends the log. Start at [`Committer::run`].
+
+use std::io::{self, IoSlice};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use millstream_env::AlignedBuf;
+use millstream_types::{ConnId, LogId, Lsn};
+
+use super::core::{Core, Frame, Open};
+use super::events::{SealedFile, SpaceEvent, SpaceOp};
+use super::file::{SegFile, path};
+use super::place::End;
+use crate::api::{Level, Permit};
+use crate::format::bytes::{align4k, len64};
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, MARKER, finish};
+use crate::format::header::{BLOCK_BYTES, FRAMES_OFFSET, LINK_OFFSET};
+use crate::format::link::Link;
+
+/// Most bytes of frames in one write, unless one frame has more.
+const WRITE_BYTES_MAX: usize = 8 << 20;
+
+/// The thread's own state.
+pub(crate) struct Committer {
+    core: Arc<Core>,
+    /// The file written last.
+    file: Arc<SegFile>,
+    use_no: u64,
+    /// Where the log ends in it.
+    end: End,
+    /// First and last LSN of which a part lies in it; 0 = none yet.
+    lsns: (u64, u64),
+    space: Option<SyncSender<SpaceEvent>>,
+}
+
+/// Frames on their way to the disk, and what is owed once they are durable.
+#[derive(Default)]
+struct Write {
+    offset: u64,
+    /// With the link frame first, if the file is new.
+    pieces: Vec<Bytes>,
+    complete: u64,
+    permits: Vec<Permit>,
+    waiters: Vec<ConnId>,
+    trims: Vec<(LogId, u64)>,
+    space: Vec<(Lsn, SpaceOp)>,
+}
+
+impl Committer {
+    /// A committer that goes on at `end` in a file that holds at least its link frame.
+    pub(crate) fn new(
+        core: Arc<Core>,
+        file: Arc<SegFile>,
+        use_no: u64,
+        end: End,
+        space: Option<SyncSender<SpaceEvent>>,
+    ) -> Self {
+        Self { core, file, use_no, end, lsns: (0, 0), space }
+    }
+
+    /// Writes until it is told to stop and nothing is left, or the log is lost.
+    pub(crate) fn run(mut self) {
+        while self.wait() {
+            let core = Arc::clone(&self.core);
+            // Readers that miss a frame in `open` wait for this before they look in the tail.
+            let handing = core.handing();
+            let frames = Self::take(&mut core.open());
+            let write = self.hand_over(frames);
+            drop(handing);
+            if let Err(e) = self.commit(write) {
+                let at = path(self.file.id);
+                let after = core.marks.level(Level::Durable);
+                core.lose(format!("{at}: writing or syncing the records after {after} failed: {e}"));
+            }
+        }
+        if !self.core.marks.is_lost()
+            && let Err(e) = self.mark_end()
+        {
+            self.core.lose(format!("{}: the last write failed: {e}", path(self.file.id)));
+        }
+        self.tell(SpaceEvent::Stop);
+    }
+
+    fn tell(&self, event: SpaceEvent) {
+        if let Some(space) = &self.space {
+            let _ = space.send(event);
+        }
+    }
+
+    /// Waits for frames; `false` when there is nothing more to do.
+    fn wait(&self) -> bool {
+        let mut open = self.core.open();
+        loop {
+            if self.core.marks.is_lost() {
+                return false;
+            }
+            if !open.queue.is_empty() || (open.cur.is_some() && (open.kick || open.stop)) {
+                return true;
+            }
+            if open.stop {
+                return false;
+            }
+            open.kick = false;
+            open = self.core.work.wait(open).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes the frames of one write: whole ones, of one file.
+    fn take(open: &mut Open) -> Vec<Frame> {
+        let queued: usize = open.queue.iter().map(|f| align4k(f.buf.len())).sum();
+        if queued < WRITE_BYTES_MAX && (open.kick || open.stop) {
+            open.close();
+            open.kick = false;
+        }
+        let (mut bytes, mut n) = (0, 0);
+        let use_no = open.queue.front().map_or(0, |f| f.use_no);
+        for f in &open.queue {
+            bytes += align4k(f.buf.len());
+            if f.use_no != use_no || (n > 0 && bytes > WRITE_BYTES_MAX) {
+                break;
+            }
+            n += 1;
+        }
+        open.queue.drain(..n).collect()
+    }
+
+    /// Fills the headers, now that the sync before has returned, and gives the frames to readers.
+    fn hand_over(&mut self, frames: Vec<Frame>) -> Write {
+        let core = Arc::clone(&self.core);
+        let durable_lsn = core.marks.level(Level::Durable);
+        let mut write = Write::default();
+        let Some(first) = frames.first() else { return write };
+        write.offset = first.offset;
+        if first.use_no != self.use_no {
+            self.go_on_in(first, durable_lsn, &mut write);
+        }
+        let mut ready = Vec::with_capacity(frames.len());
+        for frame in frames {
+            let Frame { mut buf, offset, number, flags, first_lsn, begins, touched, complete, .. } = frame;
+            let (lap, epoch) = (self.file.lap, core.epoch);
+            let header = FrameHeader {
+                lap,
+                epoch,
+                first_lsn,
+                durable_lsn,
+                begins,
+                number,
+                flags,
+                ..FrameHeader::default()
+            };
+            let crc = finish(header, &core.store, &mut buf);
+            buf.resize_zeroed(align4k(buf.len()));
+            self.end = End { lap, offset: offset + len64(buf.len()), crc };
+            if self.lsns.0 == 0 {
+                self.lsns.0 = touched;
+            }
+            self.lsns.1 = touched;
+            let buf = core.buffers.shrink(buf);
+            let capacity = buf.capacity();
+            let data = core.buffers.freeze(buf);
+            write.pieces.push(data.clone());
+            ready.push((offset, data, capacity));
+            write.complete = complete;
+            write.permits.extend(frame.permits);
+            write.waiters.extend(frame.waiters);
+            write.trims.extend(frame.trims);
+            write.space.extend(frame.space);
+        }
+        let mut tail = core.tail_mut();
+        for (offset, data, capacity) in ready {
+            tail.add_frame(self.use_no, offset, data, capacity);
+        }
+        write
+    }
+
+    /// The first frame of a new file: the one before is full and durable. Its end goes into the link frame.
+    fn go_on_in(&mut self, first: &Frame, durable_lsn: u64, write: &mut Write) {
+        self.file.set_sealed();
+        let (first_lsn, last_lsn) = (Lsn(self.lsns.0), Lsn(self.lsns.1));
+        let sealed = SealedFile {
+            file: self.file.id,
+            lap: self.file.lap,
+            first_lsn,
+            last_lsn,
+            frames_end: self.end.offset,
+        };
+        self.tell(SpaceEvent::Sealed(sealed));
+        (self.file, self.use_no, self.lsns) = (Arc::clone(&first.file), first.use_no, (0, 0));
+        debug_assert_eq!(first.offset, FRAMES_OFFSET);
+        let block = link_block(&self.core, self.file.lap, self.end, first.first_lsn, durable_lsn).0;
+        write.offset = LINK_OFFSET;
+        write.pieces.push(Bytes::from_owner(block));
+    }
+
+    fn commit(&self, mut write: Write) -> io::Result<()> {
+        let core = &self.core;
+        if write.pieces.is_empty() {
+            return Ok(());
+        }
+        let slices: Vec<IoSlice<'_>> = write.pieces.iter().map(|p| IoSlice::new(p)).collect();
+        self.file.direct.write_at(write.offset, &slices)?;
+        core.marks.set_written(write.complete);
+        self.file.direct.sync_data()?;
+        {
+            let mut tail = core.tail_mut();
+            for (log, before) in write.trims {
+                tail.trim(log, before);
+            }
+            tail.evict(core.tail_bytes);
+            core.marks.set_durable(write.complete);
+        }
+        drop(write.permits);
+        if self.space.is_some() {
+            self.tell(SpaceEvent::Records { upto: Lsn(write.complete), ops: write.space });
+        }
+        write.waiters.sort_unstable();
+        write.waiters.dedup();
+        core.marks.wake(&write.waiters);
+        Ok(())
+    }
+
+    /// A clean end: one empty frame says that all before it is durable, so the next opening writes nothing again.
+    fn mark_end(&mut self) -> io::Result<()> {
+        let core = Arc::clone(&self.core);
+        let open = core.open();
+        let lsn = core.marks.level(Level::Durable);
+        if open.place.use_no != self.use_no || !open.place.holds(FRAME_HEADER_BYTES, &open.place.footer) {
+            return Ok(());
+        }
+        let (offset, number) = (open.place.offset, open.place.number);
+        drop(open);
+        let mut buf = AlignedBuf::with_capacity(BLOCK_BYTES);
+        buf.resize_zeroed(FRAME_HEADER_BYTES);
+        let header = FrameHeader {
+            lap: self.file.lap,
+            epoch: core.epoch,
+            first_lsn: lsn + 1,
+            durable_lsn: lsn,
+            number,
+            flags: MARKER,
+            ..FrameHeader::default()
+        };
+        finish(header, &core.store, &mut buf);
+        buf.resize_zeroed(BLOCK_BYTES);
+        self.file.direct.write_at(offset, &[IoSlice::new(&buf)])?;
+        self.file.direct.sync_data()
+    }
+}
+
+/// The link frame of a lap in a block of its own, and its header checksum.
+fn link_block(core: &Core, lap: u64, prev: End, first_lsn: u64, durable_lsn: u64) -> (AlignedBuf, u32) {
+    link_frame(&core.store, lap, core.epoch, prev, first_lsn, durable_lsn)
+}
+
+/// The link frame of a lap, ready to be written, and its header checksum.
+pub(crate) fn link_frame(
+    store: &crate::format::ids::StoreId,
+    lap: u64,
+    epoch: u64,
+    prev: End,
+    first_lsn: u64,
+    durable_lsn: u64,
+) -> (AlignedBuf, u32) {
+    let mut block = AlignedBuf::with_capacity(BLOCK_BYTES);
+    block.resize_zeroed(BLOCK_BYTES);
+    let link = Link { prev_lap: prev.lap, prev_end: prev.offset, prev_crc: prev.crc, first_lsn };
+    let crc = link.encode(store, lap, epoch, durable_lsn, &mut block);
+    (block, crc)
+}

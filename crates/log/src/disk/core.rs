@@ -1,0 +1,141 @@
+//! [`Core`]: what the sequencer, the committer and readers share. Lock order: `open`, then `tail`; `handing` with neither.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use millstream_env::AlignedBuf;
+use millstream_types::{ConnId, LogId, Lsn};
+
+use super::buffers::Buffers;
+use super::events::SpaceOp;
+use super::file::SegFile;
+use super::marks::MarkSet;
+use super::place::Place;
+use super::pool::ReadyPool;
+use super::readers::ReaderThreads;
+use super::tail::{IndexEntry, Tail};
+use crate::api::{Gate, Permit};
+use crate::format::bytes::{align4k, size};
+use crate::format::ids::StoreId;
+
+/// A frame that is being filled, or waits for the committer.
+pub(crate) struct Frame {
+    /// Header room, then parts. Unpadded.
+    pub buf: AlignedBuf,
+    pub file: Arc<SegFile>,
+    pub use_no: u64,
+    pub offset: u64,
+    pub number: u32,
+    pub flags: u16,
+    /// First LSN that begins here, else the next to begin.
+    pub first_lsn: u64,
+    pub begins: u32,
+    /// Highest LSN of which a part lies here; 0 = none.
+    pub touched: u64,
+    /// Last LSN complete at the end of this frame.
+    pub complete: u64,
+    /// Of the records that end here.
+    pub permits: Vec<Permit>,
+    /// Who waits for records that end here; repeats are possible.
+    pub waiters: Vec<ConnId>,
+    /// Trims and deletions (first position that stays) of records that end here.
+    pub trims: Vec<(LogId, u64)>,
+    /// Space operations of records that end here.
+    pub space: Vec<(Lsn, SpaceOp)>,
+}
+
+impl Frame {
+    fn bytes_of(&self, use_no: u64, e: &IndexEntry) -> Option<Bytes> {
+        let at = size(u64::from(e.offset).checked_sub(self.offset)?);
+        let found = self.buf.get(at..at + size(u64::from(e.len)))?;
+        (self.use_no == use_no).then(|| Bytes::copy_from_slice(found))
+    }
+}
+
+/// The open frame and what waits behind it.
+pub(crate) struct Open {
+    /// Closed frames in order.
+    pub queue: VecDeque<Frame>,
+    pub cur: Option<Frame>,
+    pub place: Place,
+    /// The turn ended: the open frame may go.
+    pub kick: bool,
+    /// Write what is left, then end.
+    pub stop: bool,
+}
+
+impl Open {
+    /// Closes the open frame.
+    pub(crate) fn close(&mut self) {
+        if let Some(frame) = self.cur.take() {
+            self.place.advance(align4k(frame.buf.len()));
+            self.queue.push_back(frame);
+        }
+    }
+}
+
+/// The shared state of an open log.
+pub(crate) struct Core {
+    pub store: StoreId,
+    pub epoch: u64,
+    pub marks: Arc<MarkSet>,
+    pub gate: Arc<Gate>,
+    pub pool: ReadyPool,
+    pub buffers: Arc<Buffers>,
+    pub readers: ReaderThreads,
+    pub tail_bytes: usize,
+    pub open: Mutex<Open>,
+    /// There is work for the committer.
+    pub work: Condvar,
+    /// Held while frames go from `open` to `tail`.
+    pub handing: Mutex<()>,
+    pub tail: RwLock<Tail>,
+    /// The lock on the data directory; released with the last handle.
+    pub _lock: Box<dyn Send + Sync>,
+}
+
+impl Core {
+    pub(crate) fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn tail(&self) -> RwLockReadGuard<'_, Tail> {
+        self.tail.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn tail_mut(&self) -> RwLockWriteGuard<'_, Tail> {
+        self.tail.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn handing(&self) -> MutexGuard<'_, ()> {
+        self.handing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log is lost for good: nothing more is written or admitted; everyone who waits is told.
+    pub(crate) fn lose(&self, cause: String) {
+        self.gate.close();
+        self.pool.stop();
+        self.marks.lose(cause);
+        // Permits go with the frames.
+        let dropped = {
+            let mut open = self.open();
+            (std::mem::take(&mut open.queue), open.cur.take())
+        };
+        drop(dropped);
+        self.work.notify_all();
+    }
+
+    /// The bytes of an entry whose record may not be written yet; `None` if they are only in the file.
+    pub(crate) fn recent(&self, use_no: u64, e: &IndexEntry) -> Option<Bytes> {
+        let unwritten =
+            |open: &Open| open.cur.iter().chain(open.queue.iter().rev()).find_map(|f| f.bytes_of(use_no, e));
+        let found = unwritten(&self.open());
+        if found.is_some() {
+            return found;
+        }
+        // It left `open` and may be on its way to the tail.
+        drop(self.handing());
+        self.tail().in_memory(use_no, e)
+    }
+}

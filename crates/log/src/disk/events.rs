@@ -1,0 +1,90 @@
+//! What the committer tells the accountant: durable records only, in LSN order, one event per write. Start at [`SpaceEvent`].
+
+use millstream_types::{LogId, Lsn};
+
+/// Physical id of a segment file: the number in its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct FileId(pub u64);
+
+/// Where an operation lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Addr {
+    /// The segment file.
+    pub file: FileId,
+    /// Which use of it.
+    pub lap: u64,
+    /// Byte offset in the file; a multiple of 8.
+    pub offset: u32,
+    /// Length in bytes, without padding.
+    pub len: u32,
+}
+
+/// What a record did to space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SpaceOp {
+    /// One entry; a fan-out is one of these per reference, with the same `at`.
+    Append {
+        /// Its log.
+        log: LogId,
+        /// First position.
+        pos: u64,
+        /// Positions covered.
+        count: u32,
+        /// Largest timestamp, -1 = none.
+        max_ts_ms: i64,
+        /// Bytes of attrs and body.
+        bytes: u32,
+        /// Where it lies.
+        at: Addr,
+    },
+    /// Positions that are never read again, as runs.
+    Retire {
+        /// Their log.
+        log: LogId,
+        /// (first position, positions).
+        runs: Vec<(u64, u32)>,
+    },
+    /// Everything below a position is gone.
+    Trim {
+        /// The log.
+        log: LogId,
+        /// First position that stays.
+        before: u64,
+    },
+    /// The log is gone.
+    Delete {
+        /// The log.
+        log: LogId,
+    },
+}
+
+/// A file that is full and durable to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SealedFile {
+    /// The file.
+    pub file: FileId,
+    /// Which use of it.
+    pub lap: u64,
+    /// First LSN of which a part lies in it.
+    pub first_lsn: Lsn,
+    /// Last LSN of which a part lies in it.
+    pub last_lsn: Lsn,
+    /// Offset of the first byte after its last frame.
+    pub frames_end: u64,
+}
+
+/// From the committer (and, while opening, from recovery) to the accountant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SpaceEvent {
+    /// All records up to `upto` are durable; the operations on space of those since the last event, in LSN order.
+    Records {
+        /// The durable mark after the write.
+        upto: Lsn,
+        /// (record, what it did).
+        ops: Vec<(Lsn, SpaceOp)>,
+    },
+    /// A file was sealed.
+    Sealed(SealedFile),
+    /// No more will come.
+    Stop,
+}

@@ -1,0 +1,268 @@
+//! [`DiskReader`]: finds entries in the index and takes their bytes from frames in memory, else from the file on a reader thread.
+//! Every entry read from a file is checked. No lock is held over I/O.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_types::LogId;
+
+use super::core::Core;
+use super::file::{SegFile, path};
+use super::tail::{IndexEntry, LogTail, Run, Tail};
+use crate::api::{
+    Bounds, BoxFuture, Entry, Extent, Head, Level, Limits, ReadBatch, ReadError, ReadOutcome, Reader,
+};
+use crate::format::bytes::{len32, size};
+use crate::format::op::{ENTRY_HEADER_BYTES, entry, entry_is_sound};
+
+/// Entries closer than this are fetched with one read.
+const GAP_BYTES_MAX: u64 = 64 << 10;
+/// Most bytes of one read, unless one entry has more.
+const READ_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads an open log.
+pub(crate) struct DiskReader {
+    pub(crate) core: Arc<Core>,
+}
+
+/// An entry that was found.
+struct Hit {
+    e: IndexEntry,
+    use_no: u64,
+    bytes: Option<Bytes>,
+    file: Arc<SegFile>,
+}
+
+impl DiskReader {
+    /// The entries that `lim` and `level` allow, found under the tail's lock.
+    fn find(&self, log: LogId, from: u64, lim: &Limits, level: Level) -> Result<Vec<Hit>, ReadError> {
+        let mark = self.core.marks.level(level);
+        let tail = self.core.tail();
+        let Some(l) = tail.log(log) else { return Ok(Vec::new()) };
+        if from < l.start {
+            return Err(ReadError::Trimmed { start: l.start });
+        }
+        let mut hits = Vec::new();
+        let mut bytes = 0;
+        for (run, e) in entries_from(l, from) {
+            let size = size(u64::from(e.len)).saturating_sub(ENTRY_HEADER_BYTES);
+            let full = hits.len() >= lim.max_entries || (!hits.is_empty() && bytes + size > lim.max_bytes);
+            if full || e.pos >= lim.end_pos || run.lsn(e) > mark {
+                break;
+            }
+            bytes += size;
+            hits.extend(hit(&tail, run, e));
+        }
+        Ok(hits)
+    }
+
+    /// Entries of hits: at once if the first is in memory, else later.
+    fn fetch(&self, log: LogId, from: u64, mut hits: Vec<Hit>) -> ReadOutcome {
+        for h in &mut hits {
+            if h.bytes.is_none() {
+                h.bytes = self.core.recent(h.use_no, &h.e);
+            }
+            if h.bytes.is_none() {
+                break;
+            }
+        }
+        let warm = hits.iter().take_while(|h| h.bytes.is_some()).count();
+        if warm > 0 || hits.is_empty() {
+            hits.truncate(warm);
+            return ReadOutcome::Ready(batch(log, from, &hits));
+        }
+        let cold = hits.iter().take_while(|h| h.bytes.is_none()).count();
+        hits.truncate(cold);
+        ReadOutcome::Cold(self.core.readers.run(move || {
+            read_cold(log, &mut hits)?;
+            batch(log, from, &hits)
+        }))
+    }
+
+    fn closed(&self) -> Result<(), ReadError> {
+        if self.core.marks.is_lost() { Err(ReadError::Closed) } else { Ok(()) }
+    }
+
+    async fn finish(outcome: ReadOutcome) -> Result<ReadBatch, ReadError> {
+        match outcome {
+            ReadOutcome::Ready(done) => done,
+            ReadOutcome::Cold(later) => later.await,
+        }
+    }
+}
+
+/// Entries of a log that end after `pos`, with their runs.
+fn entries_from(l: &LogTail, pos: u64) -> impl Iterator<Item = (&Run, &IndexEntry)> {
+    l.runs
+        .iter()
+        .skip(l.seek(pos))
+        .flat_map(move |run| run.entries.iter().skip(run.seek(pos)).map(move |e| (run, e)))
+}
+
+fn hit(tail: &Tail, run: &Run, e: &IndexEntry) -> Option<Hit> {
+    let file = Arc::clone(tail.file(run.use_no)?);
+    Some(Hit { e: *e, use_no: run.use_no, bytes: tail.in_memory(run.use_no, e), file })
+}
+
+fn damaged(log: LogId, h: &Hit) -> ReadError {
+    ReadError::Damaged {
+        first: h.e.pos,
+        end: h.e.end(),
+        file: format!("{} (log {})", path(h.file.id), log.0),
+    }
+}
+
+/// Reads the bytes of hits from their files, neighbours together, and checks them.
+fn read_cold(log: LogId, hits: &mut [Hit]) -> Result<(), ReadError> {
+    let mut rest = hits;
+    while let Some(first) = rest.first() {
+        let (start, use_no, file) = (u64::from(first.e.offset), first.use_no, Arc::clone(&first.file));
+        let mut end = start + u64::from(first.e.len);
+        let mut n = 1;
+        for h in rest.iter().skip(1) {
+            let (at, to) = (u64::from(h.e.offset), u64::from(h.e.offset) + u64::from(h.e.len));
+            if h.use_no != use_no || at > end + GAP_BYTES_MAX || to - start > READ_BYTES_MAX {
+                break;
+            }
+            (end, n) = (to, n + 1);
+        }
+        let io = |e: std::io::Error| ReadError::Io { file: path(file.id), error: e.to_string() };
+        let bytes = file.read(start, size(end - start)).map_err(io)?;
+        let (now, later) = rest.split_at_mut(n);
+        for h in now {
+            let at = size(u64::from(h.e.offset) - start);
+            let found = bytes.slice(at..at + size(u64::from(h.e.len)));
+            let sound = entry_is_sound(&found) && entry(&found).is_ok_and(|e| e.to.holds(log, h.e.pos));
+            if !sound {
+                return Err(damaged(log, h));
+            }
+            h.bytes = Some(found);
+        }
+        rest = later;
+    }
+    Ok(())
+}
+
+fn batch(log: LogId, from: u64, hits: &[Hit]) -> Result<ReadBatch, ReadError> {
+    let mut entries = Vec::with_capacity(hits.len());
+    for h in hits {
+        let bytes = h.bytes.as_ref().ok_or(ReadError::Closed)?;
+        let view = entry(bytes).map_err(|_| damaged(log, h))?;
+        let body_at = view.attrs_at + view.attrs.len();
+        entries.push(Entry {
+            pos: h.e.pos,
+            count: h.e.count,
+            max_ts_ms: h.e.max_ts_ms,
+            attrs: bytes.slice(view.attrs_at..body_at),
+            body: bytes.slice(body_at..),
+        });
+    }
+    let next = hits.last().map_or(from, |h| h.e.end());
+    Ok(ReadBatch { entries, next })
+}
+
+fn head(e: Entry) -> Head {
+    Head { pos: e.pos, count: e.count, max_ts_ms: e.max_ts_ms, attrs: e.attrs, body_len: len32(e.body.len()) }
+}
+
+impl Reader for DiskReader {
+    fn read(&self, log: LogId, from: u64, lim: Limits, level: Level) -> ReadOutcome {
+        match self.closed().and_then(|()| self.find(log, from, &lim, level)) {
+            Ok(hits) => self.fetch(log, from, hits),
+            Err(e) => ReadOutcome::Ready(Err(e)),
+        }
+    }
+
+    fn get(&self, log: LogId, positions: &[u64]) -> ReadOutcome {
+        if let Err(e) = self.closed() {
+            return ReadOutcome::Ready(Err(e));
+        }
+        let mut hits: Vec<Hit> = Vec::new();
+        {
+            let tail = self.core.tail();
+            let Some(l) = tail.log(log) else { return ReadOutcome::Ready(Ok(ReadBatch::default())) };
+            for pos in positions {
+                let found = entries_from(l, *pos).next().filter(|(_, e)| e.pos <= *pos && e.pos >= l.start);
+                if let Some((run, e)) = found
+                    && hits.last().is_none_or(|h| h.e.pos != e.pos)
+                {
+                    hits.extend(hit(&tail, run, e));
+                }
+            }
+        }
+        for h in &mut hits {
+            if h.bytes.is_none() {
+                h.bytes = self.core.recent(h.use_no, &h.e);
+            }
+        }
+        if hits.iter().all(|h| h.bytes.is_some()) {
+            return ReadOutcome::Ready(batch(log, 0, &hits));
+        }
+        ReadOutcome::Cold(self.core.readers.run(move || {
+            let mut rest = hits.as_mut_slice();
+            while !rest.is_empty() {
+                let warm = rest.iter().take_while(|h| h.bytes.is_some()).count();
+                rest = rest.split_at_mut(warm).1;
+                let cold = rest.iter().take_while(|h| h.bytes.is_none()).count();
+                let (now, later) = rest.split_at_mut(cold);
+                read_cold(log, now)?;
+                rest = later;
+            }
+            batch(log, 0, &hits)
+        }))
+    }
+
+    fn heads(
+        &self,
+        log: LogId,
+        from: u64,
+        lim: Limits,
+        level: Level,
+    ) -> BoxFuture<Result<Vec<Head>, ReadError>> {
+        let outcome = self.read(log, from, lim, level);
+        Box::pin(async { Ok(Self::finish(outcome).await?.entries.into_iter().map(head).collect()) })
+    }
+
+    fn by_time(
+        &self,
+        log: LogId,
+        from: u64,
+        ts_ms: i64,
+        level: Level,
+    ) -> BoxFuture<Result<Option<Head>, ReadError>> {
+        let mark = self.core.marks.level(level);
+        let found = self.closed().map(|()| {
+            let tail = self.core.tail();
+            let l = tail.log(log)?;
+            let from = from.max(l.start);
+            let runs = l.runs.iter().skip(l.seek(from)).filter(|r| r.max_ts_ms >= ts_ms);
+            let mut entries = runs.flat_map(|r| r.entries.iter().skip(r.seek(from)).map(move |e| (r, e)));
+            let (run, e) = entries.find(|(_, e)| e.max_ts_ms >= ts_ms)?;
+            if run.lsn(e) > mark { None } else { hit(&tail, run, e) }
+        });
+        let outcome = match found {
+            Ok(Some(h)) => self.fetch(log, from, vec![h]),
+            Ok(None) => return Box::pin(async { Ok(None) }),
+            Err(e) => return Box::pin(async { Err(e) }),
+        };
+        Box::pin(async { Ok(Self::finish(outcome).await?.entries.into_iter().next().map(head)) })
+    }
+
+    fn bounds(&self, log: LogId) -> Bounds {
+        let tail = self.core.tail();
+        let Some(l) = tail.log(log) else { return Bounds { max_ts_ms: -1, ..Bounds::default() } };
+        let bytes = l.runs.iter().filter(|r| r.end() > l.start).map(|r| r.bytes).sum();
+        Bounds { start: l.start, next: l.next, bytes, max_ts_ms: l.max_ts_ms }
+    }
+
+    fn extents(&self, log: LogId, from: u64, max: usize) -> BoxFuture<Result<Vec<Extent>, ReadError>> {
+        let tail = self.core.tail();
+        let extents = tail.log(log).map(|l| {
+            let runs = l.runs.iter().skip(l.seek(from.max(l.start))).take(max);
+            let extent =
+                |r: &Run| Extent { first: r.first(), end: r.end(), bytes: r.bytes, max_ts_ms: r.max_ts_ms };
+            runs.map(extent).collect()
+        });
+        Box::pin(async { Ok(extents.unwrap_or_default()) })
+    }
+}

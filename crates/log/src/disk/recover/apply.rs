@@ -1,0 +1,166 @@
+//! [`Apply`]: puts records back together from their parts and replays each that is complete, in LSN order.
+
+use std::sync::Arc;
+
+use millstream_types::{LogId, Lsn};
+
+use crate::api::{EntryHead, Replay};
+use crate::disk::file::SegFile;
+use crate::disk::tail::{IndexEntry, Tail};
+use crate::format::bytes::{len32, size};
+use crate::format::op::{Found, OpError, To, take_op};
+use crate::format::part::PartHeader;
+
+/// What is being rebuilt.
+pub(crate) struct Apply<'r> {
+    pub tail: Tail,
+    replay: &'r mut dyn Replay,
+    /// The next LSN to begin.
+    pub next: u64,
+    pending: Option<Pending>,
+    pub records: u64,
+}
+
+/// A record begun but not finished.
+struct Pending {
+    lsn: u64,
+    total_len: u32,
+    got: usize,
+    parts: Vec<Stored>,
+}
+
+struct Stored {
+    use_no: u64,
+    offset: u64,
+    ops: Vec<u8>,
+}
+
+/// Why a payload whose checksum matches cannot be read.
+#[derive(Debug)]
+pub(crate) enum Bad {
+    /// A later version wrote it.
+    Newer,
+    /// It makes no sense.
+    Nonsense(&'static str),
+}
+
+impl From<OpError> for Bad {
+    fn from(e: OpError) -> Self {
+        match e {
+            OpError::Newer => Self::Newer,
+            OpError::Malformed => Self::Nonsense("an operation is malformed"),
+        }
+    }
+}
+
+impl<'r> Apply<'r> {
+    pub(crate) fn new(replay: &'r mut dyn Replay) -> Self {
+        Self { tail: Tail::default(), replay, next: 1, pending: None, records: 0 }
+    }
+
+    /// A lap comes into use.
+    pub(crate) fn file(&mut self, use_no: u64, file: Arc<SegFile>) {
+        self.tail.add_file(use_no, file);
+    }
+
+    /// Forgets a record begun but not finished; its LSN is used again. Whether there was one.
+    pub(crate) fn drop_pending(&mut self) -> bool {
+        let Some(p) = self.pending.take() else { return false };
+        self.next = p.lsn;
+        true
+    }
+
+    /// The first LSN that is not complete.
+    pub(crate) fn incomplete(&self) -> u64 {
+        self.pending.as_ref().map_or(self.next, |p| p.lsn)
+    }
+
+    /// Applies the parts of a frame that lies at `offset`, whose payload begins `skip` bytes in. Gives the highest LSN of
+    /// which a part lies in it, 0 if none.
+    pub(crate) fn payload(&mut self, use_no: u64, offset: u64, payload: &[u8]) -> Result<u64, Bad> {
+        let (mut rest, mut touched) = (payload, 0);
+        while !rest.is_empty() {
+            let (part, ops) = PartHeader::take(&mut rest).map_err(Bad::Nonsense)?;
+            let at = offset + u64::from(len32(payload.len() - rest.len() - ops.len()));
+            self.part(use_no, at, &part, ops)?;
+            touched = part.lsn;
+        }
+        Ok(touched)
+    }
+
+    fn part(&mut self, use_no: u64, offset: u64, part: &PartHeader, ops: &[u8]) -> Result<(), Bad> {
+        if part.kind.begins() {
+            if part.lsn != self.next || self.pending.is_some() {
+                return Err(Bad::Nonsense("a record does not follow the one before it"));
+            }
+            self.next += 1;
+            if part.kind.ends() {
+                if part.total_len != part.len {
+                    return Err(Bad::Nonsense("a record has not the length it says"));
+                }
+                self.ops(part.lsn, use_no, offset, ops)?;
+                self.end(part.lsn);
+                return Ok(());
+            }
+            let (lsn, total_len) = (part.lsn, part.total_len);
+            self.pending = Some(Pending { lsn, total_len, got: 0, parts: Vec::new() });
+        }
+        let p = self.pending.as_mut().filter(|p| p.lsn == part.lsn && p.total_len == part.total_len);
+        let p = p.ok_or(Bad::Nonsense("a part belongs to no record"))?;
+        p.got += ops.len();
+        p.parts.push(Stored { use_no, offset, ops: ops.to_vec() });
+        if part.kind.ends()
+            && let Some(p) = self.pending.take()
+        {
+            if p.got != size(u64::from(p.total_len)) {
+                return Err(Bad::Nonsense("a record has not the length it says"));
+            }
+            for s in &p.parts {
+                self.ops(p.lsn, s.use_no, s.offset, &s.ops)?;
+            }
+            self.end(p.lsn);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, lsn: u64) {
+        self.records += 1;
+        self.replay.record_end(Lsn(lsn));
+    }
+
+    fn ops(&mut self, lsn: u64, use_no: u64, offset: u64, ops: &[u8]) -> Result<(), Bad> {
+        let mut rest = ops;
+        while !rest.is_empty() {
+            let at = offset + u64::from(len32(ops.len() - rest.len()));
+            let (found, len) = take_op(&mut rest)?;
+            match found {
+                Found::Entry(e) => {
+                    let at = u32::try_from(at).map_err(|_| Bad::Nonsense("a file is larger than 4 GiB"))?;
+                    let body_len = len32(e.body.len());
+                    let mut one = |log: LogId, pos: u64, count: u32| {
+                        let entry = IndexEntry::new(pos, count, e.max_ts_ms, at, len32(len));
+                        self.tail.push(log, use_no, lsn, entry);
+                        let head =
+                            EntryHead { log, pos, count, max_ts_ms: e.max_ts_ms, attrs: e.attrs, body_len };
+                        self.replay.append(Lsn(lsn), head);
+                    };
+                    match e.to {
+                        To::One { log, pos, count } => one(log, pos, count),
+                        To::Many(refs) => refs.for_each(|(log, pos)| one(log, pos, 1)),
+                    }
+                }
+                Found::Effect { object, bytes } => self.replay.effect(Lsn(lsn), object, bytes),
+                Found::Trim { log, before } => {
+                    self.tail.trim(log, before);
+                    self.replay.trim(Lsn(lsn), log, before);
+                }
+                Found::Delete { log } => {
+                    self.tail.trim(log, u64::MAX);
+                    self.replay.delete(Lsn(lsn), log);
+                }
+                Found::Retire { .. } | Found::Unknown => {}
+            }
+        }
+        Ok(())
+    }
+}

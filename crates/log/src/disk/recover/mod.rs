@@ -1,0 +1,134 @@
+//! Opening a log that exists: finds its end, replays it, and fixes the end for good. It writes only bytes that were there, a new
+//! lap and its link, so it can be interrupted anywhere and starts again. Start at [`recover`].
+
+pub(crate) mod meta;
+
+mod apply;
+mod proof;
+mod scan;
+mod walk;
+mod window;
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use millstream_env::Env;
+use millstream_types::{Epoch, Lsn};
+
+use self::apply::Apply;
+use self::meta::io;
+use self::scan::Scan;
+use self::walk::Walked;
+use self::window::Window;
+use super::committer::link_frame;
+use super::file::{SEG_DIR, SegFile, path};
+use super::place::End;
+use super::pool::ReadyPool;
+use super::tail::Tail;
+use crate::api::{LogConfig, OpenError, OpenReport, Replay, StateReader};
+use crate::format::header::{LINK_OFFSET, Meta};
+
+/// What was found, and the new lap in which the log goes on.
+pub(crate) struct Recovered {
+    pub epoch: u64,
+    /// The next LSN.
+    pub next: u64,
+    pub tail: Tail,
+    pub pool: ReadyPool,
+    /// The new lap's file and use number; its link frame is durable.
+    pub file: Arc<SegFile>,
+    pub use_no: u64,
+    pub end: End,
+    pub report: OpenReport,
+}
+
+/// Recovers a log, or begins an empty one. The directory is locked and `meta` is there.
+pub(crate) fn recover(
+    env: &Env,
+    meta: &Meta,
+    cfg: &LogConfig,
+    rows: Arc<dyn StateReader>,
+    replay: &mut dyn Replay,
+) -> Result<Recovered, OpenError> {
+    let store = &meta.store;
+    let scan = scan::scan(&env.disk, store)?;
+    // Every epoch writes and syncs its first link frame alone, before any other frame.
+    let epoch = scan.epoch_max + 1;
+    replay.begin(rows, Epoch(epoch));
+    let mut apply = Apply::new(replay);
+    let w = walk::walk(&env.disk, store, &scan, &mut apply)?;
+    let behind = proof::look(store, &scan, &w, apply.next, 0)?;
+    let frames_rewritten = rewrite(&scan, &w)?;
+
+    // From the lap before, if the last holds nothing but its link: so crash loops eat no disk.
+    let only_link = w.frames.len() == 1;
+    let prev = if only_link { w.end_before } else { w.end };
+    let lap_max = scan.lap_max.max(behind.lap_max);
+    let pool = ReadyPool::new(
+        Arc::clone(&env.disk),
+        *store,
+        meta.segment_bytes,
+        cfg.ready_files,
+        scan.next_id,
+        lap_max + 1,
+    );
+    let kept = w.files.len() - usize::from(only_link);
+    for found in &scan.files {
+        if !w.files.iter().any(|(id, _)| *id == found.id) {
+            pool.give_back(found.id);
+        }
+    }
+    let file = ready(&pool, meta)?;
+    let (block, crc) = link_frame(store, file.lap, epoch, prev, apply.next, apply.next - 1);
+    let failed = |e: io::Error| OpenError::Io { file: path(file.id), source: e };
+    file.direct.write_at(LINK_OFFSET, &[IoSlice::new(&block)]).map_err(failed)?;
+    file.direct.sync_data().map_err(failed)?;
+    // Only now is the cut fixed, and what lay behind it nobody's.
+    let mut tail = apply.tail;
+    for (id, lap) in w.files.iter().skip(kept) {
+        tail.adopted(*id, *lap);
+        pool.give_back(*id);
+    }
+    if let Some(last) = tail.file(w.use_no) {
+        last.set_sealed();
+    }
+    let use_no = w.use_no + 1;
+    tail.add_file(use_no, Arc::clone(&file));
+    let torn = w.dropped || behind.torn;
+    let report = OpenReport {
+        replayed_bytes: w.bytes,
+        replayed_records: apply.records,
+        cut_at: torn.then_some(Lsn(apply.next)),
+        frames_rewritten,
+        unclean: !w.clean,
+    };
+    let end = End { lap: file.lap, offset: crate::format::header::FRAMES_OFFSET, crc };
+    Ok(Recovered { epoch, next: apply.next, tail, pool, file, use_no, end, report })
+}
+
+fn ready(pool: &ReadyPool, meta: &Meta) -> Result<Arc<SegFile>, OpenError> {
+    pool.prepare().map_err(|e| match e.kind() {
+        io::ErrorKind::StorageFull => OpenError::DiskFull { needed_bytes: meta.segment_bytes },
+        _ => io(SEG_DIR)(e),
+    })
+}
+
+/// Writes again, in place, the frames that nothing proves durable: they may be in a cache only. Gives their number.
+fn rewrite(scan: &Scan, w: &Walked) -> Result<u64, OpenError> {
+    let Some((id, _)) = w.files.last() else { return Ok(0) };
+    let Some(found) = scan.files.iter().find(|f| f.id == *id) else { return Ok(0) };
+    let first = w.frames.iter().position(|f| f.touched > w.proven).unwrap_or(w.frames.len());
+    // The link frame may have gone out in the same write as the first frame with records.
+    let first = if first == 1 { 0 } else { first };
+    let failed = |e: io::Error| OpenError::Io { file: path(*id), source: e };
+    let mut window = Window::new(Arc::clone(&found.file), found.len);
+    let frames = w.frames.get(first..).unwrap_or_default();
+    for f in frames {
+        let bytes = window.bytes(f.offset, f.bytes).map_err(failed)?;
+        found.file.write_at(f.offset, &[IoSlice::new(bytes)]).map_err(failed)?;
+    }
+    if !frames.is_empty() {
+        found.file.sync_data().map_err(failed)?;
+    }
+    Ok(u64::try_from(frames.len()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,233 @@
+//! The index in memory: where the entries of files lie that have no index on disk yet, and the frames still in memory.
+//!
+//! It does no I/O and knows nothing of threads: [`Tail`] lies behind a lock that nobody holds over I/O.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_types::LogId;
+
+use super::events::FileId;
+use super::file::SegFile;
+use crate::format::bytes::{len64, size};
+
+/// Where one entry lies in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IndexEntry {
+    /// First position.
+    pub pos: u64,
+    /// Largest timestamp, -1 = none.
+    pub max_ts_ms: i64,
+    /// Positions covered.
+    pub count: u32,
+    /// Offset in the file.
+    pub offset: u32,
+    /// Length in bytes, header included.
+    pub len: u32,
+    /// Its record's LSN minus that of the run's first.
+    lsn_delta: u32,
+}
+
+impl IndexEntry {
+    pub(crate) fn new(pos: u64, count: u32, max_ts_ms: i64, offset: u32, len: u32) -> Self {
+        Self { pos, max_ts_ms, count, offset, len, lsn_delta: 0 }
+    }
+
+    /// One past the last position.
+    pub(crate) fn end(&self) -> u64 {
+        self.pos.saturating_add(u64::from(self.count))
+    }
+}
+
+/// The entries of one log in one file.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// The file's place in the order of use.
+    pub use_no: u64,
+    first_lsn: u64,
+    /// Ascending by position.
+    pub entries: Vec<IndexEntry>,
+    /// Bytes of the entries.
+    pub bytes: u64,
+    /// Largest timestamp.
+    pub max_ts_ms: i64,
+}
+
+impl Run {
+    pub(crate) fn lsn(&self, e: &IndexEntry) -> u64 {
+        self.first_lsn + u64::from(e.lsn_delta)
+    }
+
+    /// One past the last position.
+    pub(crate) fn end(&self) -> u64 {
+        self.entries.last().map_or(0, IndexEntry::end)
+    }
+
+    /// First position.
+    pub(crate) fn first(&self) -> u64 {
+        self.entries.first().map_or(0, |e| e.pos)
+    }
+
+    /// Index of the first entry that ends after `pos`.
+    pub(crate) fn seek(&self, pos: u64) -> usize {
+        self.entries.partition_point(|e| e.end() <= pos)
+    }
+}
+
+/// One log.
+#[derive(Debug)]
+pub(crate) struct LogTail {
+    /// First position that may be read (durable trims).
+    pub start: u64,
+    /// One past the last position sequenced.
+    pub next: u64,
+    /// Largest timestamp seen, -1 = none.
+    pub max_ts_ms: i64,
+    /// One run per file, ascending.
+    pub runs: VecDeque<Run>,
+}
+
+impl LogTail {
+    /// Index of the first run that ends after `pos`.
+    pub(crate) fn seek(&self, pos: u64) -> usize {
+        self.runs.partition_point(|r| r.end() <= pos)
+    }
+}
+
+struct FileUse {
+    file: Arc<SegFile>,
+    logs: Vec<LogId>,
+}
+
+struct TailFrame {
+    use_no: u64,
+    offset: u64,
+    data: Bytes,
+    bytes: usize,
+}
+
+/// The index and the frames.
+#[derive(Default)]
+pub(crate) struct Tail {
+    logs: HashMap<LogId, LogTail, foldhash::fast::RandomState>,
+    /// By use number, which is given in the order of use.
+    files: HashMap<u64, FileUse>,
+    frames: VecDeque<TailFrame>,
+    frame_bytes: usize,
+}
+
+impl Tail {
+    /// A file comes into use.
+    pub(crate) fn add_file(&mut self, use_no: u64, file: Arc<SegFile>) {
+        self.files.insert(use_no, FileUse { file, logs: Vec::new() });
+    }
+
+    pub(crate) fn file(&self, use_no: u64) -> Option<&Arc<SegFile>> {
+        self.files.get(&use_no).map(|f| &f.file)
+    }
+
+    pub(crate) fn log(&self, log: LogId) -> Option<&LogTail> {
+        self.logs.get(&log)
+    }
+
+    /// Every log, in no order.
+    pub(crate) fn logs(&self) -> impl Iterator<Item = (LogId, &LogTail)> {
+        self.logs.iter().map(|(id, l)| (*id, l))
+    }
+
+    fn log_mut(&mut self, log: LogId) -> &mut LogTail {
+        self.logs.entry(log).or_insert_with(|| LogTail {
+            start: 0,
+            next: 0,
+            max_ts_ms: -1,
+            runs: VecDeque::new(),
+        })
+    }
+
+    /// Adds an entry behind all others of its log.
+    pub(crate) fn push(&mut self, log: LogId, use_no: u64, lsn: u64, mut e: IndexEntry) {
+        let l = self.log_mut(log);
+        l.next = e.end();
+        l.max_ts_ms = l.max_ts_ms.max(e.max_ts_ms);
+        let fresh = l.runs.back().is_none_or(|r| r.use_no != use_no);
+        if fresh {
+            l.runs.push_back(Run { use_no, first_lsn: lsn, entries: Vec::new(), bytes: 0, max_ts_ms: -1 });
+        }
+        if let Some(run) = l.runs.back_mut() {
+            e.lsn_delta = u32::try_from(lsn - run.first_lsn).expect("a file holds fewer than 2^32 records");
+            run.bytes += u64::from(e.len);
+            run.max_ts_ms = run.max_ts_ms.max(e.max_ts_ms);
+            run.entries.push(e);
+        }
+        if fresh && let Some(f) = self.files.get_mut(&use_no) {
+            f.logs.push(log);
+        }
+    }
+
+    /// A trim became durable.
+    pub(crate) fn trim(&mut self, log: LogId, before: u64) {
+        let l = self.log_mut(log);
+        l.start = l.start.max(before);
+        if before != u64::MAX {
+            l.next = l.next.max(before);
+        }
+    }
+
+    /// Keeps a frame in memory; frames come in the order of the log.
+    pub(crate) fn add_frame(&mut self, use_no: u64, offset: u64, data: Bytes, bytes: usize) {
+        self.frame_bytes += bytes;
+        self.frames.push_back(TailFrame { use_no, offset, data, bytes });
+    }
+
+    /// Lets go of the oldest frames until at most `bytes_max` are held. All must be durable.
+    pub(crate) fn evict(&mut self, bytes_max: usize) {
+        while self.frame_bytes > bytes_max
+            && let Some(f) = self.frames.pop_front()
+        {
+            self.frame_bytes -= f.bytes;
+        }
+    }
+
+    /// The bytes of an entry, if its frame is in memory.
+    pub(crate) fn in_memory(&self, use_no: u64, e: &IndexEntry) -> Option<Bytes> {
+        let offset = u64::from(e.offset);
+        let i = self.frames.partition_point(|f| (f.use_no, f.offset) <= (use_no, offset)).checked_sub(1)?;
+        let f = self.frames.get(i)?;
+        let at = size(offset.checked_sub(f.offset)?);
+        let inside = f.use_no == use_no && at + size(u64::from(e.len)) <= f.data.len();
+        inside.then(|| f.data.slice(at..at + size(u64::from(e.len))))
+    }
+
+    #[allow(dead_code, reason = "asked by what writes footers")]
+    /// The runs of a file: the source of its footer. Logs ascending.
+    pub(crate) fn runs(&self, file: FileId, lap: u64) -> Vec<(LogId, Vec<IndexEntry>)> {
+        let Some((use_no, f)) = self.find(file, lap) else { return Vec::new() };
+        let mut logs = f.logs.clone();
+        logs.sort_unstable();
+        let run = |log: &LogId| self.logs.get(log)?.runs.iter().find(|r| r.use_no == use_no);
+        logs.iter().filter_map(|log| Some((*log, run(log)?.entries.clone()))).collect()
+    }
+
+    /// The file has an index on disk now: its runs go.
+    pub(crate) fn adopted(&mut self, file: FileId, lap: u64) {
+        let Some((use_no, _)) = self.find(file, lap) else { return };
+        let Some(f) = self.files.remove(&use_no) else { return };
+        for log in f.logs {
+            if let Some(l) = self.logs.get_mut(&log) {
+                l.runs.retain(|r| r.use_no != use_no);
+            }
+        }
+    }
+
+    fn find(&self, file: FileId, lap: u64) -> Option<(u64, &FileUse)> {
+        self.files.iter().find(|(_, f)| (f.file.id, f.file.lap) == (file, lap)).map(|(n, f)| (*n, f))
+    }
+
+    #[allow(dead_code, reason = "asked by what writes footers")]
+    /// Bytes that the index takes, roughly.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        let runs = self.logs.values().flat_map(|l| &l.runs);
+        runs.map(|r| 96 + len64(r.entries.capacity() * size_of::<IndexEntry>())).sum()
+    }
+}

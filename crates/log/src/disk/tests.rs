@@ -1,0 +1,4 @@
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+mod basics;
+mod support;

@@ -1,0 +1,348 @@
+//! [`Writer`]: the sequencer's end of the log. It gives LSNs and encodes records into the open frame; it does no I/O, and waits
+//! only for a ready file if none was prepared in time. Start at [`Writer::sequence`].
+
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard};
+use std::thread::JoinHandle;
+
+use millstream_types::limits::{ATTRS_BYTES_MAX, FANOUT_MAX, OP_BYTES_MAX, RECORD_BYTES_MAX, RECORD_OPS_MAX};
+use millstream_types::{ConnId, LogId, Lsn};
+
+use super::core::{Core, Frame, Open};
+use super::events::{Addr, SpaceOp};
+use super::place::{FooterRoom, Place};
+use super::tail::IndexEntry;
+use crate::api::{Op, Permit, Sequence};
+use crate::format::bytes::{align8, len32};
+use crate::format::frame::{CONTINUES_IN, CONTINUES_OUT, FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
+use crate::format::op::{ENTRY_HEADER_BYTES, encode, encoded_len};
+use crate::format::part::{PART_HEADER_BYTES, PartHeader, PartKind};
+
+/// What the sequencer knows of a log without asking the index.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Head {
+    /// One past the last position.
+    pub next: u64,
+    /// The file in which its last entry lies.
+    pub use_no: u64,
+    /// First position of that entry.
+    pub last_pos: u64,
+}
+
+/// An entry of the record being encoded.
+struct Put {
+    log: LogId,
+    use_no: u64,
+    entry: IndexEntry,
+}
+
+/// The exclusive writing end. Dropping it writes and syncs what was sequenced.
+pub(crate) struct Writer {
+    core: Arc<Core>,
+    next: u64,
+    heads: HashMap<LogId, Head, foldhash::fast::RandomState>,
+    /// Whether anyone accounts for space.
+    accounting: bool,
+    /// Of the record being encoded; kept for their memory.
+    lens: Vec<usize>,
+    puts: Vec<Put>,
+    trims: Vec<(LogId, u64)>,
+    space: Vec<(Lsn, SpaceOp)>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A stretch of a record that goes into one frame.
+struct Stretch {
+    from: usize,
+    to: usize,
+    bytes: usize,
+    footer: FooterRoom,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        next: u64,
+        heads: impl Iterator<Item = (LogId, Head)>,
+        accounting: bool,
+        threads: Vec<JoinHandle<()>>,
+    ) -> Self {
+        let heads = heads.collect();
+        let (lens, puts, trims, space) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { core, next, heads, accounting, lens, puts, trims, space, threads }
+    }
+
+    /// Checks the limits and notes each operation's padded length; gives their sum.
+    fn measure(&mut self, record: &[Op<'_>]) -> usize {
+        assert!(record.len() <= RECORD_OPS_MAX, "a record of {} operations", record.len());
+        self.lens.clear();
+        let mut total = 0;
+        for op in record {
+            match op {
+                Op::Append { count, attrs, .. } => assert!(*count > 0 && attrs.len() <= ATTRS_BYTES_MAX),
+                Op::FanOut { to, attrs, .. } => {
+                    assert!((1..=FANOUT_MAX).contains(&to.len()) && attrs.len() <= ATTRS_BYTES_MAX);
+                }
+                _ => {}
+            }
+            let len = align8(encoded_len(op));
+            assert!(len <= OP_BYTES_MAX, "an operation of {len} bytes");
+            self.lens.push(len);
+            total += len;
+        }
+        assert!(total <= RECORD_BYTES_MAX, "a record of {total} bytes");
+        total
+    }
+
+    /// As many operations from `from` on as fit the open frame, or (`fresh`) a new one at the place.
+    fn stretch(&self, open: &Open, record: &[Op<'_>], from: usize, fresh: bool) -> Stretch {
+        let used = match &open.cur {
+            Some(frame) if !fresh => frame.buf.len(),
+            _ => FRAME_HEADER_BYTES,
+        } + PART_HEADER_BYTES;
+        let mut s = Stretch { from, to: from, bytes: 0, footer: open.place.footer };
+        for (op, len) in record.iter().zip(&self.lens).skip(from) {
+            let grown = used + s.bytes + len;
+            // An operation larger than a frame gets one of its own.
+            let alone = fresh && s.to == from;
+            let mut footer = s.footer;
+            self.add_to_footer(open.place.use_no, op, &mut footer);
+            if (grown > FRAME_BYTES_MAX && !alone) || !open.place.holds(grown, &footer) {
+                break;
+            }
+            (s.to, s.bytes, s.footer) = (s.to + 1, s.bytes + len, footer);
+        }
+        s
+    }
+
+    fn add_to_footer(&self, use_no: u64, op: &Op<'_>, footer: &mut FooterRoom) {
+        let mut add = |log: LogId, pos: u64, count: u32| {
+            let here = self.heads.get(&log).filter(|h| h.use_no == use_no);
+            footer.add(here.map(|h| pos.saturating_sub(h.last_pos)), count);
+        };
+        match op {
+            Op::Append { log, pos, count, .. } => add(*log, *pos, *count),
+            Op::FanOut { to, .. } => to.iter().for_each(|(log, pos)| add(*log, *pos, 1)),
+            _ => {}
+        }
+    }
+
+    /// Finds room for operations from `from` on: in the open frame, a new one, or the next file. `None` if the log was lost.
+    fn room<'c>(
+        &self,
+        core: &'c Core,
+        mut open: MutexGuard<'c, Open>,
+        record: &[Op<'_>],
+        from: usize,
+    ) -> Option<(MutexGuard<'c, Open>, Stretch)> {
+        let enough = |s: &Stretch| s.to > from || record.is_empty();
+        let used = open.cur.as_ref().map_or(usize::MAX, |f| f.buf.len() + PART_HEADER_BYTES);
+        if used <= FRAME_BYTES_MAX && open.place.holds(used, &open.place.footer) {
+            let s = self.stretch(&open, record, from, false);
+            if enough(&s) {
+                return Some((open, s));
+            }
+        }
+        open.close();
+        let mut moved = false;
+        loop {
+            let s = self.stretch(&open, record, from, true);
+            if enough(&s) && open.place.holds(FRAME_HEADER_BYTES + PART_HEADER_BYTES + s.bytes, &s.footer) {
+                return Some((open, s));
+            }
+            assert!(!moved, "an operation does not fit an empty segment file");
+            moved = true;
+            let file = if let Some(file) = core.pool.try_take() {
+                file
+            } else {
+                // Waiting holds no lock: the committer goes on.
+                drop(open);
+                core.work.notify_all();
+                let file = core.pool.take()?;
+                open = core.open();
+                file
+            };
+            let use_no = open.place.use_no + 1;
+            core.tail_mut().add_file(use_no, Arc::clone(&file));
+            open.place = Place::start(file, use_no);
+        }
+    }
+
+    fn start_frame(core: &Core, open: &Open, bytes: usize, first_lsn: u64, complete: u64) -> Frame {
+        let need = FRAME_HEADER_BYTES + PART_HEADER_BYTES + bytes;
+        let mut buf = core.buffers.take(need.max(FRAME_BYTES_MAX));
+        buf.resize_zeroed(FRAME_HEADER_BYTES);
+        Frame {
+            buf,
+            file: Arc::clone(&open.place.file),
+            use_no: open.place.use_no,
+            offset: open.place.offset,
+            number: open.place.number,
+            flags: 0,
+            first_lsn,
+            begins: 0,
+            touched: 0,
+            complete,
+            permits: Vec::new(),
+            waiters: Vec::new(),
+            trims: Vec::new(),
+            space: Vec::new(),
+        }
+    }
+
+    /// Encodes a stretch as one part.
+    fn encode(&mut self, frame: &mut Frame, lsn: u64, record: &[Op<'_>], s: &Stretch, total: usize) {
+        let (begins, ends) = (s.from == 0, s.to == record.len());
+        if frame.touched == 0 && !begins {
+            frame.flags |= CONTINUES_IN;
+        }
+        if !ends {
+            frame.flags |= CONTINUES_OUT;
+        }
+        frame.touched = lsn;
+        frame.begins += u32::from(begins);
+        let header = PartHeader {
+            len: len32(s.bytes),
+            kind: PartKind::new(begins, ends),
+            lsn,
+            total_len: len32(total),
+            n_ops: len32(s.to - s.from),
+        };
+        header.encode(&mut frame.buf);
+        let base = u32::try_from(frame.offset).expect("segment files are at most 1 GiB");
+        for op in record.iter().take(s.to).skip(s.from) {
+            let at = frame.buf.len();
+            encode(op, &mut frame.buf);
+            self.note(frame, lsn, op, base + len32(at));
+        }
+    }
+
+    /// Notes what an operation changes in the index, in visibility and in space.
+    fn note(&mut self, frame: &Frame, lsn: u64, op: &Op<'_>, offset: u32) {
+        match op {
+            Op::Append { log, pos, count, max_ts_ms, .. } => {
+                let len = len32(encoded_len(op));
+                self.put(frame, lsn, *log, IndexEntry::new(*pos, *count, *max_ts_ms, offset, len));
+            }
+            Op::FanOut { to, max_ts_ms, .. } => {
+                let len = len32(encoded_len(op));
+                for (log, pos) in *to {
+                    self.put(frame, lsn, *log, IndexEntry::new(*pos, 1, *max_ts_ms, offset, len));
+                }
+            }
+            Op::Retire { log, runs } => {
+                if self.accounting {
+                    self.space.push((Lsn(lsn), SpaceOp::Retire { log: *log, runs: runs.to_vec() }));
+                }
+            }
+            Op::Trim { log, before } => {
+                self.trims.push((*log, *before));
+                if self.accounting {
+                    self.space.push((Lsn(lsn), SpaceOp::Trim { log: *log, before: *before }));
+                }
+            }
+            Op::Delete { log } => {
+                self.trims.push((*log, u64::MAX));
+                if self.accounting {
+                    self.space.push((Lsn(lsn), SpaceOp::Delete { log: *log }));
+                }
+            }
+            Op::Effect { .. } => {}
+        }
+    }
+
+    fn put(&mut self, frame: &Frame, lsn: u64, log: LogId, entry: IndexEntry) {
+        let head = self.heads.entry(log).or_default();
+        assert!(entry.pos >= head.next, "position {} in log {} is below {}", entry.pos, log.0, head.next);
+        *head = Head { next: entry.end(), use_no: frame.use_no, last_pos: entry.pos };
+        self.puts.push(Put { log, use_no: frame.use_no, entry });
+        if self.accounting {
+            let at = Addr { file: frame.file.id, lap: frame.file.lap, offset: entry.offset, len: entry.len };
+            let bytes = entry.len.saturating_sub(len32(ENTRY_HEADER_BYTES));
+            let IndexEntry { pos, count, max_ts_ms, .. } = entry;
+            self.space.push((Lsn(lsn), SpaceOp::Append { log, pos, count, max_ts_ms, bytes, at }));
+        }
+    }
+
+    fn sequence_open(
+        &mut self,
+        lsn: u64,
+        permit: Permit,
+        record: &[Op<'_>],
+        waiter: Option<ConnId>,
+    ) -> Option<()> {
+        let total = self.measure(record);
+        let core = Arc::clone(&self.core);
+        let mut open = core.open();
+        let (mut permit, mut from) = (Some(permit), 0);
+        loop {
+            let (guard, s) = self.room(&core, open, record, from)?;
+            open = guard;
+            let first_lsn = if from == 0 { lsn } else { lsn + 1 };
+            let mut frame = open
+                .cur
+                .take()
+                .unwrap_or_else(|| Self::start_frame(&core, &open, s.bytes, first_lsn, lsn - 1));
+            self.encode(&mut frame, lsn, record, &s, total);
+            open.place.footer = s.footer;
+            from = s.to;
+            let done = from == record.len();
+            if done {
+                frame.complete = lsn;
+                frame.permits.extend(permit.take());
+                if waiter != frame.waiters.last().copied() {
+                    frame.waiters.extend(waiter);
+                }
+                frame.trims.append(&mut self.trims);
+                frame.space.append(&mut self.space);
+            }
+            open.cur = Some(frame);
+            if done {
+                break;
+            }
+        }
+        // Before the committer can have the frame: what is durable must be in the index.
+        if !self.puts.is_empty() {
+            let mut tail = core.tail_mut();
+            for p in self.puts.drain(..) {
+                tail.push(p.log, p.use_no, lsn, p.entry);
+            }
+        }
+        core.marks.set_sequenced(lsn);
+        Some(())
+    }
+}
+
+impl Sequence for Writer {
+    fn sequence(&mut self, permit: Permit, record: &[Op<'_>], waiter: Option<ConnId>) -> Lsn {
+        let lsn = self.next;
+        self.next += 1;
+        // A lost log takes and forgets: its fate is told through the watermarks.
+        if !self.core.marks.is_lost() && self.sequence_open(lsn, permit, record, waiter).is_none() {
+            self.puts.clear();
+            self.trims.clear();
+            self.space.clear();
+        }
+        Lsn(lsn)
+    }
+
+    fn end_turn(&mut self) {
+        let mut open = self.core.open();
+        if open.cur.is_some() || !open.queue.is_empty() {
+            open.kick = true;
+            self.core.work.notify_all();
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.core.open().stop = true;
+        self.core.work.notify_all();
+        self.core.pool.stop();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        self.core.gate.close();
+    }
+}
