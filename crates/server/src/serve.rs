@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use millstream_broker::{Broker, OpenError};
 use millstream_env::Env;
-use millstream_log::mem::{Commit, MemLog};
+use millstream_log::DiskLog;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -97,7 +97,7 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
 
 fn open(cfg: &Config, env: &Env) -> anyhow::Result<Broker> {
     env.disk.create_dir_all("").with_context(|| format!("making {}", cfg.data_dir.display()))?;
-    let log = MemLog::new(Commit::AtOnce);
+    let log = DiskLog::new(env.clone());
     Broker::open(cfg.broker.clone(), env.clone(), &log).map_err(|e: OpenError| {
         anyhow::Error::new(e)
             .context(format!("the data directory {} cannot be opened", cfg.data_dir.display()))
