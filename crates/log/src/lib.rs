@@ -8,6 +8,8 @@ mod api;
 mod disk;
 mod format;
 pub mod mem;
+mod store;
 
 pub use api::*;
 pub use disk::DiskLog;
+pub use store::{SimStore, StoreKind};

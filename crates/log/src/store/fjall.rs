@@ -1,0 +1,91 @@
+//! [`FjallStore`]: the state store in Fjall. Every batch is synced before the call returns. A failed write poisons Fjall until it is
+//! opened again, so the log ends then.
+
+use std::ops::Bound;
+
+use ::fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode};
+use millstream_env::Disk;
+
+use super::{Change, Pair, STATE_DIR, StateStore};
+use crate::api::StoreError;
+
+/// The least that Fjall takes.
+const JOURNAL_BYTES_MAX: u64 = 64 << 20;
+const MEMTABLE_BYTES: u64 = 8 << 20;
+const CACHE_BYTES: u64 = 16 << 20;
+const WORKERS: usize = 1;
+const ROWS: &str = "rows";
+
+/// A Fjall database with one keyspace.
+pub(crate) struct FjallStore {
+    db: Database,
+    rows: Keyspace,
+}
+
+fn failed(cause: &::fjall::Error) -> StoreError {
+    StoreError { file: STATE_DIR.to_owned(), cause: cause.to_string() }
+}
+
+impl FjallStore {
+    /// Opens the store below the disk's real directory; creates it where there is none.
+    ///
+    /// # Errors
+    /// If the disk has no real directory, or Fjall cannot open it.
+    pub(crate) fn open(disk: &dyn Disk) -> Result<Self, StoreError> {
+        let root = disk.real_root().ok_or_else(|| StoreError {
+            file: STATE_DIR.to_owned(),
+            cause: "the disk is simulated and has no directory".to_owned(),
+        })?;
+        let config = Database::builder(root.join(STATE_DIR))
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES_MAX)
+            .worker_threads(WORKERS);
+        let db = config.open().map_err(|e| failed(&e))?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        let rows = db.keyspace(ROWS, options).map_err(|e| failed(&e))?;
+        Ok(Self { db, rows })
+    }
+}
+
+fn pair(guard: Guard) -> Result<Pair, StoreError> {
+    let (key, value) = guard.into_inner().map_err(|e| failed(&e))?;
+    Ok((key.to_vec(), value.to_vec()))
+}
+
+impl StateStore for FjallStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.rows.get(key).map_err(|e| failed(&e))?.map(|v| v.to_vec()))
+    }
+
+    fn scan(&self, prefix: &[u8], from: &[u8], max: usize) -> Result<Vec<Pair>, StoreError> {
+        let mut found = Vec::new();
+        for guard in self.rows.range(from.max(prefix)..).take(max) {
+            let row = pair(guard)?;
+            if !row.0.starts_with(prefix) {
+                break;
+            }
+            found.push(row);
+        }
+        Ok(found)
+    }
+
+    fn at_or_below(&self, prefix: &[u8], at: &[u8]) -> Result<Option<Pair>, StoreError> {
+        if at < prefix {
+            return Ok(None);
+        }
+        let range: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Included(prefix), Bound::Included(at));
+        let row = self.rows.range::<&[u8], _>(range).next_back().map(pair).transpose()?;
+        Ok(row.filter(|(key, _)| key.starts_with(prefix)))
+    }
+
+    fn write(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(&self.rows, key.as_slice(), value.as_slice()),
+                None => batch.remove(&self.rows, key.as_slice()),
+            }
+        }
+        batch.commit().map_err(|e| failed(&e))
+    }
+}

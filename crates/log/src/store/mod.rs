@@ -1,0 +1,78 @@
+//! The state store: an embedded key-value store behind [`StateStore`]. It knows bytes only; what the rows mean is told in
+//! `format::rows`.
+//!
+//! Start at [`StateStore`]; [`StoreKind`] says which implementation a log opens.
+
+mod fjall;
+mod sim;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use millstream_env::Disk;
+
+use crate::api::StoreError;
+
+pub use sim::SimStore;
+
+/// The directory of the state store, below the data directory.
+pub(crate) const STATE_DIR: &str = "state";
+
+/// A row as stored.
+pub(crate) type Pair = (Vec<u8>, Vec<u8>);
+/// A row to write; `None` removes it.
+pub(crate) type Change = (Vec<u8>, Option<Vec<u8>>);
+
+/// An ordered map of bytes. Reads may come from any thread; there is one writer.
+pub(crate) trait StateStore: Send + Sync {
+    /// One row.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// At most `max` rows whose key starts with `prefix` and is at least `from`, ascending.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn scan(&self, prefix: &[u8], from: &[u8], max: usize) -> Result<Vec<Pair>, StoreError>;
+
+    /// The row with the greatest key that starts with `prefix` and is at most `at`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn at_or_below(&self, prefix: &[u8], at: &[u8]) -> Result<Option<Pair>, StoreError>;
+
+    /// Writes all of it or nothing.
+    ///
+    /// # Durability
+    /// Durable when it returns.
+    ///
+    /// # Errors
+    /// If the store fails; whether the batch will be found by the next opening is then unknown.
+    fn write(&self, changes: &[Change]) -> Result<(), StoreError>;
+}
+
+/// Which state store a log opens.
+#[derive(Clone, Debug, Default)]
+pub enum StoreKind {
+    /// Fjall, in the real directory behind the disk.
+    #[default]
+    Fjall,
+    /// In memory, shared by all clones of the handle, with crashes that a test orders.
+    Sim(SimStore),
+}
+
+impl StoreKind {
+    /// Opens it; creates it where there is none.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or the disk has no real directory for Fjall.
+    pub(crate) fn open(&self, disk: &dyn Disk) -> Result<Arc<dyn StateStore>, StoreError> {
+        match self {
+            Self::Fjall => Ok(Arc::new(fjall::FjallStore::open(disk)?)),
+            Self::Sim(store) => Ok(Arc::new(store.clone())),
+        }
+    }
+}

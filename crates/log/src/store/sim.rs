@@ -1,0 +1,121 @@
+//! [`SimStore`]: a state store in memory that outlives the log that has it open, as a disk would, and crashes when a test says so.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Change, Pair, STATE_DIR, StateStore};
+use crate::api::StoreError;
+
+/// Rows in memory. Clones share them; [`SimStore::crash`] makes the store that the next boot finds.
+#[derive(Clone, Debug, Default)]
+pub struct SimStore {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// A batch whose sync failed: the next boot finds it, or not.
+    in_doubt: Vec<Change>,
+    batches: u64,
+    batches_max: Option<u64>,
+    off: bool,
+}
+
+impl State {
+    fn apply(&mut self, changes: &[Change]) {
+        for (key, value) in changes {
+            match value {
+                Some(value) => self.rows.insert(key.clone(), value.clone()),
+                None => self.rows.remove(key),
+            };
+        }
+    }
+}
+
+impl SimStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cuts the power: the store as the next boot finds it, with every batch whose write returned, and the one in doubt if
+    /// `keep_in_doubt`. This one fails every call from now on.
+    #[must_use]
+    pub fn crash(&self, keep_in_doubt: bool) -> Self {
+        let mut old = self.lock();
+        old.off = true;
+        let mut new = State { rows: old.rows.clone(), ..State::default() };
+        if keep_in_doubt {
+            new.apply(&old.in_doubt);
+        }
+        Self { state: Arc::new(Mutex::new(new)) }
+    }
+
+    /// Lets `n` more batches be written; the next one fails and is in doubt, and from it on every call fails.
+    pub fn fail_after(&self, n: u64) {
+        let mut s = self.lock();
+        s.batches_max = Some(s.batches + n);
+    }
+
+    /// Batches written so far.
+    #[must_use]
+    pub fn batches(&self) -> u64 {
+        self.lock().batches
+    }
+
+    /// Whether every call fails.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.lock().off
+    }
+
+    /// All rows, ascending.
+    #[must_use]
+    pub fn dump(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.lock().rows.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
+    }
+
+    fn on(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+        let s = self.lock();
+        if s.off {
+            return Err(StoreError { file: STATE_DIR.to_owned(), cause: "the power is off".to_owned() });
+        }
+        Ok(s)
+    }
+}
+
+impl StateStore for SimStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.on()?.rows.get(key).cloned())
+    }
+
+    fn scan(&self, prefix: &[u8], from: &[u8], max: usize) -> Result<Vec<Pair>, StoreError> {
+        let s = self.on()?;
+        let rows = s.rows.range(from.max(prefix).to_vec()..).take_while(|(k, _)| k.starts_with(prefix));
+        Ok(rows.take(max).map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+
+    fn at_or_below(&self, prefix: &[u8], at: &[u8]) -> Result<Option<Pair>, StoreError> {
+        let s = self.on()?;
+        let row = s.rows.range(..=at.to_vec()).next_back().filter(|(k, _)| k.starts_with(prefix));
+        Ok(row.map(|(k, v)| (k.clone(), v.clone())))
+    }
+
+    fn write(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let mut s = self.on()?;
+        if s.batches_max.is_some_and(|max| s.batches >= max) {
+            s.off = true;
+            s.in_doubt = changes.to_vec();
+            return Err(StoreError { file: STATE_DIR.to_owned(), cause: "the power went off".to_owned() });
+        }
+        s.batches += 1;
+        s.apply(changes);
+        Ok(())
+    }
+}
