@@ -1,0 +1,65 @@
+//! What can be chosen on the command line.
+
+const USAGE: &str = "usage: cargo xtask bench log [-- OPTIONS]
+  --quick            a few megabytes, one round: does it run?
+  --only group|kept  one of the two parts
+  --rounds N         rounds of everything (3)
+  --seconds S        of each round of group commit (2)
+  --mib N            appended in each round of kept streams, and at most in one of group commit (2048)
+  --in-flight A,B    records in flight (1,100,10000)
+  --logs A,B         logs written to (1,6,500,10000)
+  --sizes A,B        bytes of an append to them (1024,65536)";
+
+pub struct Args {
+    pub group: bool,
+    pub kept: bool,
+    pub rounds: usize,
+    pub seconds: f64,
+    /// Appended in one round at most.
+    pub bytes: u64,
+    pub in_flight: Vec<usize>,
+    pub logs: Vec<u64>,
+    pub sizes: Vec<usize>,
+}
+
+impl Args {
+    pub fn parse(words: &[String]) -> Result<Self, String> {
+        let mut a = Self {
+            group: true,
+            kept: true,
+            rounds: 3,
+            seconds: 2.0,
+            bytes: 2 << 30,
+            in_flight: vec![1, 100, 10_000],
+            logs: vec![1, 6, 500, 10_000],
+            sizes: vec![1 << 10, 64 << 10],
+        };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            if word == "--quick" {
+                (a.rounds, a.seconds, a.bytes) = (1, 0.05, 8 << 20);
+                continue;
+            }
+            let value = words.next().filter(|_| word != "--help").ok_or(USAGE)?;
+            match word.as_str() {
+                "--only" => (a.group, a.kept) = (value == "group", value == "kept"),
+                "--rounds" => a.rounds = number(value)?,
+                "--seconds" => a.seconds = number(value)?,
+                "--mib" => a.bytes = number::<u64>(value)? << 20,
+                "--in-flight" => a.in_flight = list(value)?,
+                "--logs" => a.logs = list(value)?,
+                "--sizes" => a.sizes = list(value)?,
+                _ => return Err(USAGE.to_owned()),
+            }
+        }
+        if (a.group || a.kept) && a.rounds > 0 { Ok(a) } else { Err(USAGE.to_owned()) }
+    }
+}
+
+fn number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
+    word.parse().map_err(|_| format!("{word} is no number\n{USAGE}"))
+}
+
+fn list<T: std::str::FromStr>(words: &str) -> Result<Vec<T>, String> {
+    words.split(',').map(number).collect()
+}
