@@ -13,7 +13,7 @@ use crate::api::{
     Bounds, BoxFuture, Entry, Extent, Head, Level, Limits, ReadBatch, ReadError, ReadOutcome, Reader,
 };
 use crate::format::bytes::{len32, size};
-use crate::format::op::{ENTRY_HEADER_BYTES, entry, entry_is_sound};
+use crate::format::op::{entry, entry_is_sound};
 
 /// Entries closer than this are fetched with one read.
 const GAP_BYTES_MAX: u64 = 64 << 10;
@@ -36,7 +36,7 @@ struct Hit {
 impl DiskReader {
     /// The entries that `lim` and `level` allow, found under the tail's lock.
     fn find(&self, log: LogId, from: u64, lim: &Limits, level: Level) -> Result<Vec<Hit>, ReadError> {
-        let mark = self.core.marks.level(level);
+        let mark = self.mark(level);
         let tail = self.core.tail();
         let Some(l) = tail.log(log) else { return Ok(Vec::new()) };
         if from < l.start {
@@ -45,7 +45,7 @@ impl DiskReader {
         let mut hits = Vec::new();
         let mut bytes = 0;
         for (run, e) in entries_from(l, from) {
-            let size = size(u64::from(e.len)).saturating_sub(ENTRY_HEADER_BYTES);
+            let size = size(u64::from(e.content));
             let full = hits.len() >= lim.max_entries || (!hits.is_empty() && bytes + size > lim.max_bytes);
             if full || e.pos >= lim.end_pos || run.lsn(e) > mark {
                 break;
@@ -56,31 +56,28 @@ impl DiskReader {
         Ok(hits)
     }
 
-    /// Entries of hits: at once if the first is in memory, else later.
+    /// Entries of hits: at once if all are in memory, else later.
     fn fetch(&self, log: LogId, from: u64, mut hits: Vec<Hit>) -> ReadOutcome {
-        for h in &mut hits {
-            if h.bytes.is_none() {
-                h.bytes = self.core.recent(h.use_no, &h.e);
-            }
-            if h.bytes.is_none() {
-                break;
-            }
+        for h in hits.iter_mut().filter(|h| h.bytes.is_none()) {
+            h.bytes = self.core.recent(h.use_no, &h.e);
         }
-        let warm = hits.iter().take_while(|h| h.bytes.is_some()).count();
-        if warm > 0 || hits.is_empty() {
-            hits.truncate(warm);
+        if hits.iter().all(|h| h.bytes.is_some()) {
             return ReadOutcome::Ready(batch(log, from, &hits));
         }
-        let cold = hits.iter().take_while(|h| h.bytes.is_none()).count();
-        hits.truncate(cold);
         ReadOutcome::Cold(self.core.readers.run(move || {
-            read_cold(log, &mut hits)?;
+            for cold in hits.chunk_by_mut(|a, b| a.bytes.is_some() == b.bytes.is_some()) {
+                if cold.iter().any(|h| h.bytes.is_none()) {
+                    read_cold(log, cold)?;
+                }
+            }
             batch(log, from, &hits)
         }))
     }
 
-    fn closed(&self) -> Result<(), ReadError> {
-        if self.core.marks.is_lost() { Err(ReadError::Closed) } else { Ok(()) }
+    /// The mark up to which records show. Of a lost log only what is durable does: the rest may never be.
+    fn mark(&self, level: Level) -> u64 {
+        let level = if self.core.marks.is_lost() { Level::Durable } else { level };
+        self.core.marks.level(level)
     }
 
     async fn finish(outcome: ReadOutcome) -> Result<ReadBatch, ReadError> {
@@ -167,16 +164,14 @@ fn head(e: Entry) -> Head {
 
 impl Reader for DiskReader {
     fn read(&self, log: LogId, from: u64, lim: Limits, level: Level) -> ReadOutcome {
-        match self.closed().and_then(|()| self.find(log, from, &lim, level)) {
+        match self.find(log, from, &lim, level) {
             Ok(hits) => self.fetch(log, from, hits),
             Err(e) => ReadOutcome::Ready(Err(e)),
         }
     }
 
     fn get(&self, log: LogId, positions: &[u64]) -> ReadOutcome {
-        if let Err(e) = self.closed() {
-            return ReadOutcome::Ready(Err(e));
-        }
+        let mark = self.mark(Level::Sequenced);
         let mut hits: Vec<Hit> = Vec::new();
         {
             let tail = self.core.tail();
@@ -184,32 +179,14 @@ impl Reader for DiskReader {
             for pos in positions {
                 let found = entries_from(l, *pos).next().filter(|(_, e)| e.pos <= *pos && e.pos >= l.start);
                 if let Some((run, e)) = found
+                    && run.lsn(e) <= mark
                     && hits.last().is_none_or(|h| h.e.pos != e.pos)
                 {
                     hits.extend(hit(&tail, run, e));
                 }
             }
         }
-        for h in &mut hits {
-            if h.bytes.is_none() {
-                h.bytes = self.core.recent(h.use_no, &h.e);
-            }
-        }
-        if hits.iter().all(|h| h.bytes.is_some()) {
-            return ReadOutcome::Ready(batch(log, 0, &hits));
-        }
-        ReadOutcome::Cold(self.core.readers.run(move || {
-            let mut rest = hits.as_mut_slice();
-            while !rest.is_empty() {
-                let warm = rest.iter().take_while(|h| h.bytes.is_some()).count();
-                rest = rest.split_at_mut(warm).1;
-                let cold = rest.iter().take_while(|h| h.bytes.is_none()).count();
-                let (now, later) = rest.split_at_mut(cold);
-                read_cold(log, now)?;
-                rest = later;
-            }
-            batch(log, 0, &hits)
-        }))
+        self.fetch(log, 0, hits)
     }
 
     fn heads(
@@ -230,8 +207,8 @@ impl Reader for DiskReader {
         ts_ms: i64,
         level: Level,
     ) -> BoxFuture<Result<Option<Head>, ReadError>> {
-        let mark = self.core.marks.level(level);
-        let found = self.closed().map(|()| {
+        let mark = self.mark(level);
+        let find = || {
             let tail = self.core.tail();
             let l = tail.log(log)?;
             let from = from.max(l.start);
@@ -239,12 +216,9 @@ impl Reader for DiskReader {
             let mut entries = runs.flat_map(|r| r.entries.iter().skip(r.seek(from)).map(move |e| (r, e)));
             let (run, e) = entries.find(|(_, e)| e.max_ts_ms >= ts_ms)?;
             if run.lsn(e) > mark { None } else { hit(&tail, run, e) }
-        });
-        let outcome = match found {
-            Ok(Some(h)) => self.fetch(log, from, vec![h]),
-            Ok(None) => return Box::pin(async { Ok(None) }),
-            Err(e) => return Box::pin(async { Err(e) }),
         };
+        let Some(found) = find() else { return Box::pin(async { Ok(None) }) };
+        let outcome = self.fetch(log, from, vec![found]);
         Box::pin(async { Ok(Self::finish(outcome).await?.entries.into_iter().next().map(head)) })
     }
 

@@ -10,7 +10,7 @@ use millstream_types::LogId;
 
 use super::events::FileId;
 use super::file::SegFile;
-use crate::format::bytes::{len64, size};
+use crate::format::bytes::{len32, len64, size};
 
 /// Where one entry lies in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +25,17 @@ pub(crate) struct IndexEntry {
     pub offset: u32,
     /// Length in bytes, header included.
     pub len: u32,
+    /// Bytes of attrs and body.
+    pub content: u32,
     /// Its record's LSN minus that of the run's first.
     lsn_delta: u32,
 }
 
 impl IndexEntry {
-    pub(crate) fn new(pos: u64, count: u32, max_ts_ms: i64, offset: u32, len: u32) -> Self {
-        Self { pos, max_ts_ms, count, offset, len, lsn_delta: 0 }
+    /// An entry at (offset, length).
+    pub(crate) fn new(pos: u64, count: u32, max_ts_ms: i64, at: (u32, u32), content: usize) -> Self {
+        let (offset, len) = at;
+        Self { pos, max_ts_ms, count, offset, len, content: len32(content), lsn_delta: 0 }
     }
 
     /// One past the last position.

@@ -15,7 +15,7 @@ use super::tail::IndexEntry;
 use crate::api::{Op, Permit, Sequence};
 use crate::format::bytes::{align8, len32};
 use crate::format::frame::{CONTINUES_IN, CONTINUES_OUT, FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
-use crate::format::op::{ENTRY_HEADER_BYTES, encode, encoded_len};
+use crate::format::op::{content_len, encode, encoded_len};
 use crate::format::part::{PART_HEADER_BYTES, PartHeader, PartKind};
 
 /// What the sequencer knows of a log without asking the index.
@@ -220,14 +220,14 @@ impl Writer {
     /// Notes what an operation changes in the index, in visibility and in space.
     fn note(&mut self, frame: &Frame, lsn: u64, op: &Op<'_>, offset: u32) {
         match op {
-            Op::Append { log, pos, count, max_ts_ms, .. } => {
-                let len = len32(encoded_len(op));
-                self.put(frame, lsn, *log, IndexEntry::new(*pos, *count, *max_ts_ms, offset, len));
+            Op::Append { log, pos, count, max_ts_ms, attrs, body } => {
+                let (at, content) = ((offset, len32(encoded_len(op))), content_len(attrs, body));
+                self.put(frame, lsn, *log, IndexEntry::new(*pos, *count, *max_ts_ms, at, content));
             }
-            Op::FanOut { to, max_ts_ms, .. } => {
-                let len = len32(encoded_len(op));
+            Op::FanOut { to, max_ts_ms, attrs, body } => {
+                let (at, content) = ((offset, len32(encoded_len(op))), content_len(attrs, body));
                 for (log, pos) in *to {
-                    self.put(frame, lsn, *log, IndexEntry::new(*pos, 1, *max_ts_ms, offset, len));
+                    self.put(frame, lsn, *log, IndexEntry::new(*pos, 1, *max_ts_ms, at, content));
                 }
             }
             Op::Retire { log, runs } => {
@@ -258,8 +258,7 @@ impl Writer {
         self.puts.push(Put { log, use_no: frame.use_no, entry });
         if self.accounting {
             let at = Addr { file: frame.file.id, lap: frame.file.lap, offset: entry.offset, len: entry.len };
-            let bytes = entry.len.saturating_sub(len32(ENTRY_HEADER_BYTES));
-            let IndexEntry { pos, count, max_ts_ms, .. } = entry;
+            let IndexEntry { pos, count, max_ts_ms, content: bytes, .. } = entry;
             self.space.push((Lsn(lsn), SpaceOp::Append { log, pos, count, max_ts_ms, bytes, at }));
         }
     }

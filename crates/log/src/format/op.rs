@@ -25,14 +25,16 @@ const TRIM: u8 = 4;
 const DELETE: u8 = 5;
 const EFFECT: u8 = 6;
 
+/// Bytes of an entry's attrs and body.
+pub(crate) fn content_len(attrs: &[u8], body: &[bytes::Bytes]) -> usize {
+    attrs.len() + body.iter().map(bytes::Bytes::len).sum::<usize>()
+}
+
 /// Bytes of an operation as encoded, without padding.
 pub(crate) fn encoded_len(op: &Op<'_>) -> usize {
-    let body_len = |body: &[bytes::Bytes]| body.iter().map(bytes::Bytes::len).sum::<usize>();
     match op {
-        Op::Append { attrs, body, .. } => ENTRY_HEADER_BYTES + attrs.len() + body_len(body),
-        Op::FanOut { to, attrs, body, .. } => {
-            ENTRY_HEADER_BYTES + refs_len(to) + attrs.len() + body_len(body)
-        }
+        Op::Append { attrs, body, .. } => ENTRY_HEADER_BYTES + content_len(attrs, body),
+        Op::FanOut { to, attrs, body, .. } => ENTRY_HEADER_BYTES + refs_len(to) + content_len(attrs, body),
         Op::Retire { log, runs } => {
             let runs_len: usize = deltas(runs).map(|(d, n)| varint_len(d) + varint_len(n)).sum();
             SMALL_HEADER_BYTES + varint_len(log.0) + varint_len(runs.len() as u64) + runs_len

@@ -1,0 +1,26 @@
+//! The contract and random histories on the log on disk.
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing)]
+
+use millstream_env::Env;
+use millstream_log::{DiskLog, LogStore};
+use millstream_testkit::seeds::for_each_seed;
+use millstream_testkit::under::{OnOs, OnSim};
+use millstream_testkit::{log_contract, model};
+
+fn disk(env: Env) -> Box<dyn LogStore> {
+    Box::new(DiskLog::new(env))
+}
+
+log_contract!(simulated, || OnSim::new(1, disk));
+log_contract!(real, || OnOs::new(disk));
+
+#[test]
+fn random_histories_with_power_cuts_kills_and_failed_syncs_agree_with_the_model() {
+    let (mut crashes, mut taken) = (0, 0);
+    for_each_seed(60, |seed| {
+        let tally = model::run(seed, &OnSim::new(seed, disk));
+        crashes += tally.crashes;
+        taken += tally.taken;
+    });
+    assert!(crashes > 0 && taken > 0);
+}
