@@ -31,8 +31,15 @@ pub trait LogUnderTest {
     fn kill(&self) -> bool {
         false
     }
-    /// Cuts the power by itself after so many more changes of the disk. Does nothing where that cannot be done.
+    /// Cuts the power by itself after so many more changes of the disk (`u64::MAX`: not at all). Does nothing where that cannot be
+    /// done.
     fn cut_after(&self, _calls: u64) {}
+    /// Whether the power went by itself.
+    fn is_off(&self) -> bool {
+        false
+    }
+    /// The machine, for what else lives on it.
+    fn env(&self) -> Env;
     /// Lets some later sync fail once. Does nothing where that cannot be done.
     fn fail_a_sync(&self, _after: u64) {}
     /// Small sizes, so that little data fills files.
@@ -52,6 +59,7 @@ pub trait LogUnderTest {
 /// A log in memory.
 pub struct Mem {
     log: MemLog,
+    env: Env,
     by_hand: bool,
 }
 
@@ -59,13 +67,16 @@ impl Mem {
     /// Empty.
     #[must_use]
     pub fn new(commit: Commit) -> Self {
-        Self { log: MemLog::new(commit), by_hand: commit == Commit::ByHand }
+        Self { log: MemLog::new(commit), env: Env::sim(0).0, by_hand: commit == Commit::ByHand }
     }
 }
 
 impl LogUnderTest for Mem {
     fn store(&self) -> Box<dyn LogStore> {
         Box::new(self.log.clone())
+    }
+    fn env(&self) -> Env {
+        self.env.clone()
     }
     fn crash(&self) -> bool {
         self.log.crash();
@@ -122,8 +133,7 @@ fn held(disk: Arc<SimDisk>) -> (Arc<SimDisk>, Arc<HoldDisk>) {
 
 impl LogUnderTest for OnSim {
     fn store(&self) -> Box<dyn LogStore> {
-        let hold = Arc::clone(&self.disk.lock().unwrap_or_else(PoisonError::into_inner).1);
-        (self.make)(self.env.with_disk(hold))
+        (self.make)(self.env())
     }
     fn crash(&self) -> bool {
         let next = self.disk().crash();
@@ -137,6 +147,13 @@ impl LogUnderTest for OnSim {
     }
     fn cut_after(&self, calls: u64) {
         self.disk().fail_after(calls);
+    }
+    fn is_off(&self) -> bool {
+        self.disk().is_off()
+    }
+    fn env(&self) -> Env {
+        let hold = Arc::clone(&self.disk.lock().unwrap_or_else(PoisonError::into_inner).1);
+        self.env.with_disk(hold)
     }
     fn fail_a_sync(&self, after: u64) {
         self.disk().inject(Fault::new(Call::Sync).after(after));
@@ -176,6 +193,9 @@ impl LogUnderTest for OnOs {
     }
     fn crash(&self) -> bool {
         false
+    }
+    fn env(&self) -> Env {
+        self.env.clone()
     }
     fn hold(&self) -> Option<Box<dyn Any>> {
         Some(Box::new(self.hold.hold()))
