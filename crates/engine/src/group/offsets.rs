@@ -24,7 +24,7 @@ use crate::op::Now;
 pub(super) fn check_commit(g: Option<&Group>, who: &Who) -> Result<(), GroupError> {
     let Some(g) = g else {
         // A consumer that assigns itself its partitions, or an operator.
-        return if who.generation < 0 { Ok(()) } else { Err(GroupError::IllegalGeneration) };
+        return if who.generation < 0 { Ok(()) } else { Err(GroupError::NotFound) };
     };
     if who.generation < 0 && g.state == GroupState::Empty {
         return Ok(());

@@ -50,7 +50,7 @@ fn commits_that_may_not_be_get_their_errors() {
         (
             "generation of an unknown group",
             Who { group: "other".into(), ..who("m", 1) },
-            GroupError::IllegalGeneration,
+            GroupError::NotFound,
         ),
         ("overlong group", Who { group: "x".repeat(256), ..nobody() }, GroupError::InvalidGroup),
         ("unknown instance", Who { instance: Some("i".into()), ..who("m", g) }, GroupError::UnknownMember),

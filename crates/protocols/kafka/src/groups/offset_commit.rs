@@ -10,7 +10,9 @@ use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use kafka_protocol::messages::{OffsetCommitRequest, TopicName};
-use millstream_broker::group::{Commit, CommittedOffset, GroupOp, GroupReply, OFFSET_METADATA_BYTES_MAX};
+use millstream_broker::group::{
+    Commit, CommittedOffset, GroupError, GroupOp, GroupReply, OFFSET_METADATA_BYTES_MAX,
+};
 use millstream_broker::{Action, Topic};
 use millstream_types::LogId;
 use uuid::Uuid;
@@ -22,6 +24,9 @@ use crate::wire::{Close, Header};
 
 /// First version that names topics by id.
 pub(super) const TOPIC_ID_SINCE: i16 = 10;
+
+/// First version that knows the error of a group that does not exist (KIP-848); before it, its generation is illegal.
+const GROUP_NOT_FOUND_SINCE: i16 = 9;
 
 /// Answers.
 pub(crate) async fn answer(
@@ -58,7 +63,7 @@ pub(crate) async fn answer(
                 .with_partitions(partitions),
         );
     }
-    let codes = commit(&conn, &req, offsets).await?;
+    let codes = commit(&conn, &h, &req, offsets).await?;
     for ((topic, partition), code) in submitted.into_iter().zip(codes) {
         if let Some(p) = topics.get_mut(topic).and_then(|t| t.partitions.get_mut(partition)) {
             p.error_code = code;
@@ -101,7 +106,8 @@ fn offset(
 ) -> Result<(LogId, CommittedOffset), ResponseError> {
     let index = u32::try_from(p.partition_index).map_err(|_| ResponseError::UnknownTopicOrPartition)?;
     let log = topic.def.log(index).ok_or(ResponseError::UnknownTopicOrPartition)?;
-    let offset = u64::try_from(p.committed_offset).map_err(|_| ResponseError::InvalidCommitOffsetSize)?;
+    // Kafka keeps whatever number it is given, and kafkajs commits -1 and -2 for "the latest" and "the earliest".
+    let offset = p.committed_offset.cast_unsigned();
     let metadata = p.committed_metadata.as_deref().unwrap_or_default();
     if metadata.len() > OFFSET_METADATA_BYTES_MAX {
         return Err(ResponseError::OffsetMetadataTooLarge);
@@ -113,6 +119,7 @@ fn offset(
 /// One code for each offset.
 async fn commit(
     conn: &Conn,
+    h: &Header,
     req: &OffsetCommitRequest,
     offsets: Vec<(LogId, CommittedOffset)>,
 ) -> Result<Vec<i16>, Close> {
@@ -122,11 +129,15 @@ async fn commit(
     }
     let generation = req.generation_id_or_member_epoch;
     let who = who(conn, &req.group_id, generation, &req.member_id, req.group_instance_id.as_ref());
+    let code = |e: &GroupError| match e {
+        GroupError::NotFound if h.version < GROUP_NOT_FOUND_SINCE => ResponseError::IllegalGeneration.code(),
+        e => error::of_group(e).code(),
+    };
     Ok(match ask(conn, &req.group_id, GroupOp::Commit(Commit { who, offsets })).await? {
         Ok(GroupReply::Commit(Ok(results))) => {
-            results.iter().map(|r| r.as_ref().map_or_else(|e| error::of_group(e).code(), |()| NONE)).collect()
+            results.iter().map(|r| r.as_ref().map_or_else(code, |()| NONE)).collect()
         }
-        Ok(GroupReply::Commit(Err(e))) => vec![error::of_group(&e).code(); n],
+        Ok(GroupReply::Commit(Err(e))) => vec![code(&e); n],
         Ok(_) => vec![MISMATCH.code(); n],
         Err(e) => vec![e.code(); n],
     })

@@ -19,7 +19,7 @@ use super::offset_commit::TOPIC_ID_SINCE;
 use super::{MISMATCH, ask, count};
 use crate::connection::Conn;
 use crate::error::NONE;
-use crate::num::{i32_of_u32, i64_of};
+use crate::num::i32_of_u32;
 use crate::wire::{Close, Header, text};
 
 /// First version with several groups.
@@ -187,7 +187,7 @@ fn all(
 
 /// Offset, leader epoch and metadata as the protocol has them; -1 and empty = none.
 fn fields(offset: Option<CommittedOffset>) -> (i64, i32, kafka_protocol::protocol::StrBytes) {
-    offset.map_or((-1, -1, text("")), |o| (i64_of(o.offset), o.leader_epoch, text(&o.metadata)))
+    offset.map_or((-1, -1, text("")), |o| (o.offset.cast_signed(), o.leader_epoch, text(&o.metadata)))
 }
 
 fn topic(t: TopicAnswers) -> OffsetFetchResponseTopic {
