@@ -10,7 +10,7 @@ pub(crate) mod events;
 pub(crate) mod file;
 mod marks;
 mod nostore;
-mod place;
+pub(crate) mod place;
 pub(crate) mod pool;
 mod reader;
 pub(crate) mod readers;

@@ -26,12 +26,12 @@ pub(crate) struct FooterRoom {
 impl FooterRoom {
     /// Counts an entry. `pos_step` is its distance to the log's last position in this file, `None` if it is the log's first here.
     pub(crate) fn add(&mut self, pos_step: Option<u64>, count: u32) {
-        // A position step with room for a flag bit, a count, an offset step of at most 27 bits.
+        // A position step with room for a flag bit, a count, an offset step of at most 27 bits, a length of at most 28.
         let step = pos_step.unwrap_or(u64::MAX).saturating_mul(2);
         let count = if count == 1 { 0 } else { varint_len(u64::from(count)) };
         self.logs += usize::from(pos_step.is_none());
         self.entries += 1;
-        self.run_bytes += varint_len(step) + count + 4;
+        self.run_bytes += varint_len(step) + count + 8;
     }
 
     /// Bytes of the footer, in whole blocks.

@@ -1,0 +1,234 @@
+//! The footer of an adopted file: where its entries lie, log by log.
+//!
+//! Content: `logs u32, 0 u32`; the directory, sorted by log, 48 bytes each; then a run per log: its restart points, one per 64
+//! entries, and its entries as varints. The content is cut into blocks of 4,092 bytes with a crc32c each, so that damage costs what
+//! it hits and no more. Start at [`encode`] and [`Footer`].
+
+use millstream_types::LogId;
+
+use super::bytes::{array_at, len32, len64, put, size, take_varint, u32_at, u64_at, varint};
+use super::op::ENTRY_HEADER_BYTES;
+use crate::disk::tail::IndexEntry;
+
+const BLOCK_BYTES: usize = 4096;
+const CONTENT_BYTES: usize = 4092;
+const HEAD_BYTES: usize = 8;
+const DIRECTORY_BYTES: usize = 48;
+const RESTART_BYTES: usize = 24;
+const RESTART_ENTRIES: usize = 64;
+
+/// One log in the directory: `log, first_pos, end_pos u64, entries, bytes u32, max_ts i64, run_off u32, 0 u32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub log: LogId,
+    pub first: u64,
+    /// One past the last position.
+    pub end: u64,
+    pub entries: u32,
+    pub bytes: u32,
+    pub max_ts_ms: i64,
+    run_off: u32,
+}
+
+/// A block of the footer does not match its checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rotten;
+
+/// The blocks of a footer. `runs` ascend by log, their entries by position.
+pub(crate) fn encode(runs: &[(LogId, Vec<IndexEntry>)]) -> Vec<u8> {
+    let mut content = Vec::new();
+    content.extend_from_slice(&len32(runs.len()).to_le_bytes());
+    content.resize(HEAD_BYTES + runs.len() * DIRECTORY_BYTES, 0);
+    for (i, (log, entries)) in runs.iter().enumerate() {
+        let mut d = [0; DIRECTORY_BYTES];
+        let bytes: u64 = entries.iter().map(|e| u64::from(e.len)).sum();
+        put(&mut d, 0, &log.0.to_le_bytes());
+        put(&mut d, 8, &entries.first().map_or(0, |e| e.pos).to_le_bytes());
+        put(&mut d, 16, &entries.last().map_or(0, IndexEntry::end).to_le_bytes());
+        put(&mut d, 24, &len32(entries.len()).to_le_bytes());
+        put(&mut d, 28, &u32::try_from(bytes).unwrap_or(u32::MAX).to_le_bytes());
+        put(&mut d, 32, &entries.iter().map(|e| e.max_ts_ms).max().unwrap_or(-1).to_le_bytes());
+        put(&mut d, 40, &len32(content.len()).to_le_bytes());
+        put(&mut content, HEAD_BYTES + i * DIRECTORY_BYTES, &d);
+        run(entries, &mut content);
+    }
+    let mut out = Vec::with_capacity(content.len().div_ceil(CONTENT_BYTES) * BLOCK_BYTES);
+    for piece in content.chunks(CONTENT_BYTES) {
+        let at = out.len();
+        out.extend_from_slice(piece);
+        out.resize(at + CONTENT_BYTES, 0);
+        let crc = crc32c::crc32c(out.get(at..).unwrap_or_default());
+        out.extend_from_slice(&crc.to_le_bytes());
+    }
+    out
+}
+
+/// Restart points `pos u64, offset u32, where its entries begin u32, max_ts i64`, then the entries.
+fn run(entries: &[IndexEntry], content: &mut Vec<u8>) {
+    let table = content.len();
+    content.resize(table + entries.len().div_ceil(RESTART_ENTRIES) * RESTART_BYTES, 0);
+    for (i, group) in entries.chunks(RESTART_ENTRIES).enumerate() {
+        let Some(first) = group.first() else { continue };
+        let mut r = [0; RESTART_BYTES];
+        put(&mut r, 0, &first.pos.to_le_bytes());
+        put(&mut r, 8, &first.offset.to_le_bytes());
+        put(&mut r, 12, &len32(content.len() - table).to_le_bytes());
+        put(&mut r, 16, &group.iter().map(|e| e.max_ts_ms).max().unwrap_or(-1).to_le_bytes());
+        put(content, table + i * RESTART_BYTES, &r);
+        let (mut pos, mut offset) = (first.pos, first.offset);
+        for e in group {
+            let mut number = |n: u64| {
+                let (bytes, len) = varint(n);
+                content.extend_from_slice(bytes.get(..len).unwrap_or_default());
+            };
+            // The first bit says that a count follows.
+            number((e.pos - pos) << 1 | u64::from(e.count != 1));
+            if e.count != 1 {
+                number(u64::from(e.count));
+            }
+            number(u64::from((e.offset - offset) / 8));
+            number(u64::from(e.len));
+            (pos, offset) = (e.end(), e.offset);
+        }
+    }
+}
+
+/// A footer as read.
+pub(crate) struct Footer {
+    content: Vec<u8>,
+    /// Blocks whose checksum does not match.
+    rotten: Vec<usize>,
+}
+
+impl Footer {
+    /// From the blocks; looks at every checksum.
+    pub(crate) fn parse(raw: &[u8]) -> Self {
+        let (mut content, mut rotten) = (Vec::with_capacity(raw.len()), Vec::new());
+        for (i, block) in raw.chunks(BLOCK_BYTES).enumerate() {
+            let piece = block.get(..CONTENT_BYTES).unwrap_or_default();
+            if u32_at(block, CONTENT_BYTES) != Some(crc32c::crc32c(piece)) {
+                rotten.push(i);
+            }
+            content.extend_from_slice(piece);
+            content.resize((i + 1) * CONTENT_BYTES, 0);
+        }
+        Self { content, rotten }
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.content.len()
+    }
+
+    fn get(&self, at: usize, len: usize) -> Result<&[u8], Rotten> {
+        let blocks = at / CONTENT_BYTES..=(at + len.max(1) - 1) / CONTENT_BYTES;
+        if self.rotten.iter().any(|b| blocks.contains(b)) {
+            return Err(Rotten);
+        }
+        self.content.get(at..at + len).ok_or(Rotten)
+    }
+
+    fn listed(&self, i: usize) -> Result<Listed, Rotten> {
+        let d = self.get(HEAD_BYTES + i * DIRECTORY_BYTES, DIRECTORY_BYTES)?;
+        let read = || {
+            Some(Listed {
+                log: LogId(u64_at(d, 0)?),
+                first: u64_at(d, 8)?,
+                end: u64_at(d, 16)?,
+                entries: u32_at(d, 24)?,
+                bytes: u32_at(d, 28)?,
+                max_ts_ms: i64::from_le_bytes(array_at(d, 32)?),
+                run_off: u32_at(d, 40)?,
+            })
+        };
+        read().ok_or(Rotten)
+    }
+
+    /// A log's place in the directory.
+    ///
+    /// # Errors
+    /// If the blocks needed are damaged.
+    pub(crate) fn find(&self, log: LogId) -> Result<Option<Listed>, Rotten> {
+        let logs = size(u64::from(u32_at(self.get(0, HEAD_BYTES)?, 0).ok_or(Rotten)?));
+        let (mut low, mut high) = (0, logs);
+        while low < high {
+            let mid = low.midpoint(high);
+            let d = self.listed(mid)?;
+            match d.log.cmp(&log) {
+                std::cmp::Ordering::Equal => return Ok(Some(d)),
+                std::cmp::Ordering::Less => low = mid + 1,
+                std::cmp::Ordering::Greater => high = mid,
+            }
+        }
+        Ok(None)
+    }
+
+    /// A restart point: first position, offset, where its entries begin, largest timestamp of its entries.
+    fn restart(&self, d: &Listed, i: usize) -> Result<(u64, u32, usize, i64), Rotten> {
+        let base = size(u64::from(d.run_off));
+        let r = self.get(base + i * RESTART_BYTES, RESTART_BYTES)?;
+        let read = || {
+            let at = base + size(u64::from(u32_at(r, 12)?));
+            Some((u64_at(r, 0)?, u32_at(r, 8)?, at, i64::from_le_bytes(array_at(r, 16)?)))
+        };
+        read().ok_or(Rotten)
+    }
+
+    fn groups(d: &Listed) -> usize {
+        size(u64::from(d.entries)).div_ceil(RESTART_ENTRIES)
+    }
+
+    fn group(&self, d: &Listed, i: usize) -> Result<Vec<IndexEntry>, Rotten> {
+        let (mut pos, mut offset, at, max_ts_ms) = self.restart(d, i)?;
+        let n = (size(u64::from(d.entries)) - i * RESTART_ENTRIES).min(RESTART_ENTRIES);
+        let to = if i + 1 < Self::groups(d) { self.restart(d, i + 1)?.2 } else { at + n * 24 };
+        let to = to.min(self.content.len());
+        let mut bytes = self.content.get(at..to).ok_or(Rotten)?;
+        let mut out = Vec::with_capacity(n);
+        for _ in 0..n {
+            let before = bytes.len();
+            let mut read = || {
+                let step = take_varint(&mut bytes)?;
+                let count = if step & 1 == 1 { u32::try_from(take_varint(&mut bytes)?).ok()? } else { 1 };
+                let skip = u32::try_from(take_varint(&mut bytes)?.checked_mul(8)?).ok()?;
+                let len = u32::try_from(take_varint(&mut bytes)?).ok()?;
+                let at = (offset.checked_add(skip)?, len);
+                let content = size(u64::from(len)).saturating_sub(ENTRY_HEADER_BYTES);
+                Some(IndexEntry::new(pos.checked_add(step >> 1)?, count, max_ts_ms, at, content))
+            };
+            let e = read().ok_or(Rotten)?;
+            self.get(to - before, before - bytes.len())?;
+            (pos, offset) = (e.end(), e.offset);
+            out.push(e);
+        }
+        Ok(out)
+    }
+
+    /// Entries that end after `from`, ascending, as long as `f` takes them. Their `max_ts_ms` is that of 64 entries together.
+    ///
+    /// # Errors
+    /// If the blocks needed are damaged.
+    pub(crate) fn entries(&self, d: &Listed, from: u64, mut f: impl FnMut(IndexEntry) -> bool) -> Result<(), Rotten> {
+        let (mut low, mut high) = (0, Self::groups(d));
+        while low < high {
+            let mid = low.midpoint(high);
+            if self.restart(d, mid)?.0 <= from { low = mid + 1 } else { high = mid }
+        }
+        for i in low.saturating_sub(1)..Self::groups(d) {
+            for e in self.group(d, i)? {
+                if e.end() > from && !f(e) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the footer that [`encode`] made of this.
+    pub(crate) fn raw_bytes(&self) -> u64 {
+        len64(self.content.len() / CONTENT_BYTES * BLOCK_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests;
