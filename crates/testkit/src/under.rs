@@ -4,10 +4,11 @@
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use millstream_env::hold::HoldDisk;
 use millstream_env::os::OsDisk;
-use millstream_env::sim::{Call, Fault, SimDisk};
+use millstream_env::sim::{Call, Fault, SimClock, SimDisk};
 use millstream_env::{Disk, Env};
 use millstream_log::mem::{Commit, MemLog};
 use millstream_log::{LogConfig, LogStore};
@@ -42,6 +43,10 @@ pub trait LogUnderTest {
     fn env(&self) -> Env;
     /// Lets some later sync fail once. Does nothing where that cannot be done.
     fn fail_a_sync(&self, _after: u64) {}
+    /// Makes every sync take so long, from now on. Does nothing where that cannot be done.
+    fn slow_syncs(&self, _by: Duration) {}
+    /// Moves the machine's time on, where it is simulated.
+    fn advance(&self, _by: Duration) {}
     /// Small sizes, so that little data fills files.
     fn config(&self) -> LogConfig {
         LogConfig {
@@ -102,6 +107,8 @@ pub type Make = fn(Env) -> Box<dyn LogStore>;
 /// A log on a simulated disk, by seed.
 pub struct OnSim {
     env: Env,
+    clock: Arc<SimClock>,
+    slow: Mutex<Option<Duration>>,
     make: Make,
     disk: Mutex<(Arc<SimDisk>, Arc<HoldDisk>)>,
 }
@@ -110,8 +117,8 @@ impl OnSim {
     /// On an empty disk.
     #[must_use]
     pub fn new(seed: u64, make: Make) -> Self {
-        let (env, disk, _) = Env::sim(seed);
-        Self { env, make, disk: Mutex::new(held(disk)) }
+        let (env, disk, clock) = Env::sim(seed);
+        Self { env, clock, slow: Mutex::new(None), make, disk: Mutex::new(held(disk)) }
     }
 
     /// The disk in use.
@@ -122,6 +129,9 @@ impl OnSim {
 
     /// Goes on with another disk (what [`SimDisk::crash`] or [`SimDisk::kill`] gave).
     pub fn set_disk(&self, disk: Arc<SimDisk>) {
+        if let Some(by) = *self.slow.lock().unwrap_or_else(PoisonError::into_inner) {
+            disk.on_sync(move |_| std::thread::sleep(by)); // tidy: pacing
+        }
         *self.disk.lock().unwrap_or_else(PoisonError::into_inner) = held(disk);
     }
 }
@@ -154,6 +164,13 @@ impl LogUnderTest for OnSim {
     fn env(&self) -> Env {
         let hold = Arc::clone(&self.disk.lock().unwrap_or_else(PoisonError::into_inner).1);
         self.env.with_disk(hold)
+    }
+    fn slow_syncs(&self, by: Duration) {
+        *self.slow.lock().unwrap_or_else(PoisonError::into_inner) = Some(by);
+        self.disk().on_sync(move |_| std::thread::sleep(by)); // tidy: pacing
+    }
+    fn advance(&self, by: Duration) {
+        self.clock.advance(by);
     }
     fn fail_a_sync(&self, after: u64) {
         self.disk().inject(Fault::new(Call::Sync).after(after));

@@ -146,13 +146,13 @@ impl MemLog {
 impl LogStore for MemLog {
     fn open(&self, cfg: &LogConfig, replay: &mut dyn Replay) -> Result<Opened, OpenError> {
         let gate = Arc::new(Gate::new(cfg.inflight_bytes));
-        let (epoch, records, unclean) = {
+        let (epoch, last, records, unclean) = {
             let mut s = self.shared.lock();
             if s.open {
                 return Err(OpenError::Locked { file: "memory".to_owned() });
             }
             s.begin(cfg, &gate);
-            (s.epoch, s.replayable(), s.unclean)
+            (s.epoch, s.marks.sequenced, s.replayable(), s.unclean)
         };
         let rows = Arc::new(MemSink { shared: Arc::clone(&self.shared) });
         replay.begin(Arc::clone(&rows) as Arc<dyn crate::StateReader>, epoch);
@@ -175,7 +175,7 @@ impl LogStore for MemLog {
                 shared: Arc::clone(&self.shared),
                 commit: self.commit,
                 epoch,
-                last: Lsn(0),
+                last,
             }),
             gate,
             reader: Arc::new(MemReader { shared: Arc::clone(&self.shared) }),

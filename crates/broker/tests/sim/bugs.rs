@@ -1,0 +1,248 @@
+//! Brokers that break a promise on purpose: each must be caught, or the checker proves nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use millstream_env::Env;
+use millstream_env::sim::{Call, Fault};
+use millstream_log::mem::Commit;
+use millstream_log::{
+    Bounds, BoxFuture, DiskLog, EntryHead, Extent, Head, Level, Limits, LogConfig, LogStore, OpenError,
+    Opened, ReadError, ReadOutcome, Reader, Replay, StateReader,
+};
+use millstream_testkit::under::{LogUnderTest, Mem, OnSim};
+use millstream_types::{Epoch, LogId, Lsn};
+
+use crate::world::run;
+
+/// The first seed whose history shows the bug, and how.
+fn caught(seeds: u64, make: impl Fn(u64) -> Box<dyn LogUnderTest>) -> Option<(u64, String)> {
+    (0..seeds).find_map(|seed| run(seed, &*make(seed)).err().map(|violation| (seed, violation)))
+}
+
+fn must_be_caught(what: &str, seeds: u64, make: impl Fn(u64) -> Box<dyn LogUnderTest>) {
+    let (seed, violation) = caught(seeds, make).unwrap_or_else(|| panic!("{what}: nobody noticed"));
+    println!("{what}: seed {seed}: {violation}");
+}
+
+#[test]
+fn a_disk_that_lies_about_syncs_is_noticed() {
+    must_be_caught("syncs that lie", 40, |seed| Box::new(Broken::new(LyingDisk(on_sim(seed)))));
+}
+
+#[test]
+fn effects_that_are_not_replayed_are_noticed() {
+    must_be_caught("forgotten effects", 40, |_| Box::new(Broken::new(With(memory(), Bug::ForgetsEffects))));
+}
+
+#[test]
+fn appends_that_are_not_replayed_are_noticed() {
+    must_be_caught("forgotten appends", 40, |_| Box::new(Broken::new(With(memory(), Bug::ForgetsAppends))));
+}
+
+#[test]
+fn a_reader_that_leaves_out_an_entry_is_noticed() {
+    must_be_caught("entries left out", 40, |_| Box::new(Broken::new(With(memory(), Bug::LeavesOut))));
+}
+
+#[test]
+fn a_reader_that_moves_entries_is_noticed() {
+    must_be_caught("entries moved", 40, |_| Box::new(Broken::new(With(memory(), Bug::Swaps))));
+}
+
+fn memory() -> Mem {
+    Mem::new(Commit::AtOnce)
+}
+
+fn on_sim(seed: u64) -> OnSim {
+    OnSim::new(seed, |env| Box::new(DiskLog::new(env)))
+}
+
+/// Something to break a log under test with.
+trait Breaks {
+    type Under: LogUnderTest;
+    fn under(&self) -> &Self::Under;
+    fn store(&self) -> Box<dyn LogStore>;
+}
+
+struct LyingDisk(OnSim);
+
+impl Breaks for LyingDisk {
+    type Under = OnSim;
+    fn under(&self) -> &OnSim {
+        &self.0
+    }
+    fn store(&self) -> Box<dyn LogStore> {
+        // Every other sync is a lie.
+        for after in 0..200 {
+            self.0.disk().inject(Fault::new(Call::Sync).after(20 + after * 2).lie());
+        }
+        self.0.store()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Bug {
+    ForgetsEffects,
+    ForgetsAppends,
+    LeavesOut,
+    Swaps,
+}
+
+struct With(Mem, Bug);
+
+impl Breaks for With {
+    type Under = Mem;
+    fn under(&self) -> &Mem {
+        &self.0
+    }
+    fn store(&self) -> Box<dyn LogStore> {
+        Box::new(BuggyStore(self.0.store(), self.1))
+    }
+}
+
+struct Broken<B>(B);
+
+impl<B: Breaks> Broken<B> {
+    fn new(breaks: B) -> Self {
+        Self(breaks)
+    }
+}
+
+impl<B: Breaks> LogUnderTest for Broken<B> {
+    fn store(&self) -> Box<dyn LogStore> {
+        self.0.store()
+    }
+    fn crash(&self) -> bool {
+        self.0.under().crash()
+    }
+    fn kill(&self) -> bool {
+        self.0.under().kill()
+    }
+    fn cut_after(&self, calls: u64) {
+        self.0.under().cut_after(calls);
+    }
+    fn is_off(&self) -> bool {
+        self.0.under().is_off()
+    }
+    fn env(&self) -> Env {
+        self.0.under().env()
+    }
+    fn fail(&self) -> bool {
+        self.0.under().fail()
+    }
+    fn advance(&self, by: Duration) {
+        self.0.under().advance(by);
+    }
+    fn config(&self) -> LogConfig {
+        self.0.under().config()
+    }
+}
+
+struct BuggyStore(Box<dyn LogStore>, Bug);
+
+impl LogStore for BuggyStore {
+    fn open(&self, cfg: &LogConfig, replay: &mut dyn Replay) -> Result<Opened, OpenError> {
+        let mut forgetful = Forgetful { to: replay, bug: self.1, calls: 0 };
+        let mut opened = self.0.open(cfg, &mut forgetful)?;
+        if matches!(self.1, Bug::LeavesOut | Bug::Swaps) {
+            opened.reader =
+                Arc::new(BuggyReader { of: opened.reader, bug: self.1, reads: AtomicU64::new(0) });
+        }
+        Ok(opened)
+    }
+}
+
+/// Passes replay on, but for every fifth call of one kind.
+struct Forgetful<'a> {
+    to: &'a mut dyn Replay,
+    bug: Bug,
+    calls: u64,
+}
+
+impl Forgetful<'_> {
+    fn forgets(&mut self) -> bool {
+        self.calls += 1;
+        self.calls % 5 == 0
+    }
+}
+
+impl Replay for Forgetful<'_> {
+    fn begin(&mut self, rows: Arc<dyn StateReader>, epoch: Epoch) {
+        self.to.begin(rows, epoch);
+    }
+    fn effect(&mut self, lsn: Lsn, object: &[u8], bytes: &[u8]) {
+        if !(matches!(self.bug, Bug::ForgetsEffects) && self.forgets()) {
+            self.to.effect(lsn, object, bytes);
+        }
+    }
+    fn append(&mut self, lsn: Lsn, entry: EntryHead<'_>) {
+        if !(matches!(self.bug, Bug::ForgetsAppends) && self.forgets()) {
+            self.to.append(lsn, entry);
+        }
+    }
+    fn trim(&mut self, lsn: Lsn, log: LogId, before: u64) {
+        self.to.trim(lsn, log, before);
+    }
+    fn delete(&mut self, lsn: Lsn, log: LogId) {
+        self.to.delete(lsn, log);
+    }
+    fn record_end(&mut self, lsn: Lsn) {
+        self.to.record_end(lsn);
+    }
+}
+
+/// Spoils every tenth read of several entries.
+struct BuggyReader {
+    of: Arc<dyn Reader>,
+    bug: Bug,
+    reads: AtomicU64,
+}
+
+impl Reader for BuggyReader {
+    fn read(&self, log: LogId, from: u64, lim: Limits, level: Level) -> ReadOutcome {
+        match self.of.read(log, from, lim, level) {
+            ReadOutcome::Ready(Ok(mut batch)) if batch.entries.len() > 2 => {
+                if self.reads.fetch_add(1, Ordering::Relaxed) % 10 == 9 {
+                    match self.bug {
+                        Bug::LeavesOut => drop(batch.entries.remove(1)),
+                        _ => {
+                            let body = batch.entries[0].body.clone();
+                            batch.entries[0].body = std::mem::replace(&mut batch.entries[1].body, body);
+                        }
+                    }
+                }
+                ReadOutcome::Ready(Ok(batch))
+            }
+            outcome => outcome,
+        }
+    }
+    fn get(&self, log: LogId, positions: &[u64]) -> ReadOutcome {
+        self.of.get(log, positions)
+    }
+    fn heads(
+        &self,
+        log: LogId,
+        from: u64,
+        lim: Limits,
+        level: Level,
+    ) -> BoxFuture<Result<Vec<Head>, ReadError>> {
+        self.of.heads(log, from, lim, level)
+    }
+    fn by_time(
+        &self,
+        log: LogId,
+        from: u64,
+        ts_ms: i64,
+        level: Level,
+    ) -> BoxFuture<Result<Option<Head>, ReadError>> {
+        self.of.by_time(log, from, ts_ms, level)
+    }
+    fn bounds(&self, log: LogId) -> Bounds {
+        self.of.bounds(log)
+    }
+    fn extents(&self, log: LogId, from: u64, max: usize) -> BoxFuture<Result<Vec<Extent>, ReadError>> {
+        self.of.extents(log, from, max)
+    }
+}

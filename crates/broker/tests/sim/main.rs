@@ -1,0 +1,56 @@
+//! The whole broker (sessions, engine, log) under simulated clients, power cuts and failing disks, by seed, and a checker of
+//! everything it answered, in the manner of Jepsen's Kafka workload.
+//!
+//! A seed fixes what clients do and which faults strike when; the broker's threads may interleave differently each time, so a seed
+//! that fails once may need a few runs to fail again. `MILLSTREAM_SEEDS` runs more seeds, or one: see
+//! `millstream_testkit::seeds`.
+//!
+//! - [`world`]: one history. Start at [`world::run`].
+//! - [`book`]: what was sent and answered, and what must therefore be true.
+//! - [`bugs`]: brokers that break a promise on purpose; the checker must notice.
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+mod book;
+mod bugs;
+mod clients;
+mod world;
+
+use std::time::Duration;
+
+use millstream_log::DiskLog;
+use millstream_log::mem::Commit;
+use millstream_testkit::seeds::for_each_seed;
+use millstream_testkit::under::{LogUnderTest, Mem, OnSim};
+use world::{Tally, run};
+
+fn many(few: u64, make: impl Fn(u64) -> Box<dyn LogUnderTest>) -> Tally {
+    let mut sum = Tally::default();
+    for_each_seed(few, |seed| match run(seed, &*make(seed)) {
+        Ok(tally) => sum += tally,
+        Err(violation) => panic!("{violation}"),
+    });
+    println!("{sum:?}");
+    sum
+}
+
+#[test]
+fn a_broker_over_a_log_in_memory_keeps_its_promises() {
+    let sum = many(100, |_| Box::new(Mem::new(Commit::AtOnce)));
+    if sum.crashes > 100 {
+        assert!(sum.acknowledged > 0 && sum.checked > 0 && sum.duplicates > 0, "{sum:?}");
+    }
+}
+
+#[test]
+fn a_broker_over_a_slow_log_keeps_its_promises() {
+    let sum = many(25, |_| Box::new(Mem::new(Commit::After(Duration::from_millis(2)))));
+    assert!(sum.crashes < 50 || sum.unknown > 0, "{sum:?}");
+}
+
+#[test]
+fn a_broker_over_a_log_on_disk_keeps_its_promises_through_power_cuts_and_failed_syncs() {
+    let sum = many(100, |seed| Box::new(OnSim::new(seed, |env| Box::new(DiskLog::new(env)))));
+    if sum.crashes > 100 {
+        assert!(sum.acknowledged > 0 && sum.checked > 0 && sum.duplicates > 0, "{sum:?}");
+    }
+}
