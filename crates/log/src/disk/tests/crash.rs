@@ -1,7 +1,8 @@
 //! The power goes at every change of the disk, while writing and again while recovering.
 
 use bytes::Bytes;
-use millstream_env::sim::SimDisk;
+use millstream_env::Disk;
+use millstream_env::sim::{Call, Fault, SimDisk};
 use std::sync::Arc;
 
 use super::support::*;
@@ -98,7 +99,7 @@ fn crash_loops_eat_no_disk() {
     let mut log = open(&disk);
     log.append(1, 0, &body(0));
     drop(log);
-    let files = |disk: &SimDisk| millstream_env::Disk::list(disk, "seg").unwrap().len();
+    let files = |disk: &SimDisk| Disk::list(disk, "seg").unwrap().len();
     disk = disk.crash();
     drop(open(&disk));
     let before = files(&disk);
@@ -109,4 +110,34 @@ fn crash_loops_eat_no_disk() {
         disk = next;
     }
     assert!(files(&disk) <= before + 3, "{before} files became {}", files(&disk));
+}
+
+#[test]
+fn of_two_laps_that_follow_the_same_one_the_later_opening_counts() {
+    let disk = SimDisk::new(3);
+    let mut log = open(&disk);
+    log.append(1, 0, &body(0));
+    let disk = {
+        let next = disk.kill();
+        drop(log);
+        next
+    };
+    // This opening writes its link and nothing else.
+    let log = open(&disk);
+    let disk = {
+        let next = disk.kill();
+        drop(log);
+        next
+    };
+    let names = Disk::list(&*disk, "seg").unwrap().into_iter().map(|n| format!("seg/{n}"));
+    let with_link = |n: &String| disk.contents(n).unwrap().get(8192..8196) == Some(b"MFR1");
+    let [_, only_link] = &names.filter(with_link).collect::<Vec<_>>()[..] else { panic!() };
+    // The next one goes on from the same lap. It looks at the other's file twice, and cannot open it to use it again.
+    let only_link = only_link.clone();
+    disk.inject(Fault::new(Call::Open).on_path(move |p| p == only_link).after(2).always().no_space());
+    let mut log = open(&disk);
+    log.append(1, 1, &body(1));
+    let next = disk.kill();
+    drop(log);
+    check(&open(&next), 2);
 }
