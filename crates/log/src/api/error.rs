@@ -7,7 +7,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Records that are proven to have been durable cannot be read.
-    #[error("{file} is corrupt: records {first} to {last} were durable and cannot be read ({detail}); nothing was changed. Restore from a backup, or inspect with `millstream check`")]
+    #[error(
+        "{file} is corrupt: records {first} to {last} were durable and cannot be read ({detail}); nothing was changed. Restore the data directory from a backup, or set it aside and begin with an empty one"
+    )]
     Corrupt {
         /// The file, relative to the data directory.
         file: String,
@@ -19,7 +21,9 @@ pub enum OpenError {
         detail: String,
     },
     /// The directory belongs to something else.
-    #[error("{file} is not Millstream's, or belongs to another data directory: {detail}; choose another --data-dir or move it away")]
+    #[error(
+        "{file} is not Millstream's, or belongs to another data directory: {detail}; choose another --data-dir or move it away"
+    )]
     Foreign {
         /// The file.
         file: String,

@@ -108,9 +108,21 @@ pub trait Reader: Send + Sync {
     /// The entries that cover these positions, those that exist, ascending.
     fn get(&self, log: LogId, positions: &[u64]) -> ReadOutcome;
     /// As `read`, without bodies.
-    fn heads(&self, log: LogId, from: u64, lim: Limits, level: Level) -> BoxFuture<Result<Vec<Head>, ReadError>>;
+    fn heads(
+        &self,
+        log: LogId,
+        from: u64,
+        lim: Limits,
+        level: Level,
+    ) -> BoxFuture<Result<Vec<Head>, ReadError>>;
     /// The first entry at or past `from` whose largest timestamp is at least `ts_ms`.
-    fn by_time(&self, log: LogId, from: u64, ts_ms: i64, level: Level) -> BoxFuture<Result<Option<Head>, ReadError>>;
+    fn by_time(
+        &self,
+        log: LogId,
+        from: u64,
+        ts_ms: i64,
+        level: Level,
+    ) -> BoxFuture<Result<Option<Head>, ReadError>>;
     /// The log's ends.
     fn bounds(&self, log: LogId) -> Bounds;
     /// At most `max` extents from the one that holds `from`, ascending; the unfinished one in the active file included.
