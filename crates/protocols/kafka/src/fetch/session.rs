@@ -328,3 +328,6 @@ impl Drop for Fetching {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! What a connection promises: order, durability before the answer, and nothing left behind.
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+mod support;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::StrBytes;
+use millstream_log::mem::Commit;
+use millstream_types::{Lsn, Namespace};
+use support::*;
+use tokio::io::AsyncWriteExt;
+
+const SLOW: i32 = 600_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_produce_is_answered_and_can_be_fetched_only_once_it_is_durable() {
+    let server = Server::start(Commit::ByHand, |_| {}).await;
+    server.topic("t").await;
+    let before = server.broker.marks().sequenced.0;
+    let (mut writer, mut reader) = (server.client().await, server.client().await);
+    writer.send(9, &produce("t", -1, b"x")).await;
+    server.sequenced(before + 1).await;
+    assert_eq!(fetched(&reader.call(12, &fetch("t", 0, 0)).await), (0, 0, 0));
+    let mut byte = [0];
+    let early = tokio::time::timeout(Duration::from_millis(50), writer.stream.peek(&mut byte)).await;
+    assert!(early.is_err(), "answered before it was durable");
+    server.log.commit_to(Lsn(u64::MAX));
+    let (_, response) = writer.receive::<ProduceResponse>(9).await;
+    assert_eq!(produced(&response), (0, 0));
+    assert_eq!(fetched(&reader.call(12, &fetch("t", 0, 0)).await), (0, 1, batch(b"x").len()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_commit_is_answered_only_once_it_is_durable() {
+    let server = Server::start(Commit::ByHand, |_| {}).await;
+    server.topic("t").await;
+    let before = server.broker.marks().sequenced.0;
+    let mut client = server.client().await;
+    client.send(8, &commit("t", 5)).await;
+    server.sequenced(before + 1).await;
+    let mut byte = [0];
+    let early = tokio::time::timeout(Duration::from_millis(50), client.stream.peek(&mut byte)).await;
+    assert!(early.is_err(), "answered before it was durable");
+    server.log.commit_to(Lsn(u64::MAX));
+    let (_, response) = client.receive::<OffsetCommitResponse>(8).await;
+    assert_eq!(response.topics[0].partitions[0].error_code, 0);
+}
+
+fn commit(topic: &'static str, offset: i64) -> OffsetCommitRequest {
+    let partition = OffsetCommitRequestPartition::default().with_committed_offset(offset);
+    let topic = OffsetCommitRequestTopic::default().with_name(name(topic)).with_partitions(vec![partition]);
+    OffsetCommitRequest::default()
+        .with_group_id(GroupId(StrBytes::from_static_str("g")))
+        .with_topics(vec![topic])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_produces_are_on_their_way_before_the_first_is_answered_and_answers_keep_their_order() {
+    let server = Server::start(Commit::ByHand, |_| {}).await;
+    server.topic("t").await;
+    let before = server.broker.marks().sequenced.0;
+    let mut client = server.client().await;
+    for n in 0..20_u8 {
+        client.send(9, &produce("t", -1, &[n])).await;
+    }
+    // Behind them something that needs no disk: it must not pass.
+    let last = client.send(0, &ApiVersionsRequest::default()).await;
+    server.sequenced(before + 20).await;
+    server.log.commit_to(Lsn(u64::MAX));
+    for n in 0..20 {
+        let (correlation, response) = client.receive::<ProduceResponse>(9).await;
+        assert_eq!((correlation, produced(&response)), (n + 1, (0, i64::from(n))));
+    }
+    let (correlation, _) = client.receive::<ApiVersionsResponse>(0).await;
+    assert_eq!(correlation, last);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_produce_sent_right_behind_the_making_of_its_topic_finds_it() {
+    let server = Server::start(Commit::ByHand, |_| {}).await;
+    let mut client = server.client().await;
+    let mut both = client.frame(7, &create("t")).to_vec();
+    both.extend(client.frame(9, &produce("t", -1, b"x")));
+    client.stream.write_all(&both).await.unwrap();
+    let (made, stored) = server
+        .committing(async {
+            (client.receive::<CreateTopicsResponse>(7).await.1, client.receive::<ProduceResponse>(9).await.1)
+        })
+        .await;
+    assert_eq!(made.topics[0].error_code, 0);
+    assert_eq!(produced(&stored), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_produce_passes_a_waiting_fetch_of_its_connection_and_wakes_it() {
+    let server = Server::start(Commit::AtOnce, |_| {}).await;
+    server.topic("t").await;
+    let mut client = server.client().await;
+    client.send(12, &fetch("t", 0, SLOW)).await;
+    client.send(9, &produce("t", -1, b"x")).await;
+    let (correlation, response) = client.receive::<FetchResponse>(12).await;
+    assert_eq!((correlation, fetched(&response)), (1, (0, 1, batch(b"x").len())));
+    assert_eq!(produced(&client.receive::<ProduceResponse>(9).await.1), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_leaves_no_waiting_fetch_or_join_behind() {
+    let server = Server::start(Commit::AtOnce, |_| {}).await;
+    server.topic("t").await;
+    let mut reader = server.client().await;
+    reader.send(12, &fetch("t", 0, SLOW)).await;
+    // A second member waits for the first to join again, which it never does.
+    let mut members = Vec::new();
+    for _ in 0..2 {
+        let mut member = server.client().await;
+        member.send(2, &join()).await;
+        members.push(member);
+    }
+    until(|| server.counts.opened.load(Ordering::SeqCst) == 4).await;
+    drop((reader, members));
+    until(|| server.counts.closed.load(Ordering::SeqCst) == 4).await;
+}
+
+fn join() -> JoinGroupRequest {
+    use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+    let protocol = JoinGroupRequestProtocol::default().with_name(StrBytes::from_static_str("range"));
+    JoinGroupRequest::default()
+        .with_group_id(GroupId(StrBytes::from_static_str("g")))
+        .with_session_timeout_ms(300_000)
+        .with_rebalance_timeout_ms(SLOW)
+        .with_protocol_type(StrBytes::from_static_str("consumer"))
+        .with_protocols(vec![protocol])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_before_the_client_closed_is_still_carried_out() {
+    let server = Server::start(Commit::AtOnce, |_| {}).await;
+    server.topic("t").await;
+    let mut client = server.client().await;
+    let mut all = client.frame(12, &fetch("t", 0, SLOW)).to_vec();
+    all.extend(client.frame(7, &create("late")));
+    all.extend(client.frame(8, &commit("t", 9)));
+    client.stream.write_all(&all).await.unwrap();
+    drop(client);
+    let there = (Namespace::DEFAULT, "late".to_owned());
+    until(|| server.broker.catalogue().by_name.contains_key(&there)).await;
+    until(|| server.counts.closed.load(Ordering::SeqCst) == 2).await;
+    let mut client = server.client().await;
+    let request = OffsetFetchRequest::default()
+        .with_group_id(GroupId(StrBytes::from_static_str("g")))
+        .with_topics(None);
+    let response = client.call(7, &request).await;
+    assert_eq!(response.topics[0].partitions[0].committed_offset, 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acks_0_gets_no_answer_and_its_error_closes_the_connection_after_earlier_answers() {
+    let server = Server::start(Commit::AtOnce, |_| {}).await;
+    server.topic("t").await;
+    let mut client = server.client().await;
+    client.send(9, &produce("t", 0, b"a")).await;
+    assert_eq!(produced(&client.call(9, &produce("t", 1, b"b")).await), (0, 1));
+    let mut both = client.frame(9, &produce("t", 1, b"c")).to_vec();
+    both.extend(client.frame(9, &produce("nowhere", 0, b"d")));
+    client.stream.write_all(&both).await.unwrap();
+    assert_eq!(produced(&client.receive::<ProduceResponse>(9).await.1), (0, 2));
+    assert!(client.frame_back().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn if_the_log_is_lost_the_waiting_produce_gets_no_answer_but_a_closed_connection() {
+    let server = Server::start(Commit::ByHand, |_| {}).await;
+    server.topic("t").await;
+    let before = server.broker.marks().sequenced.0;
+    let mut client = server.client().await;
+    client.send(9, &produce("t", -1, b"x")).await;
+    server.sequenced(before + 1).await;
+    server.log.lose("the test says so");
+    assert!(client.frame_back().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_listener_answers_what_it_has_read() {
+    let mut server = Server::start(Commit::ByHand, |_| {}).await;
+    server.topic("t").await;
+    let before = server.broker.marks().sequenced.0;
+    let (mut writer, mut reader) = (server.client().await, server.client().await);
+    writer.send(9, &produce("t", -1, b"x")).await;
+    reader.send(12, &fetch("t", 0, SLOW)).await;
+    server.sequenced(before + 1).await;
+    until(|| server.counts.opened.load(Ordering::SeqCst) == 3).await;
+    server.stop.take().unwrap().send(()).unwrap();
+    let (stored, ()) = tokio::join!(writer.receive::<ProduceResponse>(9), async {
+        assert!(reader.frame_back().await.is_none(), "a waiting fetch ends");
+        server.log.commit_to(Lsn(u64::MAX));
+    });
+    assert_eq!(produced(&stored.1), (0, 0));
+    (&mut server.serving).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_too_many_is_closed_and_the_others_stay() {
+    let server = Server::start(Commit::AtOnce, |c| c.connections_max = 2).await;
+    let (mut one, mut two) = (server.client().await, server.client().await);
+    one.call(0, &ApiVersionsRequest::default()).await;
+    two.call(0, &ApiVersionsRequest::default()).await;
+    let mut three = server.client().await;
+    assert!(three.frame_back().await.is_none());
+    one.call(0, &ApiVersionsRequest::default()).await;
+    drop(two);
+    until(|| server.counts.closed.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(server.counts.refused.load(Ordering::SeqCst), 1);
+    server.client().await.call(0, &ApiVersionsRequest::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_on_which_nothing_comes_is_closed_unless_it_waits_for_an_answer() {
+    let server = Server::start(Commit::AtOnce, |c| c.idle_max = Duration::from_millis(30)).await;
+    server.topic("t").await;
+    let (mut silent, mut waiting) = (server.client().await, server.client().await);
+    waiting.send(12, &fetch("t", 0, 300)).await;
+    assert!(silent.frame_back().await.is_none());
+    assert_eq!(fetched(&waiting.receive::<FetchResponse>(12).await.1), (0, 0, 0));
+    assert!(waiting.frame_back().await.is_none());
+}
