@@ -141,6 +141,7 @@ fn a_fetch_that_is_dropped_halfway_gives_its_parts_back() {
 async fn without_room_no_session_is_given_until_one_has_been_idle_for_long() {
     for (s, size) in [(sessions(2, 1_000), 10), (sessions(100, 20), 10)] {
         let first = opened(&s, 0..size);
+        tokio::time::advance(Duration::from_secs(1)).await;
         opened(&s, 0..size);
         assert_eq!(opened(&s, 0..size), NO_SESSION);
         tokio::time::advance(EVICT_IDLE_MIN).await;
