@@ -10,10 +10,12 @@ use crate::wire::Close;
 
 /// Least request: API key, version, correlation id.
 const FRAME_BYTES_MIN: usize = 8;
-/// What an idle connection keeps for reading.
+/// What a connection keeps for reading, at least.
 const IDLE_BYTES: usize = 4 << 10;
-/// What is asked of the socket at once inside a frame, at least.
-const READ_BYTES: usize = 64 << 10;
+/// What it keeps at most between frames: the size of the last one, so that one like it is read at once.
+const KEPT_BYTES: usize = 256 << 10;
+/// Room made inside a frame at once; beyond that as much as has come already.
+const READ_BYTES: usize = 1 << 20;
 
 /// Bounds of frames, inclusive.
 #[derive(Clone, Copy, Debug)]
@@ -31,11 +33,13 @@ pub(crate) struct Frames<R> {
     socket: R,
     buf: BytesMut,
     limits: FrameLimits,
+    /// Room to make before a frame's length is known.
+    ahead: usize,
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
     pub(crate) fn new(socket: R, limits: FrameLimits) -> Self {
-        Self { socket, buf: BytesMut::new(), limits }
+        Self { socket, buf: BytesMut::new(), limits, ahead: IDLE_BYTES }
     }
 
     /// The next frame, without its length; `None` at the end of the stream. `is_idle` says whether silence counts now.
@@ -46,11 +50,12 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         loop {
             let wanted = match self.wanted()? {
                 Some(length) if self.buf.len() >= 4 + length => {
+                    self.ahead = (4 + length).clamp(IDLE_BYTES, KEPT_BYTES);
                     self.buf.advance(4);
                     return Ok(Some(self.buf.split_to(length).freeze()));
                 }
                 Some(length) => (4 + length - self.buf.len()).min(READ_BYTES.max(self.buf.len())),
-                None => IDLE_BYTES,
+                None => self.ahead,
             };
             self.buf.reserve(wanted);
             let n = loop {

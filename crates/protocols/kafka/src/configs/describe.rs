@@ -14,17 +14,25 @@ use super::{RESOURCE_BROKER, RESOURCE_TOPIC, Refusal, is_this_broker, source_cod
 use crate::connection::Conn;
 use crate::wire::{Close, Header, message, text};
 
+/// Most resources of one request: each answer lists all settings.
+const RESOURCES_MAX: usize = 10_000;
+
 /// Answers.
 pub(crate) async fn answer(
     conn: Arc<Conn>,
     h: Header,
     req: DescribeConfigsRequest,
 ) -> Result<DescribeConfigsResponse, Close> {
-    let results = req.resources.iter().map(|r| {
+    let results = req.resources.iter().enumerate().map(|(index, r)| {
         let result = DescribeConfigsResult::default()
             .with_resource_type(r.resource_type)
             .with_resource_name(r.resource_name.clone());
-        match settings(&conn, r) {
+        let found = if index < RESOURCES_MAX {
+            settings(&conn, r)
+        } else {
+            Err((ResponseError::PolicyViolation, Some(message("more than 10,000 resources in one request"))))
+        };
+        match found {
             Ok(found) => {
                 let configs = found.iter().map(|s| one(s, &req));
                 result.with_configs(configs.collect()).with_error_message(None)

@@ -1,6 +1,6 @@
 //! `CreateTopics`: each topic on its own; `validate_only` makes none.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -20,6 +20,8 @@ use crate::wire::{Close, Header, text};
 
 /// Partitions or replicas as the broker's defaults have them.
 const DEFAULT: i32 = -1;
+/// Most topics of one request: each answer lists all settings.
+const TOPICS_MAX: usize = 10_000;
 /// First version in which partitions may be left to the broker (KIP-464).
 const DEFAULTS_SINCE: i16 = 4;
 
@@ -34,20 +36,22 @@ pub(crate) async fn answer(
         *times.entry(&t.name).or_default() += 1;
     }
     let mut topics = Vec::with_capacity(req.topics.len());
-    let mut answered = Vec::new();
+    let mut answered = HashSet::new();
     for asked in &req.topics {
         if times.get(asked.name.as_str()).is_some_and(|n| *n > 1) {
             // One answer for all of them, as Kafka.
-            if !answered.contains(&&asked.name) {
-                answered.push(&asked.name);
-                topics.push(failed(
-                    asked,
-                    refuse(ResponseError::InvalidRequest, "the topic is named twice in the request"),
-                ));
+            if answered.insert(&asked.name) {
+                let why = "the topic is named twice in the request";
+                topics.push(failed(asked, refuse(ResponseError::InvalidRequest, why)));
             }
             continue;
         }
-        let result = match prepare(&conn, h.version, asked) {
+        let prepared = if topics.len() < TOPICS_MAX {
+            prepare(&conn, h.version, asked)
+        } else {
+            Err(refuse(ResponseError::PolicyViolation, "more than 10,000 topics in one request"))
+        };
+        let result = match prepared {
             Err(refusal) => Err(refusal),
             Ok(new) if req.validate_only => match conn.broker.validate_topic(conn.ns, &new) {
                 Ok(()) => Ok(validated(&conn, asked, &new)),
