@@ -8,6 +8,7 @@ mod api;
 mod disk;
 mod format;
 pub mod mem;
+mod space;
 mod store;
 
 pub use api::*;

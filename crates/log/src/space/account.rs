@@ -1,0 +1,289 @@
+//! [`Account`]: applies durable operations to the space rows and says which files hold nothing that lives.
+//!
+//! Only files that are adopted have rows (`F`, and `X` for their stretches of logs). Those that are not are kept in memory and are
+//! rebuilt from the log, of which everything from the oldest of them on is replayed. A stretch has no holes, so that counting
+//! positions is enough: a position is retired at most once, because retired sets are sets.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use millstream_types::{LogId, Lsn};
+
+use super::open::OpenFile;
+use super::overlay::Overlay;
+use crate::api::StoreError;
+use crate::disk::events::{FileId, SealedFile, SpaceOp};
+use crate::format::rows::{
+    ExtentRow, FILES, FileRow, LogRow, TODOS, decode, extent_key, file_key, last_number, log_key,
+};
+use crate::store::{Change, StateStore};
+
+/// Where the footer of an adopted file lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AdoptedAt {
+    pub footer_off: u64,
+    pub footer_len: u64,
+}
+
+/// The state machine. Its rows are consistent between calls.
+pub(crate) struct Account {
+    pub(super) rows: Overlay,
+    /// Adopted files.
+    pub(super) files: BTreeMap<FileId, FileRow>,
+    pub(super) changed_files: BTreeSet<FileId>,
+    /// Files that are not adopted, in the order of use.
+    pub(super) open: VecDeque<OpenFile>,
+    /// Trims still to finish: first position that stays.
+    pub(super) todos: BTreeMap<LogId, u64>,
+    /// Logs deleted while replaying, whose rows may be dropped at its end.
+    pub(super) deleted: Vec<LogId>,
+    /// Last LSN applied.
+    applied: u64,
+    pub(super) replaying: bool,
+}
+
+impl Account {
+    /// From the rows, which include everything up to `space_lsn`. To be followed by the log from the floor on and
+    /// [`Account::finish_replay`].
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(crate) fn load(store: Arc<dyn StateStore>, space_lsn: u64) -> Result<Self, StoreError> {
+        let rows = Overlay::new(store);
+        let (mut files, mut todos) = (BTreeMap::new(), BTreeMap::new());
+        for (key, value) in rows.scan(FILES, FILES, usize::MAX)? {
+            files.insert(FileId(last_number(&key).unwrap_or_default()), FileRow::decode(&value)?);
+        }
+        for (key, value) in rows.scan(TODOS, TODOS, usize::MAX)? {
+            let [before] = decode(&value)?;
+            todos.insert(LogId(last_number(&key).unwrap_or_default()), before);
+        }
+        let (changed_files, open) = (BTreeSet::new(), VecDeque::new());
+        let deleted = Vec::new();
+        Ok(Self { rows, files, changed_files, open, todos, deleted, applied: space_lsn, replaying: true })
+    }
+
+    /// Rows include every record up to this one.
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// All records up to `upto` were applied; the last may have had no operation on space.
+    pub(crate) fn applied_to(&mut self, upto: Lsn) {
+        self.applied = self.applied.max(upto.0);
+    }
+
+    /// Whether a file has an index on disk.
+    pub(crate) fn is_adopted(&self, id: FileId, lap: u64) -> bool {
+        self.files.get(&id).is_some_and(|f| f.lap == lap)
+    }
+
+    /// Adopted files.
+    pub(crate) fn adopted_files(&self) -> impl Iterator<Item = (FileId, &FileRow)> {
+        self.files.iter().map(|(id, row)| (*id, row))
+    }
+
+    /// A lap comes into use; `first_lsn` is the first LSN of which a part may lie in it.
+    pub(crate) fn begin(&mut self, id: FileId, lap: u64, first_lsn: u64) {
+        if !self.is_adopted(id, lap) {
+            self.open.push_back(OpenFile::new(id, lap, first_lsn));
+        }
+    }
+
+    /// Forgets a lap that turned out to hold nothing.
+    pub(crate) fn forget(&mut self, id: FileId, lap: u64) {
+        self.open.retain(|f| (f.id, f.lap) != (id, lap));
+    }
+
+    /// A file is full and durable to its end.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(crate) fn seal(&mut self, sealed: &SealedFile) -> Result<(), StoreError> {
+        if let Some(f) = self.open.iter_mut().find(|f| (f.id, f.lap) == (sealed.file, sealed.lap)) {
+            f.sealed = true;
+            if sealed.first_lsn.0 != 0 {
+                f.first_lsn = f.first_lsn.min(sealed.first_lsn.0);
+            }
+            // A file without records ends where it began.
+            f.last_lsn = sealed.last_lsn.0.max(f.first_lsn.saturating_sub(1));
+        }
+        self.save_heads_of_dead()
+    }
+
+    /// Applies an operation of record `lsn`. Those the rows include already change nothing, but for appends to files without rows.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(crate) fn apply(&mut self, lsn: Lsn, op: &SpaceOp) -> Result<(), StoreError> {
+        let known = self.replaying && lsn.0 <= self.applied;
+        match op {
+            SpaceOp::Append { log, pos, count, max_ts_ms, bytes, at } => {
+                let of = self.open.iter_mut().rev().find(|f| (f.id, f.lap) == (at.file, at.lap));
+                if let Some(f) = of {
+                    f.append(*log, *pos, *count, *bytes, *max_ts_ms);
+                }
+                Ok(())
+            }
+            _ if known => Ok(()),
+            SpaceOp::Retire { log, runs } => {
+                for (first, count) in runs {
+                    self.retire(*log, *first, first.saturating_add(u64::from(*count)))?;
+                }
+                self.save_heads_of_dead()
+            }
+            SpaceOp::Trim { log, before } => self.trim(*log, *before),
+            SpaceOp::Delete { log } => self.trim(*log, u64::MAX),
+        }
+    }
+
+    /// The log was replayed to its end: counts what lives in the files without rows, from what the rows say is retired.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(crate) fn finish_replay(&mut self) -> Result<(), StoreError> {
+        self.replaying = false;
+        let mut open = std::mem::take(&mut self.open);
+        let mut known: BTreeMap<LogId, (u64, bool)> = BTreeMap::new();
+        for f in &mut open {
+            f.live = 0;
+            for (log, stretches) in &mut f.logs {
+                let (start, any) = match known.get(log) {
+                    Some(k) => *k,
+                    None => *known.entry(*log).or_insert((self.log(*log)?.start, self.any_retired(*log)?)),
+                };
+                for s in stretches {
+                    if s.end > start {
+                        s.first = s.first.max(start);
+                        s.retired = if any { self.count_retired(*log, s.first, s.end)? } else { 0 };
+                    }
+                    s.dead = s.end <= start || s.retired == s.end - s.first;
+                    f.live += s.live();
+                }
+            }
+        }
+        self.open = open;
+        for log in std::mem::take(&mut self.deleted) {
+            self.forget_deleted(log)?;
+        }
+        self.save_heads_of_dead()
+    }
+
+    /// The oldest file that may be given an index: full, and something lives in it.
+    pub(crate) fn to_adopt(&self) -> Option<(FileId, u64)> {
+        self.open.iter().find(|f| f.sealed && f.live > 0).map(|f| (f.id, f.lap))
+    }
+
+    /// Files that are full, hold something that lives, and have no index on disk.
+    pub(crate) fn waiting_for_adoption(&self) -> usize {
+        self.open.iter().filter(|f| f.sealed && f.live > 0).count()
+    }
+
+    /// First and last LSN of a full file that is not adopted.
+    pub(crate) fn sealed_lsns(&self, id: FileId, lap: u64) -> Option<(u64, u64)> {
+        let f = self.open.iter().find(|f| (f.id, f.lap) == (id, lap) && f.sealed)?;
+        Some((f.first_lsn, f.last_lsn))
+    }
+
+    /// A file has an index on disk, synced: its rows take over from memory.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(crate) fn adopt(&mut self, id: FileId, lap: u64, at: AdoptedAt) -> Result<(), StoreError> {
+        let Some(i) = self.open.iter().position(|f| (f.id, f.lap) == (id, lap)) else { return Ok(()) };
+        let Some(f) = self.open.remove(i) else { return Ok(()) };
+        let AdoptedAt { footer_off, footer_len } = at;
+        let (first_lsn, last_lsn, live) = (f.first_lsn, f.last_lsn, f.live);
+        self.files.insert(id, FileRow { lap, first_lsn, last_lsn, footer_off, footer_len, live });
+        self.changed_files.insert(id);
+        for (log, stretches) in &f.logs {
+            let mut row = self.log(*log)?;
+            row.take_head(stretches);
+            for s in stretches.iter().filter(|s| !s.dead) {
+                row.bytes += s.bytes;
+                let (first, end, retired, bytes, max_ts_ms) = (s.first, s.end, s.retired, s.bytes, s.max_ts_ms);
+                let x = ExtentRow { file: id, lap, first, end, retired, bytes, max_ts_ms };
+                self.rows.put(extent_key(*log, s.first), x.encode());
+            }
+            self.rows.put(log_key(*log), row.encode());
+        }
+        self.forget_dead(&f)
+    }
+
+    /// Files that hold nothing alive and lie wholly below `floor`. They leave the rows now; they may be written again when the
+    /// changes are durable, together with a floor lap beyond them.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(crate) fn take_dead(&mut self, floor: u64) -> Result<Vec<(FileId, u64)>, StoreError> {
+        let mut free = Vec::new();
+        // From the floor lap on the laps are a chain that the next opening walks.
+        let floor_lap = self.floor_lap(floor);
+        let adopted = self.files.iter().filter(|(_, f)| f.live == 0 && f.lap < floor_lap);
+        for id in adopted.map(|(id, _)| *id).collect::<Vec<_>>() {
+            if let Some(row) = self.files.remove(&id) {
+                free.push((id, row.lap));
+                self.changed_files.remove(&id);
+                self.rows.remove(file_key(id));
+            }
+        }
+        let mut i = 0;
+        while let Some(f) = self.open.get(i) {
+            if f.is_dead() && f.lap < floor_lap {
+                let Some(f) = self.open.remove(i) else { break };
+                free.push((f.id, f.lap));
+                self.forget_dead(&f)?;
+            } else {
+                i += 1;
+            }
+        }
+        Ok(free)
+    }
+
+    /// The floor may not pass this LSN: a file without rows that must be rebuilt begins with it.
+    pub(crate) fn floor_max(&self) -> u64 {
+        let holding = self.open.iter().filter(|f| !f.heads_saved).map(|f| f.first_lsn);
+        holding.min().unwrap_or(u64::MAX)
+    }
+
+    /// The lap in which reading the log begins, for this floor.
+    pub(crate) fn floor_lap(&self, floor: u64) -> u64 {
+        let adopted = self.files.values().filter(|f| f.last_lsn >= floor).map(|f| f.lap);
+        let open = self.open.iter().filter(|f| !f.sealed || f.last_lsn >= floor).map(|f| f.lap);
+        adopted.chain(open).min().unwrap_or(0)
+    }
+
+    /// Rows changed and not written.
+    pub(crate) fn dirty(&self) -> usize {
+        self.rows.dirty() + self.changed_files.len()
+    }
+
+    /// All changes, for one batch that says `space_lsn` = [`Account::applied`] and is written before anything else is asked here.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        for id in std::mem::take(&mut self.changed_files) {
+            if let Some(row) = self.files.get(&id) {
+                self.rows.put(file_key(id), row.encode());
+            }
+        }
+        self.rows.take().collect()
+    }
+
+    /// Positions that live, by file; for tests and metrics.
+    pub(crate) fn live(&self) -> BTreeMap<(FileId, u64), u64> {
+        let adopted = self.files.iter().map(|(id, f)| ((*id, f.lap), f.live));
+        adopted.chain(self.open.iter().map(|f| ((f.id, f.lap), f.live))).collect()
+    }
+
+    /// Bytes of files without rows in memory, roughly.
+    pub(crate) fn open_bytes(&self) -> usize {
+        self.open.iter().map(OpenFile::bytes).sum()
+    }
+
+    /// A log's row.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(crate) fn log(&self, log: LogId) -> Result<LogRow, StoreError> {
+        self.rows.get(&log_key(log))?.map_or(Ok(LogRow::default()), |v| LogRow::decode(&v))
+    }
+}

@@ -1,0 +1,11 @@
+//! Space accounting: what still lives in which file. A state machine fed with durable operations in LSN order; it does no I/O but
+//! reads rows, and decides nothing by time. Start at [`Account`].
+
+mod account;
+mod open;
+mod overlay;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use account::{Account, AdoptedAt};

@@ -1,0 +1,328 @@
+//! The account's arithmetic: retiring, trimming, and clearing up behind both.
+
+use millstream_types::LogId;
+
+use super::account::Account;
+use super::open::{OpenFile, Stretch};
+use crate::api::StoreError;
+use crate::disk::events::FileId;
+use crate::format::retired::{CHUNK_POSITIONS, Retired};
+use crate::format::rows::{
+    ExtentRow, LogRow, encode, extent_key, extents, last_number, log_key, retired, retired_key, todo_key,
+};
+
+/// Rows that one step of a trim removes at most.
+const SLICE_ROWS: usize = 10_000;
+
+impl LogRow {
+    /// Includes what a file says of the log's end.
+    pub(super) fn take_head(&mut self, stretches: &[Stretch]) {
+        for s in stretches {
+            self.next = self.next.max(s.end);
+            self.max_ts_ms = self.max_ts_ms.max(s.max_ts_ms);
+        }
+    }
+}
+
+/// `[first, end)` cut at chunk bounds: chunk, and the range within it.
+fn chunks(first: u64, end: u64) -> impl Iterator<Item = (u64, u64, u64)> {
+    let mut at = first;
+    std::iter::from_fn(move || {
+        (at < end).then(|| {
+            let (chunk, from) = (at / CHUNK_POSITIONS, at % CHUNK_POSITIONS);
+            let to = (from + (end - at)).min(CHUNK_POSITIONS);
+            at += to - from;
+            (chunk, from, to)
+        })
+    })
+}
+
+impl Account {
+    fn retired_set(&self, log: LogId, chunk: u64) -> Result<Retired, StoreError> {
+        self.rows.get(&retired_key(log, chunk))?.map_or(Ok(Retired::default()), |v| Retired::decode(&v))
+    }
+
+    fn put_set(&mut self, log: LogId, chunk: u64, set: &Retired) {
+        let key = retired_key(log, chunk);
+        if set.is_empty() { self.rows.remove(key) } else { self.rows.put(key, set.encode()) }
+    }
+
+    /// Adds positions to the retired sets; gives how many were not in them.
+    fn add_retired(&mut self, log: LogId, first: u64, end: u64) -> Result<u64, StoreError> {
+        let mut newly = 0;
+        for (chunk, from, to) in chunks(first, end) {
+            let mut set = self.retired_set(log, chunk)?;
+            let n = set.add(from, to);
+            if n > 0 {
+                self.put_set(log, chunk, &set);
+            }
+            newly += n;
+        }
+        Ok(newly)
+    }
+
+    pub(super) fn count_retired(&self, log: LogId, first: u64, end: u64) -> Result<u64, StoreError> {
+        let mut n = 0;
+        let from = retired_key(log, first / CHUNK_POSITIONS);
+        for (key, value) in self.rows.scan(&retired(log), &from, usize::MAX)? {
+            let base = last_number(&key).unwrap_or_default() * CHUNK_POSITIONS;
+            if base >= end {
+                break;
+            }
+            let within = |at: u64| at.saturating_sub(base).min(CHUNK_POSITIONS);
+            n += Retired::decode(&value)?.count(within(first), within(end));
+        }
+        Ok(n)
+    }
+
+    pub(super) fn any_retired(&self, log: LogId) -> Result<bool, StoreError> {
+        let prefix = retired(log);
+        Ok(!self.rows.scan(&prefix, &prefix, 1)?.is_empty())
+    }
+
+    /// Takes positions out of the retired sets: nothing will ever ask for them.
+    fn clear_retired(&mut self, log: LogId, first: u64, end: u64) -> Result<(), StoreError> {
+        let from = retired_key(log, first / CHUNK_POSITIONS);
+        for (key, value) in self.rows.scan(&retired(log), &from, usize::MAX)? {
+            let chunk = last_number(&key).unwrap_or_default();
+            let base = chunk * CHUNK_POSITIONS;
+            if base >= end {
+                break;
+            }
+            let within = |at: u64| at.saturating_sub(base).min(CHUNK_POSITIONS);
+            let mut set = Retired::decode(&value)?;
+            set.remove(within(first), within(end));
+            self.put_set(log, chunk, &set);
+        }
+        Ok(())
+    }
+
+    fn drop_live(&mut self, file: FileId, lap: u64, positions: u64) {
+        if let Some(row) = self.files.get_mut(&file).filter(|f| f.lap == lap) {
+            row.live = row.live.saturating_sub(positions);
+            self.changed_files.insert(file);
+        }
+    }
+
+    /// Extents of a log in adopted files that reach into `[first, end)`.
+    fn overlapping(&self, log: LogId, first: u64, end: u64) -> Result<Vec<ExtentRow>, StoreError> {
+        let prefix = extents(log);
+        let mut found = Vec::new();
+        if let Some((key, value)) = self.rows.at_or_below(&prefix, &extent_key(log, first))? {
+            found.push(ExtentRow::decode(&key, &value)?);
+        }
+        let mut from = first.checked_add(1);
+        while let Some(at) = from.filter(|at| *at < end) {
+            let page = self.rows.scan(&prefix, &extent_key(log, at), 64)?;
+            from = None;
+            for (key, value) in &page {
+                let x = ExtentRow::decode(key, value)?;
+                from = x.first.checked_add(1);
+                if x.first >= end {
+                    from = None;
+                    break;
+                }
+                found.push(x);
+            }
+            if page.len() < 64 {
+                break;
+            }
+        }
+        found.retain(|x| x.end > first && x.first < end);
+        Ok(found)
+    }
+
+    pub(super) fn retire(&mut self, log: LogId, first: u64, end: u64) -> Result<(), StoreError> {
+        let first = first.max(self.log(log)?.start);
+        if first >= end {
+            return Ok(());
+        }
+        for mut x in self.overlapping(log, first, end)? {
+            let newly = self.add_retired(log, x.first.max(first), x.end.min(end))?;
+            if newly == 0 {
+                continue;
+            }
+            x.retired += newly;
+            self.drop_live(x.file, x.lap, newly);
+            if x.retired < x.len() {
+                self.rows.put(extent_key(log, x.first), x.encode());
+            } else {
+                self.remove_extent(log, &x)?;
+                self.clear_retired(log, x.first, x.end)?;
+            }
+        }
+        let mut open = std::mem::take(&mut self.open);
+        let mut done = Ok(());
+        for f in &mut open {
+            let mut gone = 0;
+            for s in f.overlapping(log, first, end) {
+                match self.add_retired(log, s.first.max(first), s.end.min(end)) {
+                    // While replaying only the sets count; the rest is computed from them at the end.
+                    Ok(newly) if !self.replaying && !s.dead => {
+                        s.retired += newly;
+                        gone += newly;
+                        s.dead = s.retired == s.end - s.first;
+                    }
+                    Ok(_) => {}
+                    Err(e) => done = Err(e),
+                }
+            }
+            f.live -= gone;
+        }
+        self.open = open;
+        done
+    }
+
+    fn remove_extent(&mut self, log: LogId, x: &ExtentRow) -> Result<(), StoreError> {
+        self.rows.remove(extent_key(log, x.first));
+        let mut row = self.log(log)?;
+        row.bytes = row.bytes.saturating_sub(x.bytes);
+        self.rows.put(log_key(log), row.encode());
+        Ok(())
+    }
+
+    /// The part of an extent below the log's start goes.
+    fn clip_extent(&mut self, log: LogId, x: &mut ExtentRow, before: u64) -> Result<(), StoreError> {
+        let retired = self.count_retired(log, x.first, before)?.min(x.retired);
+        self.drop_live(x.file, x.lap, before - x.first - retired);
+        self.rows.remove(extent_key(log, x.first));
+        (x.first, x.retired) = (before, x.retired - retired);
+        if x.retired == x.len() {
+            self.remove_extent(log, x)?;
+            return self.clear_retired(log, x.first, x.end);
+        }
+        self.rows.put(extent_key(log, x.first), x.encode());
+        Ok(())
+    }
+
+    pub(super) fn trim(&mut self, log: LogId, before: u64) -> Result<(), StoreError> {
+        let mut row = self.log(log)?;
+        if before <= row.start {
+            return Ok(());
+        }
+        row.start = before;
+        if before != u64::MAX {
+            row.next = row.next.max(before);
+        }
+        self.rows.put(log_key(log), row.encode());
+        if !self.replaying {
+            let mut open = std::mem::take(&mut self.open);
+            let done = open.iter_mut().try_for_each(|f| f.trim(log, before, |a, b| self.count_retired(log, a, b)));
+            self.open = open;
+            done?;
+        }
+        self.todos.insert(log, before);
+        self.work_on(log)?;
+        self.save_heads_of_dead()
+    }
+
+    /// Whether trims wait to be finished.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.todos.is_empty()
+    }
+
+    /// Does a slice of the trims that wait.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(crate) fn work(&mut self) -> Result<(), StoreError> {
+        match self.todos.keys().next().copied() {
+            Some(log) => self.work_on(log),
+            None => Ok(()),
+        }
+    }
+
+    fn work_on(&mut self, log: LogId) -> Result<(), StoreError> {
+        let Some(before) = self.todos.get(&log).copied() else { return Ok(()) };
+        let prefix = extents(log);
+        let page = self.rows.scan(&prefix, &prefix, SLICE_ROWS)?;
+        let mut done = page.len() < SLICE_ROWS;
+        for (key, value) in &page {
+            let mut x = ExtentRow::decode(key, value)?;
+            if x.end > before {
+                done = true;
+                if x.first < before {
+                    self.clip_extent(log, &mut x, before)?;
+                }
+                break;
+            }
+            self.drop_live(x.file, x.lap, x.len() - x.retired);
+            self.remove_extent(log, &x)?;
+        }
+        let prefix = retired(log);
+        let page = self.rows.scan(&prefix, &prefix, SLICE_ROWS)?;
+        let below = |key: &[u8]| last_number(key).is_some_and(|c| c < before / CHUNK_POSITIONS);
+        let old: Vec<_> = page.iter().map(|(key, _)| key.clone()).take_while(|k| below(k)).collect();
+        done &= old.len() < SLICE_ROWS;
+        for key in old {
+            self.rows.remove(key);
+        }
+        if !done {
+            self.rows.put(todo_key(log), encode([before]));
+            return Ok(());
+        }
+        self.todos.remove(&log);
+        if self.rows.get(&todo_key(log))?.is_some() {
+            self.rows.remove(todo_key(log));
+        }
+        if before == u64::MAX {
+            self.forget_deleted(log)?;
+        }
+        Ok(())
+    }
+
+    /// Drops the row of a deleted log once no file without rows could bring its entries back.
+    pub(super) fn forget_deleted(&mut self, log: LogId) -> Result<(), StoreError> {
+        if self.replaying {
+            self.deleted.push(log);
+            return Ok(());
+        }
+        let held = self.open.iter().any(|f| f.logs.contains_key(&log));
+        if !held && !self.todos.contains_key(&log) {
+            let prefix = retired(log);
+            for (key, _) in self.rows.scan(&prefix, &prefix, SLICE_ROWS)? {
+                self.rows.remove(key);
+            }
+            self.rows.remove(log_key(log));
+        }
+        Ok(())
+    }
+
+    /// A dead file lets the floor pass: what only it says of its logs' ends goes into their rows.
+    pub(super) fn save_heads_of_dead(&mut self) -> Result<(), StoreError> {
+        if self.replaying {
+            return Ok(());
+        }
+        let mut open = std::mem::take(&mut self.open);
+        let mut done = Ok(());
+        for f in open.iter_mut().filter(|f| f.is_dead() && !f.heads_saved) {
+            for (log, stretches) in &f.logs {
+                match self.log(*log) {
+                    Ok(mut row) => {
+                        row.take_head(stretches);
+                        self.rows.put(log_key(*log), row.encode());
+                    }
+                    Err(e) => done = Err(e),
+                }
+            }
+            f.heads_saved = true;
+        }
+        self.open = open;
+        done
+    }
+
+    /// A file without rows is gone from memory: clears what was kept for its replay.
+    pub(super) fn forget_dead(&mut self, f: &OpenFile) -> Result<(), StoreError> {
+        for (log, stretches) in &f.logs {
+            if stretches.iter().any(|s| s.dead) && self.any_retired(*log)? {
+                for s in stretches.iter().filter(|s| s.dead) {
+                    self.clear_retired(*log, s.first, s.end)?;
+                }
+            }
+            if self.log(*log)?.start == u64::MAX {
+                self.forget_deleted(*log)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,293 @@
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+//! Random histories against a model that knows every position.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use millstream_env::{Rng, sim::SimRng};
+use millstream_types::{LogId, Lsn};
+
+use super::*;
+use crate::disk::events::{Addr, FileId, SealedFile, SpaceOp};
+use crate::store::{SimStore, StateStore};
+
+struct Dice(SimRng);
+
+impl Dice {
+    fn roll(&mut self, n: u64) -> u64 {
+        self.0.next_u64() % n
+    }
+}
+
+/// What a lap is to the model.
+#[derive(Clone, Debug, Default)]
+struct Lap {
+    id: u64,
+    first_lsn: u64,
+    last_lsn: u64,
+    sealed: bool,
+    /// (log, position) appended.
+    holds: BTreeSet<(u64, u64)>,
+}
+
+/// The history, and what lives.
+#[derive(Default)]
+struct Model {
+    laps: BTreeMap<u64, Lap>,
+    free_ids: Vec<u64>,
+    ids: u64,
+    records: BTreeMap<u64, (u64, Vec<SpaceOp>)>,
+    next_pos: BTreeMap<u64, u64>,
+    start: BTreeMap<u64, u64>,
+    retired: BTreeSet<(u64, u64)>,
+    lsn: u64,
+    lap: u64,
+    logs: u64,
+}
+
+impl Model {
+    fn live(&self, lap: &Lap) -> u64 {
+        let start = |log: &u64| self.start.get(log).copied().unwrap_or(0);
+        lap.holds.iter().filter(|(log, pos)| *pos >= start(log) && !self.retired.contains(&(*log, *pos))).count() as u64
+    }
+
+    fn begin(&mut self) -> (FileId, u64) {
+        self.lap += 1;
+        let id = if let Some(id) = self.free_ids.pop() { id } else { self.ids += 1; self.ids };
+        self.laps.insert(self.lap, Lap { id, first_lsn: self.lsn + 1, ..Lap::default() });
+        (FileId(id), self.lap)
+    }
+
+    fn record(&mut self, dice: &mut Dice) -> (u64, Vec<SpaceOp>) {
+        self.lsn += 1;
+        let lap = self.lap;
+        let id = FileId(self.laps[&lap].id);
+        let mut ops = Vec::new();
+        for _ in 0..1 + dice.roll(4) {
+            let log = match dice.roll(10) { 0 => { self.logs += 1; self.logs }, _ => 1 + dice.roll(self.logs.max(1)) };
+            self.logs = self.logs.max(log);
+            let next = self.next_pos.get(&log).copied().unwrap_or(0);
+            let start = self.start.get(&log).copied().unwrap_or(0);
+            if start == u64::MAX {
+                continue;
+            }
+            match dice.roll(12) {
+                0..6 => {
+                    let pos = next + if dice.roll(6) == 0 { dice.roll(9000) } else { 0 };
+                    let count = if dice.roll(4) == 0 { 1 + dice.roll(400) as u32 } else { 1 };
+                    self.next_pos.insert(log, pos + u64::from(count));
+                    for p in pos..pos + u64::from(count) {
+                        self.laps.get_mut(&lap).unwrap().holds.insert((log, p));
+                    }
+                    let at = Addr { file: id, lap, offset: 0, len: 8 };
+                    ops.push(SpaceOp::Append { log: LogId(log), pos, count, max_ts_ms: 5, bytes: 8, at });
+                }
+                6..9 if next > 0 => {
+                    let first = dice.roll(next);
+                    let most = if dice.roll(2) == 0 { 3 } else { 900 };
+                    let run = (first, 1 + dice.roll((next - first).min(most)) as u32);
+                    for p in run.0..run.0 + u64::from(run.1) {
+                        self.retired.insert((log, p));
+                    }
+                    ops.push(SpaceOp::Retire { log: LogId(log), runs: vec![run, run] });
+                }
+                9 if next > 0 => {
+                    let before = dice.roll(next + 1);
+                    self.start.insert(log, start.max(before));
+                    ops.push(SpaceOp::Trim { log: LogId(log), before });
+                }
+                10 if dice.roll(3) == 0 => {
+                    self.start.insert(log, u64::MAX);
+                    ops.push(SpaceOp::Delete { log: LogId(log) });
+                }
+                _ => {}
+            }
+        }
+        self.laps.get_mut(&lap).unwrap().last_lsn = self.lsn;
+        self.records.insert(self.lsn, (lap, ops.clone()));
+        (self.lsn, ops)
+    }
+
+    fn sealed(&self, lap: u64) -> SealedFile {
+        let l = &self.laps[&lap];
+        SealedFile { file: FileId(l.id), lap, first_lsn: Lsn(l.first_lsn), last_lsn: Lsn(l.last_lsn), frames_end: 0 }
+    }
+
+    /// What recovery does: every lap from the floor's on, every record from the floor on.
+    fn replay(&mut self, account: &mut Account, floor: u64, floor_lap: u64) {
+        for (lap, l) in self.laps.range(floor_lap..) {
+            account.begin(FileId(l.id), *lap, l.first_lsn);
+        }
+        for (lsn, (_, ops)) in self.records.range(floor..) {
+            ops.iter().for_each(|op| account.apply(Lsn(*lsn), op).unwrap());
+        }
+        account.applied_to(Lsn(self.lsn));
+        account.finish_replay().unwrap();
+        let last = self.lap;
+        self.laps.get_mut(&last).unwrap().sealed = true;
+        for lap in self.laps.range(floor_lap..).map(|(n, _)| *n) {
+            account.seal(&self.sealed(lap)).unwrap();
+        }
+        // Files that no row names and no lap needs are free.
+        let free: Vec<u64> = self.laps.range(..floor_lap).map(|(n, _)| *n).collect();
+        for lap in free {
+            if !account.is_adopted(FileId(self.laps[&lap].id), lap) {
+                let l = self.laps.remove(&lap).unwrap();
+                assert_eq!(self.live(&l), 0, "lap {lap} was forgotten");
+                self.free_ids.push(l.id);
+            }
+        }
+        let (id, lap) = self.begin();
+        account.begin(id, lap, self.lsn + 1);
+    }
+
+    fn check(&self, account: &Account) {
+        let want: BTreeMap<_, _> = self.laps.iter().map(|(n, l)| ((FileId(l.id), *n), self.live(l))).collect();
+        assert_eq!(account.live(), want);
+    }
+}
+
+/// Writes the batch as the flusher does; gives (floor, floor lap, space lsn) as then durable.
+fn flush(account: &mut Account, store: &SimStore, model: &mut Model, objects: u64) -> (u64, u64, u64) {
+    let floor = objects.min(account.floor_max()).min(account.applied() + 1);
+    let free = account.take_dead(floor).unwrap();
+    let floor_lap = account.floor_lap(floor);
+    let space_lsn = account.applied();
+    store.write(&account.take_changes()).unwrap();
+    for (id, lap) in free {
+        let l = model.laps.remove(&lap).unwrap();
+        assert!(l.id == id.0 && l.sealed && lap < floor_lap);
+        assert!(l.last_lsn < floor && model.live(&l) == 0, "lap {lap} was freed early");
+        model.free_ids.push(id.0);
+    }
+    (floor, floor_lap, space_lsn)
+}
+
+fn history(seed: u64, steps: u64) {
+    let mut dice = Dice(SimRng::new(seed));
+    let mut store = SimStore::new();
+    let mut model = Model::default();
+    let mut kept = (1, 0, 0);
+    let open = |store: &SimStore, space_lsn| Account::load(Arc::new(store.clone()), space_lsn).unwrap();
+    let mut account = open(&store, 0);
+    account.finish_replay().unwrap();
+    let (id, lap) = model.begin();
+    account.begin(id, lap, 1);
+    for _ in 0..steps {
+        match dice.roll(40) {
+            0..28 => {
+                let (lsn, ops) = model.record(&mut dice);
+                ops.iter().for_each(|op| account.apply(Lsn(lsn), op).unwrap());
+                account.applied_to(Lsn(lsn));
+            }
+            28..32 if model.laps[&model.lap].last_lsn > 0 => {
+                let lap = model.lap;
+                model.laps.get_mut(&lap).unwrap().sealed = true;
+                account.seal(&model.sealed(lap)).unwrap();
+                let (id, lap) = model.begin();
+                account.begin(id, lap, model.lsn + 1);
+            }
+            32..34 => {
+                if let Some((id, lap)) = account.to_adopt() {
+                    account.adopt(id, lap, AdoptedAt { footer_off: 1, footer_len: 2 }).unwrap();
+                    // The index in memory goes only once the rows are durable.
+                    kept = flush(&mut account, &store, &mut model, kept.0);
+                }
+            }
+            34..37 => {
+                let objects = kept.0 + dice.roll(model.lsn + 2 - kept.0.min(model.lsn + 1));
+                kept = flush(&mut account, &store, &mut model, objects.max(kept.0));
+            }
+            37 => account.work().unwrap(),
+            _ => {
+                store = store.crash(false);
+                account = open(&store, kept.2);
+                model.replay(&mut account, kept.0, kept.1);
+            }
+        }
+        while account.has_work() {
+            account.work().unwrap();
+        }
+        if dice.roll(8) == 0 {
+            model.check(&account);
+        }
+    }
+    // The end: everything goes, and no file and no row may be left but the active one's.
+    for log in 1..=model.logs {
+        model.lsn += 1;
+        let (lap, op) = (model.lap, SpaceOp::Delete { log: LogId(log) });
+        account.apply(Lsn(model.lsn), &op).unwrap();
+        account.applied_to(Lsn(model.lsn));
+        model.start.insert(log, u64::MAX);
+        model.laps.get_mut(&lap).unwrap().last_lsn = model.lsn;
+    }
+    let lap = model.lap;
+    model.laps.get_mut(&lap).unwrap().sealed = true;
+    account.seal(&model.sealed(lap)).unwrap();
+    let (id, lap) = model.begin();
+    account.begin(id, lap, model.lsn + 1);
+    let end = model.lsn + 1;
+    flush(&mut account, &store, &mut model, end);
+    flush(&mut account, &store, &mut model, end);
+    assert_eq!(model.laps.len(), 1, "files leaked");
+    assert!(store.dump().is_empty(), "rows leaked: {:?}", store.dump());
+}
+
+#[test]
+fn live_counts_equal_the_naive_model_over_random_histories_with_crashes() {
+    for seed in 0..25 {
+        history(seed, 200);
+    }
+}
+
+#[test]
+fn a_position_retired_twice_is_counted_once() {
+    let store = SimStore::new();
+    let mut a = Account::load(Arc::new(store.clone()), 0).unwrap();
+    a.finish_replay().unwrap();
+    a.begin(FileId(1), 1, 1);
+    let at = Addr { file: FileId(1), lap: 1, offset: 0, len: 8 };
+    let append = SpaceOp::Append { log: LogId(1), pos: 0, count: 10, max_ts_ms: -1, bytes: 8, at };
+    a.apply(Lsn(1), &append).unwrap();
+    let retire = SpaceOp::Retire { log: LogId(1), runs: vec![(2, 3), (3, 3)] };
+    for lsn in 2..5 {
+        a.apply(Lsn(lsn), &retire).unwrap();
+    }
+    assert_eq!(a.live()[&(FileId(1), 1)], 6);
+}
+
+#[test]
+fn a_trim_over_many_extents_is_finished_after_a_crash() {
+    let store = SimStore::new();
+    let mut a = Account::load(Arc::new(store.clone()), 0).unwrap();
+    a.finish_replay().unwrap();
+    a.begin(FileId(1), 1, 1);
+    let at = Addr { file: FileId(1), lap: 1, offset: 0, len: 8 };
+    for i in 0..25_000 {
+        let op = SpaceOp::Append { log: LogId(1), pos: i * 2, count: 1, max_ts_ms: -1, bytes: 8, at };
+        a.apply(Lsn(1), &op).unwrap();
+    }
+    let (first_lsn, last_lsn) = (Lsn(1), Lsn(1));
+    a.seal(&SealedFile { file: FileId(1), lap: 1, first_lsn, last_lsn, frames_end: 0 }).unwrap();
+    a.begin(FileId(2), 2, 2);
+    a.adopt(FileId(1), 1, AdoptedAt { footer_off: 0, footer_len: 0 }).unwrap();
+    store.write(&a.take_changes()).unwrap();
+    a.apply(Lsn(2), &SpaceOp::Delete { log: LogId(1) }).unwrap();
+    a.applied_to(Lsn(2));
+    assert!(a.has_work() && a.live()[&(FileId(1), 1)] == 15_000);
+    store.write(&a.take_changes()).unwrap();
+
+    let store = store.crash(false);
+    let mut a = Account::load(Arc::new(store.clone()), 2).unwrap();
+    a.begin(FileId(2), 2, 2);
+    a.finish_replay().unwrap();
+    let mut slices = 0;
+    while a.has_work() {
+        a.work().unwrap();
+        slices += 1;
+    }
+    assert_eq!((slices, a.live()[&(FileId(1), 1)]), (2, 0));
+    assert_eq!(a.take_dead(2).unwrap(), [(FileId(1), 1)]);
+    store.write(&a.take_changes()).unwrap();
+    assert!(store.dump().is_empty());
+}
