@@ -68,7 +68,8 @@ impl Sent {
 
 /// A body that names its append and can be told from a damaged one.
 fn payload(id: Id) -> Bytes {
-    let len = 16 + (id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57) * if id % 16 == 0 { 400 } else { 3 };
+    let len =
+        16 + (id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57) * if id.is_multiple_of(16) { 400 } else { 3 };
     let mut out = id.to_le_bytes().to_vec();
     out.resize(len as usize, id as u8);
     out.into()

@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use millstream_broker::group::{Commit, CommittedOffset, GroupOp, GroupReply, Who};
-use millstream_broker::{AppendError, BatchMeta, Class, NewTopic, Op, Pending, Reply, Session, Transact};
+use millstream_broker::group::{Commit, CommittedOffset, GroupError, GroupOp, GroupReply, Who};
+use millstream_broker::{
+    AppendError, BatchMeta, Class, NewTopic, Op, Pending, Reply, Session, Transact, TransactError,
+};
 use millstream_testkit::seeds::Dice;
 use millstream_types::{LogId, Namespace};
 
@@ -43,6 +45,8 @@ pub struct Whole {
     pub appends: Vec<(LogId, Id)>,
     pub offset: (String, LogId, u64),
     pub fate: Option<bool>,
+    /// Whether the group was known to be there before.
+    begun: bool,
 }
 
 /// All clients together, and what they know.
@@ -59,6 +63,8 @@ pub struct Clients {
     pub acknowledged: u64,
     pub duplicates: u64,
     pub unknown: u64,
+    pub transacted: u64,
+    pub some_topic_went: bool,
 }
 
 impl Clients {
@@ -163,6 +169,7 @@ impl Clients {
     pub async fn transact(&mut self, dice: &mut Dice, session: &Session, group: &str, parts: &[LogId]) {
         let Ok(permit) = session.admit(Class::Publish, 40_000).await else { return };
         let number = self.transactions.len() as u64;
+        let begun = self.offsets.iter().any(|((g, _), known)| *g == group && known.sure > 0);
         let appends: Vec<(LogId, Id)> = (0..2)
             .map(|_| {
                 let part = *dice.of(parts);
@@ -175,7 +182,7 @@ impl Clients {
         let tx = Transact { appends: items, commits: vec![commit] };
         let pending = session.submit(Some(permit), Op::Transact(tx));
         let offset = (group.to_owned(), part, offset);
-        self.transactions.push(Whole { appends: appends.clone(), offset: offset.clone(), fate: None });
+        self.transactions.push(Whole { appends: appends.clone(), offset: offset.clone(), fate: None, begun });
         self.asked.push_back((Asked::Transaction(appends, offset), pending));
     }
 
@@ -225,9 +232,22 @@ impl Clients {
                             must!(!at.duplicate, "a new message is called a duplicate");
                             self.parts.entry(part).or_default().acknowledge(id, at.base)?;
                         }
+                        self.transacted += 1;
                         self.committed(&group, part, offset);
                     }
-                    Err(_) => {
+                    Err(e) => {
+                        // Topics go while a transaction is on its way. A group begins with its first commit of its own, and ends
+                        // with its last offset.
+                        let begun = self.transactions[number].begun && !self.some_topic_went;
+                        must!(
+                            match e {
+                                TransactError::Append { error: AppendError::Gone, .. }
+                                | TransactError::Commit { error: GroupError::NoPartition, .. } => true,
+                                TransactError::Commit { error: GroupError::NotFound, .. } => !begun,
+                                _ => false,
+                            },
+                            "a transaction: {e}"
+                        );
                         for (part, id) in appends {
                             self.refuse(part, id);
                         }
@@ -235,10 +255,10 @@ impl Clients {
                 }
             }
             (Asked::Offset(group, part, offset), Reply::Group(GroupReply::Commit(result))) => {
-                if let Ok(results) = result
-                    && results.first().is_some_and(Result::is_ok)
-                {
-                    self.committed(&group, part, offset);
+                match result.as_deref() {
+                    Ok([Ok(())]) => self.committed(&group, part, offset),
+                    Ok([Err(GroupError::NoPartition)]) => {}
+                    other => return Err(format!("offset {offset} of group {group}: {other:?}")),
                 }
             }
             (Asked::Trim(part, before), Reply::Trim(result)) => {

@@ -37,7 +37,10 @@ fn many(few: u64, make: impl Fn(u64) -> Box<dyn LogUnderTest>) -> Tally {
 fn a_broker_over_a_log_in_memory_keeps_its_promises() {
     let sum = many(100, |_| Box::new(Mem::new(Commit::AtOnce)));
     if sum.crashes > 100 {
-        assert!(sum.acknowledged > 0 && sum.checked > 0 && sum.duplicates > 0, "{sum:?}");
+        assert!(
+            sum.acknowledged > 0 && sum.checked > 0 && sum.duplicates > 0 && sum.transacted > 0,
+            "{sum:?}"
+        );
     }
 }
 
@@ -51,6 +54,9 @@ fn a_broker_over_a_slow_log_keeps_its_promises() {
 fn a_broker_over_a_log_on_disk_keeps_its_promises_through_power_cuts_and_failed_syncs() {
     let sum = many(100, |seed| Box::new(OnSim::new(seed, |env| Box::new(DiskLog::new(env)))));
     if sum.crashes > 100 {
-        assert!(sum.acknowledged > 0 && sum.checked > 0 && sum.duplicates > 0, "{sum:?}");
+        assert!(
+            sum.acknowledged > 0 && sum.checked > 0 && sum.duplicates > 0 && sum.transacted > 0,
+            "{sum:?}"
+        );
     }
 }

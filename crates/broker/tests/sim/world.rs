@@ -31,6 +31,7 @@ pub struct Tally {
     pub acknowledged: u64,
     pub unknown: u64,
     pub duplicates: u64,
+    pub transacted: u64,
     /// Entries compared after openings.
     pub checked: u64,
 }
@@ -42,6 +43,7 @@ impl AddAssign for Tally {
         self.acknowledged += o.acknowledged;
         self.unknown += o.unknown;
         self.duplicates += o.duplicates;
+        self.transacted += o.transacted;
         self.checked += o.checked;
     }
 }
@@ -60,6 +62,7 @@ pub fn run(seed: u64, machine: &dyn LogUnderTest) -> Result<Tally, Violation> {
         world.tally.acknowledged = world.clients.acknowledged;
         world.tally.duplicates = world.clients.duplicates;
         world.tally.unknown = world.clients.unknown;
+        world.tally.transacted = world.clients.transacted;
         Ok(world.tally)
     })
 }
@@ -214,6 +217,7 @@ impl<'a> World<'a> {
     async fn delete_or_create(&mut self, n: usize) -> Result<(), Violation> {
         let name = *self.dice.of(&TOPICS);
         let Known::Present(uuid) = self.topics[name] else { return self.create(n).await };
+        self.clients.some_topic_went = true;
         let known = match self.up.as_ref().unwrap().sessions[n].delete_topic(uuid).await {
             Ok(()) => Known::Absent,
             Err(AdminError::Call(CallError::FateUnknown)) => Known::Open,

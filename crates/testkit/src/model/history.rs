@@ -115,7 +115,7 @@ impl History<'_> {
     }
 
     fn notice_loss(&mut self) {
-        if self.opened().marks.lost().is_some() {
+        if self.opened().marks.lost().is_some() || self.under.is_off() {
             let ending = if self.dice.once_in(2) { Ending::Cut } else { Ending::Kill };
             self.end_of_opening(&ending);
         }
@@ -299,7 +299,7 @@ impl History<'_> {
             Limits { max_bytes: usize::try_from(self.dice.below(4_000)).unwrap(), max_entries, end_pos };
         let read = finish(self.opened().reader.read(log, from, lim, level));
         let after = self.opened().marks.get();
-        if self.opened().marks.lost().is_some() {
+        if self.opened().marks.lost().is_some() || self.under.is_off() {
             return;
         }
         let shown = match level {
