@@ -66,6 +66,9 @@ pub(crate) enum BatchError {
     /// Shorter than it says, or than a header.
     #[error("the batch is cut short")]
     Short,
+    /// It gives itself a length below that of its header.
+    #[error("the batch says that it is shorter than its header")]
+    Length,
     /// Too large for the topic.
     #[error("the batch has {size} bytes; the topic takes {max}")]
     TooLarge {
@@ -101,13 +104,13 @@ impl BatchError {
     /// The protocol's code.
     pub(crate) fn code(&self) -> ResponseError {
         match self {
-            Self::Empty | Self::Magic(_) | Self::Several | Self::Inconsistent(_) => {
+            Self::Empty | Self::Short | Self::Magic(0 | 1) | Self::Several | Self::Inconsistent(_) => {
                 ResponseError::InvalidRecord
             }
-            Self::Short | Self::Crc => ResponseError::CorruptMessage,
+            Self::Length | Self::Magic(_) | Self::Crc => ResponseError::CorruptMessage,
             Self::TooLarge { .. } => ResponseError::MessageTooLarge,
             Self::Compression(_) => ResponseError::UnsupportedCompressionType,
-            Self::Transactional => ResponseError::InvalidTxnState,
+            Self::Transactional => ResponseError::TransactionalIdAuthorizationFailed,
             Self::TimestampType => ResponseError::InvalidTimestamp,
         }
     }
@@ -181,7 +184,10 @@ pub(crate) fn check(version: i16, records: &[u8], bytes_max: usize) -> Result<Ch
     if magic != MAGIC {
         return Err(BatchError::Magic(i8::from_be_bytes([magic])));
     }
-    let header = Header::read(records).ok_or(BatchError::Short)?;
+    if records.len() < HEADER_BYTES {
+        return Err(BatchError::Short);
+    }
+    let header = Header::read(records).ok_or(BatchError::Length)?;
     if header.size > records.len() {
         return Err(BatchError::Short);
     }

@@ -38,13 +38,11 @@ pub(crate) async fn describe(
         ENDPOINT_CONTROLLERS => Some(ResponseError::MismatchedEndpointType),
         _ => Some(ResponseError::UnsupportedEndpointType),
     };
-    let response = DescribeClusterResponse::default()
-        .with_endpoint_type(req.endpoint_type)
-        .with_cluster_id(text(conn.broker.cluster_id()))
-        .with_cluster_authorized_operations(UNASKED_OPERATIONS);
     if let Some(e) = refused {
         let why = message("this listener is a broker's");
-        return Ok(response.with_error_code(e.code()).with_error_message(Some(why)));
+        return Ok(DescribeClusterResponse::default()
+            .with_error_code(e.code())
+            .with_error_message(Some(why)));
     }
     let broker = DescribeClusterBroker::default()
         .with_broker_id(BrokerId(conn.cfg.node_id))
@@ -52,7 +50,8 @@ pub(crate) async fn describe(
         .with_port(conn.advertised_port);
     let operations =
         if req.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { UNASKED_OPERATIONS };
-    Ok(response
+    Ok(DescribeClusterResponse::default()
+        .with_cluster_id(text(conn.broker.cluster_id()))
         .with_controller_id(BrokerId(conn.cfg.node_id))
         .with_brokers(vec![broker])
         .with_cluster_authorized_operations(operations))

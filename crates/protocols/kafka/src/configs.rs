@@ -11,6 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 use millstream_broker::SettingSource;
 
 use crate::connection::Conn;
+use crate::wire::message;
 
 /// Resource types of the protocol.
 const RESOURCE_TOPIC: i8 = 2;
@@ -18,6 +19,11 @@ const RESOURCE_BROKER: i8 = 4;
 
 /// A code and what it means in words.
 type Refusal = (ResponseError, Option<StrBytes>);
+
+/// A refusal in the protocol's own words.
+fn plain(e: ResponseError) -> Refusal {
+    (e, Some(message(&e)))
+}
 
 /// Where a value comes from, in the protocol's numbers: the topic's own (1), the broker's file (4), built in (5).
 pub(crate) fn source_code(source: SettingSource) -> i8 {

@@ -48,7 +48,7 @@ pub(crate) async fn answer(
     req: ListOffsetsRequest,
 ) -> Result<ListOffsetsResponse, Close> {
     let mut seen = HashSet::new();
-    let mut repeated = HashSet::new();
+    let (mut repeated, mut refused) = (HashSet::new(), HashSet::new());
     for topic in &req.topics {
         for p in &topic.partitions {
             if !seen.insert((&topic.name, p.partition_index)) {
@@ -63,7 +63,12 @@ pub(crate) async fn answer(
         let allowed = conn.may_topic(Action::Describe, &asked.name);
         let mut partitions = Vec::with_capacity(asked.partitions.len());
         for p in &asked.partitions {
-            let result = if repeated.contains(&(asked.name.clone(), p.partition_index)) {
+            let place = (asked.name.clone(), p.partition_index);
+            let result = if repeated.contains(&place) {
+                // One answer for all of them, as Kafka.
+                if !refused.insert(place) {
+                    continue;
+                }
                 Err(ResponseError::InvalidRequest)
             } else if allowed {
                 one(&conn, h.version, topic, p).await

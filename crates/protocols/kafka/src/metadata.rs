@@ -1,5 +1,6 @@
 //! Metadata: the broker, the topics and their partitions; makes a topic that is asked for where that is allowed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -43,7 +44,11 @@ pub(crate) async fn answer(
             topics.push(found(&conn, topic, operations(topic)));
         }
     } else {
+        let mut seen = HashSet::new();
         for asked in req.topics.as_deref().unwrap_or_default() {
+            if !seen.insert((asked.topic_id, &asked.name)) {
+                continue;
+            }
             let topic = match look_up(&conn, h.version, asked, req.allow_auto_topic_creation).await? {
                 Ok(topic) => found(&conn, &topic, operations(&topic)),
                 Err(e) => {
@@ -136,7 +141,9 @@ fn found(conn: &Conn, topic: &Topic, operations: i32) -> MetadataResponseTopic {
 
 fn missing(version: i16, asked: &MetadataRequestTopic, e: ResponseError) -> MetadataResponseTopic {
     // A name may be null from version 12 on.
-    let name = asked.name.clone().or_else(|| (version < BY_ID_SINCE).then(TopicName::default));
+    let by_id = version >= BY_ID_SINCE && !asked.topic_id.is_nil();
+    let name = asked.name.clone().filter(|_| !by_id);
+    let name = name.or_else(|| (version < BY_ID_SINCE).then(TopicName::default));
     MetadataResponseTopic::default()
         .with_error_code(e.code())
         .with_name(name)

@@ -16,7 +16,9 @@ pub(crate) async fn answer(
     h: Header,
     req: InitProducerIdRequest,
 ) -> Result<InitProducerIdResponse, Close> {
-    let result = if req.transactional_id.is_some() {
+    let result = if req.transactional_id.as_ref().is_some_and(|id| id.is_empty()) {
+        Err(ResponseError::InvalidRequest)
+    } else if req.transactional_id.is_some() {
         Err(ResponseError::TransactionalIdAuthorizationFailed)
     } else if (req.producer_id.0 == -1) != (req.producer_epoch == -1) {
         Err(ResponseError::InvalidRequest)

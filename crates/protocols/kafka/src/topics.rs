@@ -22,6 +22,11 @@ fn refuse(e: ResponseError, why: &str) -> Refusal {
     (e, Some(message(why)))
 }
 
+/// A refusal in the protocol's own words.
+fn plain(e: ResponseError) -> Refusal {
+    (e, Some(message(&e)))
+}
+
 /// # Errors
 /// To close the connection, if it is not known what happened.
 fn admin(e: &AdminError) -> Result<Refusal, Close> {

@@ -91,13 +91,16 @@ fn a_batch_that_is_right_passes_with_its_largest_timestamp() {
 fn what_is_wrong_with_a_batch_has_the_code_that_kafka_has_for_it() {
     let good = Made::of(&[(0, b"x"), (1, b"y")]).bytes();
     assert_eq!(refused(b""), 87);
-    assert_eq!(refused(&good[..10]), 2);
-    assert_eq!(refused(&good[..good.len() - 1]), 2);
+    assert_eq!(refused(&good[..10]), 87);
+    assert_eq!(refused(&good[..good.len() - 1]), 87);
+    let mut tiny = good.clone();
+    tiny[8..12].copy_from_slice(&48_i32.to_be_bytes());
+    assert_eq!(refused(&tiny), 2);
     assert_eq!(refused(&[good.clone(), good.clone()].concat()), 87);
-    for magic in [0, 1, 3, 255] {
+    for (magic, code) in [(0, 87), (1, 87), (3, 2), (255, 2)] {
         let mut old = good.clone();
         old[16] = magic;
-        assert_eq!(refused(&old), 87, "magic {magic}");
+        assert_eq!(refused(&old), code, "magic {magic}");
     }
     let mut flipped = good.clone();
     *flipped.last_mut().unwrap() ^= 1;
@@ -114,7 +117,7 @@ fn what_is_wrong_with_a_batch_has_the_code_that_kafka_has_for_it() {
     assert_eq!(with(|m| m.count = -1), 87);
     assert_eq!(with(|m| m.attributes = 7), 76);
     assert_eq!(with(|m| m.attributes = 0x08), 32);
-    assert_eq!(with(|m| m.attributes = 0x10), 48);
+    assert_eq!(with(|m| m.attributes = 0x10), 53);
     assert_eq!(with(|m| m.attributes = 0x20), 87);
     assert_eq!(with(|m| m.producer = (5, -1, 0)), 87);
     assert_eq!(with(|m| m.producer = (5, 0, -1)), 87);

@@ -1,6 +1,6 @@
 //! `AlterConfigs` (all settings of a topic are replaced) and `IncrementalAlterConfigs` (one by one).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -11,7 +11,7 @@ use kafka_protocol::messages::{
 };
 use millstream_broker::{Action, SettingType, Topic, TopicAlter};
 
-use super::{RESOURCE_BROKER, RESOURCE_TOPIC, Refusal};
+use super::{RESOURCE_BROKER, RESOURCE_TOPIC, Refusal, plain};
 use crate::connection::Conn;
 use crate::error;
 use crate::wire::{Close, Header, message};
@@ -31,10 +31,10 @@ pub(crate) async fn alter(
     h: Header,
     req: AlterConfigsRequest,
 ) -> Result<AlterConfigsResponse, Close> {
-    let mut seen = HashSet::new();
+    let times = times(req.resources.iter().map(|r| (r.resource_type, r.resource_name.as_str())));
     let mut responses = Vec::with_capacity(req.resources.len());
     for r in &req.resources {
-        let repeated = !seen.insert((r.resource_type, r.resource_name.clone()));
+        let repeated = times.get(&(r.resource_type, r.resource_name.as_str())).is_some_and(|n| *n > 1);
         let result = match topic(&conn, r.resource_type, &r.resource_name, repeated) {
             Err(refusal) => Err(refusal),
             Ok(topic) => {
@@ -66,10 +66,10 @@ pub(crate) async fn alter_incrementally(
     h: Header,
     req: IncrementalAlterConfigsRequest,
 ) -> Result<IncrementalAlterConfigsResponse, Close> {
-    let mut seen = HashSet::new();
+    let times = times(req.resources.iter().map(|r| (r.resource_type, r.resource_name.as_str())));
     let mut responses = Vec::with_capacity(req.resources.len());
     for r in &req.resources {
-        let repeated = !seen.insert((r.resource_type, r.resource_name.clone()));
+        let repeated = times.get(&(r.resource_type, r.resource_name.as_str())).is_some_and(|n| *n > 1);
         let planned = topic(&conn, r.resource_type, &r.resource_name, repeated)
             .and_then(|topic| Ok((changes(&conn, &topic, &r.configs)?, topic)));
         let result = match planned {
@@ -90,18 +90,27 @@ pub(crate) async fn alter_incrementally(
     Ok(IncrementalAlterConfigsResponse::default().with_responses(responses))
 }
 
+/// How often each resource is named.
+fn times<'a>(resources: impl Iterator<Item = (i8, &'a str)>) -> HashMap<(i8, &'a str), u32> {
+    let mut times = HashMap::new();
+    for r in resources {
+        *times.entry(r).or_default() += 1;
+    }
+    times
+}
+
 fn topic(conn: &Conn, kind: i8, name: &str, repeated: bool) -> Result<Arc<Topic>, Refusal> {
     if repeated {
         return Err(refuse(ResponseError::InvalidRequest, "the resource is named twice in the request"));
     }
     match kind {
         RESOURCE_TOPIC if !conn.may_topic(Action::Configure, name) => {
-            Err((ResponseError::TopicAuthorizationFailed, None))
+            Err(plain(ResponseError::TopicAuthorizationFailed))
         }
         RESOURCE_TOPIC => {
             let catalogue = conn.broker.catalogue();
             let topic = catalogue.by_name.get(&(conn.ns, name.to_owned()));
-            topic.cloned().ok_or((ResponseError::UnknownTopicOrPartition, None))
+            topic.cloned().ok_or(plain(ResponseError::UnknownTopicOrPartition))
         }
         RESOURCE_BROKER => Err(refuse(
             ResponseError::InvalidConfig,

@@ -8,9 +8,9 @@ use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
-use millstream_broker::{Action, SettingInfo, SettingSource, SettingType};
+use millstream_broker::{Action, AdminError, NewTopic, SettingInfo, SettingSource, SettingType};
 
-use super::{RESOURCE_BROKER, RESOURCE_TOPIC, Refusal, is_this_broker, source_code};
+use super::{RESOURCE_BROKER, RESOURCE_TOPIC, Refusal, is_this_broker, plain, source_code};
 use crate::connection::Conn;
 use crate::wire::{Close, Header, message, text};
 
@@ -35,7 +35,7 @@ pub(crate) async fn answer(
         match found {
             Ok(found) => {
                 let configs = found.iter().map(|s| one(s, &req));
-                result.with_configs(configs.collect()).with_error_message(None)
+                result.with_configs(configs.collect())
             }
             Err((e, why)) => {
                 conn.cfg.observer.error(h.api.name, e.code());
@@ -60,11 +60,15 @@ fn settings(conn: &Conn, r: &DescribeConfigsResource) -> Result<Vec<Shown>, Refu
     let found = match r.resource_type {
         RESOURCE_TOPIC => {
             if !conn.may_topic(Action::Describe, &r.resource_name) {
-                return Err((ResponseError::TopicAuthorizationFailed, None));
+                return Err(plain(ResponseError::TopicAuthorizationFailed));
+            }
+            let named = NewTopic { name: r.resource_name.to_string(), ..NewTopic::default() };
+            if let Err(e @ AdminError::InvalidName { .. }) = conn.broker.validate_topic(conn.ns, &named) {
+                return Err((ResponseError::InvalidTopicException, Some(message(&e))));
             }
             let catalogue = conn.broker.catalogue();
             let topic = catalogue.by_name.get(&(conn.ns, r.resource_name.to_string()));
-            let topic = topic.ok_or((ResponseError::UnknownTopicOrPartition, None))?;
+            let topic = topic.ok_or(plain(ResponseError::UnknownTopicOrPartition))?;
             conn.broker.describe_settings(Some(&topic.def)).iter().map(of_topic).collect()
         }
         RESOURCE_BROKER if is_this_broker(conn, &r.resource_name) => {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::LeaveGroupRequest;
 use kafka_protocol::messages::leave_group_response::{LeaveGroupResponse, MemberResponse};
 use millstream_broker::group::{GroupOp, GroupReply};
@@ -42,6 +43,7 @@ pub(crate) async fn answer(
     let response = LeaveGroupResponse::default();
     let response = match codes {
         Err(code) => response.with_error_code(code),
+        Ok(_) if req.group_id.is_empty() => response.with_error_code(ResponseError::InvalidGroupId.code()),
         // Not a result for each member: it concerns the group as a whole.
         Ok(codes) if codes.len() != asked || !several => {
             response.with_error_code(codes.into_iter().find(|c| *c != NONE).unwrap_or(NONE))

@@ -12,7 +12,7 @@ use kafka_protocol::messages::create_topics_response::{
 use millstream_broker::{Action, NewTopic, Topic, TopicDef};
 use uuid::Uuid;
 
-use super::{Refusal, admin, refuse};
+use super::{Refusal, admin, plain, refuse};
 use crate::configs::source_code;
 use crate::connection::Conn;
 use crate::num::i32_of;
@@ -22,8 +22,6 @@ use crate::wire::{Close, Header, text};
 const DEFAULT: i32 = -1;
 /// Most topics of one request: each answer lists all settings.
 const TOPICS_MAX: usize = 10_000;
-/// First version in which partitions may be left to the broker (KIP-464).
-const DEFAULTS_SINCE: i16 = 4;
 
 /// Answers.
 pub(crate) async fn answer(
@@ -47,7 +45,7 @@ pub(crate) async fn answer(
             continue;
         }
         let prepared = if topics.len() < TOPICS_MAX {
-            prepare(&conn, h.version, asked)
+            prepare(&conn, asked)
         } else {
             Err(refuse(ResponseError::PolicyViolation, "more than 10,000 topics in one request"))
         };
@@ -70,12 +68,12 @@ pub(crate) async fn answer(
     Ok(CreateTopicsResponse::default().with_topics(topics))
 }
 
-fn prepare(conn: &Conn, version: i16, asked: &CreatableTopic) -> Result<NewTopic, Refusal> {
+fn prepare(conn: &Conn, asked: &CreatableTopic) -> Result<NewTopic, Refusal> {
     if !conn.may_broker(Action::Configure) && !conn.may_topic(Action::Configure, &asked.name) {
-        return Err((ResponseError::TopicAuthorizationFailed, None));
+        return Err(plain(ResponseError::TopicAuthorizationFailed));
     }
     let partitions =
-        if asked.assignments.is_empty() { counted(version, asked)? } else { Some(assigned(conn, asked)?) };
+        if asked.assignments.is_empty() { counted(asked)? } else { Some(assigned(conn, asked)?) };
     let mut settings = BTreeMap::new();
     for c in &asked.configs {
         let value = c.value.as_ref();
@@ -88,12 +86,12 @@ fn prepare(conn: &Conn, version: i16, asked: &CreatableTopic) -> Result<NewTopic
 }
 
 /// The number of partitions; `None` = the default.
-fn counted(version: i16, asked: &CreatableTopic) -> Result<Option<u32>, Refusal> {
+fn counted(asked: &CreatableTopic) -> Result<Option<u32>, Refusal> {
     if asked.replication_factor != 1 && i32::from(asked.replication_factor) != DEFAULT {
         let why = "the replication factor must be 1: there is one broker";
         return Err(refuse(ResponseError::InvalidReplicationFactor, why));
     }
-    if asked.num_partitions == DEFAULT && version >= DEFAULTS_SINCE {
+    if asked.num_partitions == DEFAULT {
         return Ok(None);
     }
     match u32::try_from(asked.num_partitions) {

@@ -11,7 +11,7 @@ use kafka_protocol::messages::create_partitions_response::{
 };
 use millstream_broker::{Action, PARTITIONS_MAX, Topic};
 
-use super::{Refusal, admin, refuse};
+use super::{Refusal, admin, plain, refuse};
 use crate::connection::Conn;
 use crate::num::i32_of;
 use crate::wire::{Close, Header};
@@ -28,10 +28,11 @@ pub(crate) async fn answer(
     }
     let mut results = Vec::with_capacity(req.topics.len());
     for asked in &req.topics {
-        let result = if times.get(asked.name.as_str()).is_some_and(|n| *n > 1) {
-            Err(refuse(ResponseError::InvalidRequest, "the topic is named twice in the request"))
-        } else {
-            one(&conn, asked, req.validate_only).await?
+        let result = match times.remove(asked.name.as_str()) {
+            Some(1) => one(&conn, asked, req.validate_only).await?,
+            // One answer for all of them, as Kafka.
+            Some(_) => Err(refuse(ResponseError::InvalidRequest, "the topic is named twice in the request")),
+            None => continue,
         };
         let response = CreatePartitionsTopicResult::default().with_name(asked.name.clone());
         results.push(match result {
@@ -51,11 +52,11 @@ async fn one(
     validate_only: bool,
 ) -> Result<Result<(), Refusal>, Close> {
     if !conn.may_topic(Action::Configure, &asked.name) {
-        return Ok(Err((ResponseError::TopicAuthorizationFailed, None)));
+        return Ok(Err(plain(ResponseError::TopicAuthorizationFailed)));
     }
     let catalogue = conn.broker.catalogue();
     let Some(topic) = catalogue.by_name.get(&(conn.ns, asked.name.to_string())) else {
-        return Ok(Err((ResponseError::UnknownTopicOrPartition, None)));
+        return Ok(Err(plain(ResponseError::UnknownTopicOrPartition)));
     };
     let total = match check(conn, topic, asked) {
         Ok(total) => total,

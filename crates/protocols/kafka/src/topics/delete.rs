@@ -1,6 +1,6 @@
 //! `DeleteTopics`: by name, from version 6 on also by id.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -9,7 +9,7 @@ use kafka_protocol::messages::{DeleteTopicsRequest, TopicName};
 use millstream_broker::{Action, AdminError, CatalogueError, Topic};
 use uuid::Uuid;
 
-use super::{Refusal, admin, refuse};
+use super::{Refusal, admin, plain, refuse};
 use crate::connection::Conn;
 use crate::wire::{Close, Header, text};
 
@@ -30,14 +30,18 @@ pub(crate) async fn answer(
     } else {
         req.topic_names.into_iter().map(|n| (Some(n), Uuid::nil())).collect()
     };
-    let mut seen = HashSet::new();
+    let mut times: HashMap<Named, u32> = HashMap::new();
+    for named in &asked {
+        *times.entry(named.clone()).or_default() += 1;
+    }
     let mut responses = Vec::with_capacity(asked.len());
     for (name, id) in asked {
         let response = DeletableTopicResult::default().with_name(name.clone()).with_topic_id(id);
-        let result = if seen.insert((name.clone(), id)) {
-            one(&conn, name.as_ref(), id).await?
-        } else {
-            Err(refuse(ResponseError::InvalidRequest, "the topic is named twice in the request"))
+        let result = match times.remove(&(name.clone(), id)) {
+            Some(1) => one(&conn, name.as_ref(), id).await?,
+            // One answer for all of them, as Kafka.
+            Some(_) => Err(refuse(ResponseError::InvalidRequest, "the topic is named twice in the request")),
+            None => continue,
         };
         responses.push(match result {
             Ok(topic) => response
@@ -63,11 +67,11 @@ async fn one(conn: &Conn, name: Option<&TopicName>, id: Uuid) -> Result<Result<A
         }
         (Some(name), true) => {
             let topic = catalogue.by_name.get(&(conn.ns, name.to_string()));
-            topic.ok_or((ResponseError::UnknownTopicOrPartition, None))
+            topic.ok_or(plain(ResponseError::UnknownTopicOrPartition))
         }
         (None, false) => {
             let topic = catalogue.by_uuid.get(id.as_bytes()).filter(|t| t.def.ns == conn.ns);
-            topic.ok_or((ResponseError::UnknownTopicId, None))
+            topic.ok_or(plain(ResponseError::UnknownTopicId))
         }
     };
     let topic = match found {
@@ -75,13 +79,13 @@ async fn one(conn: &Conn, name: Option<&TopicName>, id: Uuid) -> Result<Result<A
         Err(refusal) => return Ok(Err(refusal)),
     };
     if !conn.may_topic(Action::Configure, &topic.def.name) {
-        return Ok(Err((ResponseError::TopicAuthorizationFailed, None)));
+        return Ok(Err(plain(ResponseError::TopicAuthorizationFailed)));
     }
     Ok(match conn.session.delete_topic(topic.def.uuid).await {
         Ok(()) => Ok(topic),
         // Somebody else was faster.
         Err(AdminError::Catalogue(CatalogueError::NotFound)) if name.is_none() => {
-            Err((ResponseError::UnknownTopicId, None))
+            Err(plain(ResponseError::UnknownTopicId))
         }
         Err(e) => Err(admin(&e)?),
     })
