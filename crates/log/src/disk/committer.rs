@@ -103,6 +103,7 @@ impl Committer {
                 return false;
             }
             open.kick = false;
+            open.idle = true;
             open = self.core.work.wait(open).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -151,17 +152,15 @@ impl Committer {
                 ..FrameHeader::default()
             };
             let crc = finish(header, &core.store, &mut buf);
-            buf.resize_zeroed(align4k(buf.len()));
+            buf.resize(align4k(buf.len()), 0);
             self.end = End { lap, offset: offset + len64(buf.len()), crc };
             if self.lsns.0 == 0 {
                 self.lsns.0 = touched;
             }
             self.lsns.1 = touched;
-            let buf = core.buffers.shrink(buf);
-            let capacity = buf.capacity();
-            let data = core.buffers.freeze(buf);
+            let data = buf.freeze();
             write.pieces.push(data.clone());
-            ready.push((offset, data, capacity));
+            ready.push((offset, data));
             write.complete = complete;
             write.permits.extend(frame.permits);
             write.waiters.extend(frame.waiters);
@@ -169,8 +168,8 @@ impl Committer {
             write.space.extend(frame.space);
         }
         let mut tail = core.tail_mut();
-        for (offset, data, capacity) in ready {
-            tail.add_frame(self.use_no, offset, data, capacity);
+        for (offset, data) in ready {
+            tail.add_frame(self.use_no, offset, data);
         }
         write
     }
@@ -203,6 +202,10 @@ impl Committer {
         self.file.direct.write_at(write.offset, &slices)?;
         core.marks.set_written(write.complete);
         self.file.direct.sync_data()?;
+        if core.marks.is_lost() {
+            // Those who wait were told that the fate is unknown; it stays so.
+            return Ok(());
+        }
         {
             let mut tail = core.tail_mut();
             for (log, before) in write.trims {

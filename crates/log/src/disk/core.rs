@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use bytes::Bytes;
-use millstream_env::AlignedBuf;
+use bytes::{Bytes, BytesMut};
+use millstream_env::ALIGN;
 use millstream_types::{ConnId, LogId, Lsn};
 
-use super::buffers::Buffers;
+use super::blocks::Blocks;
 use super::events::SpaceOp;
 use super::file::SegFile;
 use super::marks::MarkSet;
@@ -17,12 +17,13 @@ use super::readers::ReaderThreads;
 use super::tail::{IndexEntry, Tail};
 use crate::api::{Gate, Permit};
 use crate::format::bytes::{align4k, size};
+use crate::format::frame::FRAME_BYTES_MAX;
 use crate::format::ids::StoreId;
 
 /// A frame that is being filled, or waits for the committer.
 pub(crate) struct Frame {
-    /// Header room, then parts. Unpadded.
-    pub buf: AlignedBuf,
+    /// Header room, then parts. Unpadded, with room for the padding.
+    pub buf: BytesMut,
     pub file: Arc<SegFile>,
     pub use_no: u64,
     pub offset: u64,
@@ -46,6 +47,11 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// Bytes that the frame may have: what its memory holds, and no more than a frame should.
+    pub(crate) fn room(&self) -> usize {
+        self.buf.capacity().min(FRAME_BYTES_MAX)
+    }
+
     fn bytes_of(&self, use_no: u64, e: &IndexEntry) -> Option<Bytes> {
         let at = size(u64::from(e.offset).checked_sub(self.offset)?);
         let found = self.buf.get(at..at + size(u64::from(e.len)))?;
@@ -59,8 +65,11 @@ pub(crate) struct Open {
     pub queue: VecDeque<Frame>,
     pub cur: Option<Frame>,
     pub place: Place,
+    pub blocks: Blocks,
     /// The turn ended: the open frame may go.
     pub kick: bool,
+    /// The committer waits for work.
+    pub idle: bool,
     /// Write what is left, then end.
     pub stop: bool,
 }
@@ -68,8 +77,11 @@ pub(crate) struct Open {
 impl Open {
     /// Closes the open frame.
     pub(crate) fn close(&mut self) {
-        if let Some(frame) = self.cur.take() {
-            self.place.advance(align4k(frame.buf.len()));
+        if let Some(mut frame) = self.cur.take() {
+            let padded = align4k(frame.buf.len());
+            debug_assert_eq!(frame.buf.as_ptr().align_offset(ALIGN), 0, "a frame outgrew its memory");
+            self.blocks.give_back(frame.buf.split_off(padded));
+            self.place.advance(padded);
             self.queue.push_back(frame);
         }
     }
@@ -82,7 +94,6 @@ pub(crate) struct Core {
     pub marks: Arc<MarkSet>,
     pub gate: Arc<Gate>,
     pub pool: ReadyPool,
-    pub buffers: Arc<Buffers>,
     pub readers: ReaderThreads,
     pub tail_bytes: usize,
     pub open: Mutex<Open>,
@@ -93,6 +104,17 @@ pub(crate) struct Core {
     pub tail: RwLock<Tail>,
     /// The lock on the data directory; released with the last handle.
     pub _lock: Box<dyn Send + Sync>,
+}
+
+/// Held by a thread that the log cannot do without: if it panics, the log is lost and everyone is told.
+pub(crate) struct Vital(pub Arc<Core>, pub &'static str);
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.lose(format!("the thread {} ended by a panic", self.1));
+        }
+    }
 }
 
 impl Core {

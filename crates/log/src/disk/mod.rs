@@ -3,7 +3,7 @@
 //! One [`writer::Writer`] encodes records into the open frame, one [`committer::Committer`] writes frames and syncs, the
 //! [`pool::ReadyPool`] prepares files ahead, [`reader::DiskReader`] reads. What they share is [`core::Core`].
 
-mod buffers;
+mod blocks;
 mod committer;
 mod core;
 pub(crate) mod events;
@@ -28,9 +28,9 @@ use std::thread::JoinHandle;
 use millstream_env::Env;
 use millstream_types::Epoch;
 
-use self::buffers::Buffers;
+use self::blocks::Blocks;
 use self::committer::Committer;
-use self::core::{Core, Open};
+use self::core::{Core, Open, Vital};
 use self::marks::MarkSet;
 use self::nostore::NoStore;
 use self::place::Place;
@@ -42,8 +42,6 @@ use self::writer::{Head, Writer};
 use crate::api::{Gate, LogConfig, LogStore, OpenError, Opened, Replay, StateReader};
 use crate::format::header::Meta;
 
-/// Idle frame buffers kept for use again, in bytes.
-const IDLE_BYTES_MAX: usize = 16 << 20;
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
@@ -89,14 +87,15 @@ fn start(
     };
     let heads: Vec<_> = r.tail.logs().map(|(id, l)| (id, head(l))).collect();
     let place = Place::start(Arc::clone(&r.file), r.use_no);
-    let open = Open { queue: VecDeque::new(), cur: None, place, kick: false, stop: false };
+    let blocks = Blocks::new(cfg.tail_bytes + cfg.inflight_bytes);
+    let open =
+        Open { queue: VecDeque::new(), cur: None, place, blocks, kick: false, idle: false, stop: false };
     let core = Arc::new(Core {
         store: meta.store,
         epoch: r.epoch,
         marks: Arc::new(MarkSet::at(r.next - 1)),
         gate: Arc::new(Gate::new(cfg.inflight_bytes)),
         pool: r.pool,
-        buffers: Buffers::new(IDLE_BYTES_MAX),
         readers: ReaderThreads::start()?,
         tail_bytes: cfg.tail_bytes,
         open: Mutex::new(open),
@@ -106,7 +105,7 @@ fn start(
         _lock: lock,
     });
     let committer = Committer::new(Arc::clone(&core), r.file, r.use_no, r.end, None);
-    let threads = vec![spawn("log-committer", move || committer.run())?, spawn_pool(&core)?];
+    let threads = vec![spawn("log-committer", &core, move || committer.run())?, spawn_pool(&core)?];
     let writer = Writer::new(Arc::clone(&core), r.next, heads.into_iter(), false, threads);
     Ok(Opened {
         epoch: Epoch(r.epoch),
@@ -120,20 +119,27 @@ fn start(
     })
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+fn spawn(
+    name: &'static str,
+    core: &Arc<Core>,
+    run: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let vital = Vital(Arc::clone(core), name);
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _vital = vital;
+        run();
+    })
 }
 
 /// Keeps files ready; says to the gate when the disk is full.
 fn spawn_pool(core: &Arc<Core>) -> io::Result<JoinHandle<()>> {
-    let core = Arc::clone(core);
-    spawn("log-ready-pool", move || {
-        let of = Arc::clone(&core);
+    let (pool, of) = (Arc::clone(core), Arc::clone(core));
+    spawn("log-ready-pool", core, move || {
         let tell: OnPressure = Box::new(move |pressure| match pressure {
             Pressure::None => of.gate.set_full(false),
             Pressure::Full => of.gate.set_full(true),
             Pressure::Broken(cause) => of.lose(cause),
         });
-        core.pool.run(&tell);
+        pool.pool.run(&tell);
     })
 }

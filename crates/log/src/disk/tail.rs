@@ -108,7 +108,6 @@ struct TailFrame {
     use_no: u64,
     offset: u64,
     data: Bytes,
-    bytes: usize,
 }
 
 /// The index and the frames.
@@ -179,9 +178,9 @@ impl Tail {
     }
 
     /// Keeps a frame in memory; frames come in the order of the log.
-    pub(crate) fn add_frame(&mut self, use_no: u64, offset: u64, data: Bytes, bytes: usize) {
-        self.frame_bytes += bytes;
-        self.frames.push_back(TailFrame { use_no, offset, data, bytes });
+    pub(crate) fn add_frame(&mut self, use_no: u64, offset: u64, data: Bytes) {
+        self.frame_bytes += data.len();
+        self.frames.push_back(TailFrame { use_no, offset, data });
     }
 
     /// Lets go of the oldest frames until at most `bytes_max` are held. All must be durable.
@@ -189,7 +188,7 @@ impl Tail {
         while self.frame_bytes > bytes_max
             && let Some(f) = self.frames.pop_front()
         {
-            self.frame_bytes -= f.bytes;
+            self.frame_bytes -= f.data.len();
         }
     }
 

@@ -96,10 +96,11 @@ impl Writer {
 
     /// As many operations from `from` on as fit the open frame, or (`fresh`) a new one at the place.
     fn stretch(&self, open: &Open, record: &[Op<'_>], from: usize, fresh: bool) -> Stretch {
-        let used = match &open.cur {
-            Some(frame) if !fresh => frame.buf.len(),
-            _ => FRAME_HEADER_BYTES,
-        } + PART_HEADER_BYTES;
+        let (used, room) = match &open.cur {
+            Some(frame) if !fresh => (frame.buf.len(), frame.room()),
+            _ => (FRAME_HEADER_BYTES, FRAME_BYTES_MAX),
+        };
+        let used = used + PART_HEADER_BYTES;
         let mut s = Stretch { from, to: from, bytes: 0, footer: open.place.footer };
         for (op, len) in record.iter().zip(&self.lens).skip(from) {
             let grown = used + s.bytes + len;
@@ -107,7 +108,7 @@ impl Writer {
             let alone = fresh && s.to == from;
             let mut footer = s.footer;
             self.add_to_footer(open.place.use_no, op, &mut footer);
-            if (grown > FRAME_BYTES_MAX && !alone) || !open.place.holds(grown, &footer) {
+            if (grown > room && !alone) || !open.place.holds(grown, &footer) {
                 break;
             }
             (s.to, s.bytes, s.footer) = (s.to + 1, s.bytes + len, footer);
@@ -136,8 +137,9 @@ impl Writer {
         from: usize,
     ) -> Option<(MutexGuard<'c, Open>, Stretch)> {
         let enough = |s: &Stretch| s.to > from || record.is_empty();
-        let used = open.cur.as_ref().map_or(usize::MAX, |f| f.buf.len() + PART_HEADER_BYTES);
-        if used <= FRAME_BYTES_MAX && open.place.holds(used, &open.place.footer) {
+        let (used, room) =
+            open.cur.as_ref().map_or((usize::MAX, 0), |f| (f.buf.len() + PART_HEADER_BYTES, f.room()));
+        if used <= room && open.place.holds(used, &open.place.footer) {
             let s = self.stretch(&open, record, from, false);
             if enough(&s) {
                 return Some((open, s));
@@ -168,10 +170,10 @@ impl Writer {
         }
     }
 
-    fn start_frame(core: &Core, open: &Open, bytes: usize, first_lsn: u64, complete: u64) -> Frame {
+    fn start_frame(open: &mut Open, bytes: usize, first_lsn: u64, complete: u64) -> Frame {
         let need = FRAME_HEADER_BYTES + PART_HEADER_BYTES + bytes;
-        let mut buf = core.buffers.take(need.max(FRAME_BYTES_MAX));
-        buf.resize_zeroed(FRAME_HEADER_BYTES);
+        let mut buf = open.blocks.take(need);
+        buf.resize(FRAME_HEADER_BYTES, 0);
         Frame {
             buf,
             file: Arc::clone(&open.place.file),
@@ -278,10 +280,8 @@ impl Writer {
             let (guard, s) = self.room(&core, open, record, from)?;
             open = guard;
             let first_lsn = if from == 0 { lsn } else { lsn + 1 };
-            let mut frame = open
-                .cur
-                .take()
-                .unwrap_or_else(|| Self::start_frame(&core, &open, s.bytes, first_lsn, lsn - 1));
+            let mut frame =
+                open.cur.take().unwrap_or_else(|| Self::start_frame(&mut open, s.bytes, first_lsn, lsn - 1));
             self.encode(&mut frame, lsn, record, &s, total);
             open.place.footer = s.footer;
             from = s.to;
@@ -329,7 +329,11 @@ impl Sequence for Writer {
         let mut open = self.core.open();
         if open.cur.is_some() || !open.queue.is_empty() {
             open.kick = true;
-            self.core.work.notify_all();
+            // While it writes, it looks again before it waits.
+            if std::mem::take(&mut open.idle) {
+                drop(open);
+                self.core.work.notify_all();
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Operations of a record. Entries (appends and fan-outs) have a 40-byte header with a checksum of their own, because a cold
 //! read fetches an entry and not its frame; all others have 8 bytes and varints. Each is padded to 8.
 
-use millstream_env::AlignedBuf;
+use bytes::BytesMut;
 use millstream_types::LogId;
 
 use super::bytes::{
@@ -76,7 +76,7 @@ fn deltas(runs: &[(u64, u32)]) -> impl Iterator<Item = (u64, u64)> {
 ///
 /// # Panics
 /// If `out` has no room for [`encoded_len`] rounded up to 8.
-pub(crate) fn encode(op: &Op<'_>, out: &mut AlignedBuf) {
+pub(crate) fn encode(op: &Op<'_>, out: &mut BytesMut) {
     match op {
         Op::Append { log, pos, count, max_ts_ms, attrs, body } => {
             let head =
@@ -111,16 +111,16 @@ pub(crate) fn encode(op: &Op<'_>, out: &mut AlignedBuf) {
     }
 }
 
-fn put_varint(v: u64, out: &mut AlignedBuf) {
+fn put_varint(v: u64, out: &mut BytesMut) {
     let (bytes, n) = varint(v);
     out.extend_from_slice(bytes.get(..n).expect("a varint has at most 10 bytes"));
 }
 
-fn pad(out: &mut AlignedBuf) {
-    out.resize_zeroed(align8(out.len()));
+fn pad(out: &mut BytesMut) {
+    out.resize(align8(out.len()), 0);
 }
 
-fn small(op: &Op<'_>, code: u8, out: &mut AlignedBuf, content: impl FnOnce(&mut AlignedBuf)) {
+fn small(op: &Op<'_>, code: u8, out: &mut BytesMut, content: impl FnOnce(&mut BytesMut)) {
     let (at, len) = (out.len(), encoded_len(op));
     let mut b = [0; SMALL_HEADER_BYTES];
     put(&mut b, 0, &(len32(len) | SMALL).to_le_bytes());
@@ -145,7 +145,7 @@ fn encode_entry(
     to: &[(LogId, u64)],
     attrs: &[u8],
     body: &[bytes::Bytes],
-    out: &mut AlignedBuf,
+    out: &mut BytesMut,
 ) {
     let at = out.len();
     let mut b = [0; ENTRY_HEADER_BYTES];
@@ -165,7 +165,7 @@ fn encode_entry(
     for piece in body {
         out.extend_from_slice(piece);
     }
-    let entry = out.as_mut_slice().get_mut(at..).expect("the entry was just written");
+    let entry = out.get_mut(at..).expect("the entry was just written");
     let (len, crc) = (len32(entry.len()), crc32c::crc32c(entry.get(8..).expect("an entry has a header")));
     put(entry, 0, &len.to_le_bytes());
     put(entry, 4, &crc.to_le_bytes());

@@ -1,6 +1,6 @@
 //! Record parts: the stretch of a commit record that lies in one frame. Its last part commits it.
 
-use millstream_env::AlignedBuf;
+use bytes::BytesMut;
 
 use super::bytes::{align8, array_at, put, size, take, u16_at, u32_at, u64_at};
 
@@ -80,7 +80,7 @@ pub(crate) struct PartHeader {
 
 impl PartHeader {
     /// Appends the header.
-    pub(crate) fn encode(&self, out: &mut AlignedBuf) {
+    pub(crate) fn encode(&self, out: &mut BytesMut) {
         let mut b = [0; PART_HEADER_BYTES];
         put(&mut b, 0, &self.len.to_le_bytes());
         put(&mut b, 4, &[self.kind.code(), PART_VERSION]);
@@ -127,7 +127,7 @@ mod tests {
         for kind in [PartKind::Whole, PartKind::First, PartKind::Middle, PartKind::Last] {
             assert_eq!(PartKind::new(kind.begins(), kind.ends()), kind);
             let header = PartHeader { len: 8, kind, lsn: 5, total_len: 16, n_ops: 1 };
-            let mut buf = AlignedBuf::with_capacity(4096);
+            let mut buf = BytesMut::with_capacity(4096);
             header.encode(&mut buf);
             buf.extend_from_slice(b"12345678");
             let mut rest = &buf[..];

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::*;
 
-fn encoded(op: &Op<'_>) -> AlignedBuf {
-    let mut buf = AlignedBuf::with_capacity(1 << 16);
+fn encoded(op: &Op<'_>) -> BytesMut {
+    let mut buf = BytesMut::with_capacity(1 << 16);
     encode(op, &mut buf);
     assert_eq!(buf.len(), align8(encoded_len(op)));
     buf
