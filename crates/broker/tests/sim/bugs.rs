@@ -8,9 +8,10 @@ use millstream_env::Env;
 use millstream_env::sim::{Call, Fault};
 use millstream_log::mem::Commit;
 use millstream_log::{
-    Bounds, BoxFuture, DiskLog, EntryHead, Extent, Head, Level, Limits, LogConfig, LogStore, OpenError,
-    Opened, ReadError, ReadOutcome, Reader, Replay, StateReader,
+    Bounds, BoxFuture, DiskLog, EntryHead, Extent, Head, Level, Limits, LogConfig, LogStore, Lost, Marks,
+    OnDurable, OpenError, Opened, ReadError, ReadOutcome, Reader, Replay, StateReader, Watermarks,
 };
+
 use millstream_testkit::under::{LogUnderTest, Mem, OnSim};
 use millstream_types::{Epoch, LogId, Lsn};
 
@@ -51,6 +52,13 @@ fn a_reader_that_moves_entries_is_noticed() {
     must_be_caught("entries moved", 40, |_| Box::new(Broken::new(With(memory(), Bug::Swaps))));
 }
 
+#[test]
+fn answers_before_the_sync_are_noticed() {
+    must_be_caught("answers before the sync", 40, |seed| {
+        Box::new(Broken::new(With(on_sim(seed), Bug::AnswersEarly)))
+    });
+}
+
 fn memory() -> Mem {
     Mem::new(Commit::AtOnce)
 }
@@ -86,13 +94,14 @@ enum Bug {
     ForgetsAppends,
     LeavesOut,
     Swaps,
+    AnswersEarly,
 }
 
-struct With(Mem, Bug);
+struct With<U>(U, Bug);
 
-impl Breaks for With {
-    type Under = Mem;
-    fn under(&self) -> &Mem {
+impl<U: LogUnderTest> Breaks for With<U> {
+    type Under = U;
+    fn under(&self) -> &U {
         &self.0
     }
     fn store(&self) -> Box<dyn LogStore> {
@@ -117,6 +126,12 @@ impl<B: Breaks> LogUnderTest for Broken<B> {
     }
     fn kill(&self) -> bool {
         self.0.under().kill()
+    }
+    fn slow_syncs(&self, by: Duration) {
+        self.0.under().slow_syncs(by);
+    }
+    fn fail_a_sync(&self, after: u64) {
+        self.0.under().fail_a_sync(after);
     }
     fn cut_after(&self, calls: u64) {
         self.0.under().cut_after(calls);
@@ -148,7 +163,29 @@ impl LogStore for BuggyStore {
             opened.reader =
                 Arc::new(BuggyReader { of: opened.reader, bug: self.1, reads: AtomicU64::new(0) });
         }
+        if matches!(self.1, Bug::AnswersEarly) {
+            opened.marks = Arc::new(EarlyMarks(opened.marks));
+        }
         Ok(opened)
+    }
+}
+
+/// Calls durable what was only given a number.
+struct EarlyMarks(Arc<dyn Watermarks>);
+
+impl Watermarks for EarlyMarks {
+    fn get(&self) -> Marks {
+        let marks = self.0.get();
+        Marks { written: marks.sequenced, durable: marks.sequenced, ..marks }
+    }
+    fn reached(&self, lsn: Lsn) -> BoxFuture<Result<(), Lost>> {
+        self.0.reached(lsn)
+    }
+    fn on_durable(&self, f: OnDurable) {
+        self.0.on_durable(f);
+    }
+    fn lost(&self) -> Option<Lost> {
+        self.0.lost()
     }
 }
 
