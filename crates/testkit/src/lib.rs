@@ -20,3 +20,6 @@ pub mod model;
 pub mod seeds;
 pub mod seen;
 pub mod under;
+
+/// The layers below, for tests of crates that may not depend on them: a protocol's tests open a broker over a log in memory.
+pub use {millstream_env as env, millstream_log as log};

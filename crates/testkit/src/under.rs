@@ -11,7 +11,7 @@ use millstream_env::os::OsDisk;
 use millstream_env::sim::{Call, Fault, SimClock, SimDisk};
 use millstream_env::{Disk, Env};
 use millstream_log::mem::{Commit, MemLog};
-use millstream_log::{LogConfig, LogStore};
+use millstream_log::{LogConfig, LogStore, SimStore};
 
 /// A log and the machine it is on.
 pub trait LogUnderTest {
@@ -104,12 +104,21 @@ impl LogUnderTest for Mem {
 /// What makes a log over an environment: `|env| Box::new(DiskLog::new(env))`.
 pub type Make = fn(Env) -> Box<dyn LogStore>;
 
+/// As [`Make`], with the state store that goes with the simulated disk.
+pub type MakeWithRows = fn(Env, SimStore) -> Box<dyn LogStore>;
+
+enum How {
+    Alone(Make),
+    WithRows(MakeWithRows),
+}
+
 /// A log on a simulated disk, by seed.
 pub struct OnSim {
     env: Env,
     clock: Arc<SimClock>,
     slow: Mutex<Option<Duration>>,
-    make: Make,
+    make: How,
+    rows: Mutex<SimStore>,
     disk: Mutex<(Arc<SimDisk>, Arc<HoldDisk>)>,
 }
 
@@ -117,8 +126,30 @@ impl OnSim {
     /// On an empty disk.
     #[must_use]
     pub fn new(seed: u64, make: Make) -> Self {
+        Self::made(seed, How::Alone(make))
+    }
+
+    /// On an empty disk, with an empty state store whose power goes with the disk's.
+    #[must_use]
+    pub fn with_rows(seed: u64, make: MakeWithRows) -> Self {
+        Self::made(seed, How::WithRows(make))
+    }
+
+    fn made(seed: u64, make: How) -> Self {
         let (env, disk, clock) = Env::sim(seed);
-        Self { env, clock, slow: Mutex::new(None), make, disk: Mutex::new(held(disk)) }
+        let (rows, disk) = (Mutex::default(), Mutex::new(held(disk)));
+        Self { env, clock, slow: Mutex::new(None), make, rows, disk }
+    }
+
+    /// The state store in use.
+    pub fn rows(&self) -> SimStore {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn next_rows(&self) {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let keep_in_doubt = self.env.rng.next_u64().is_multiple_of(2);
+        *rows = rows.crash(keep_in_doubt);
     }
 
     /// The disk in use.
@@ -143,23 +174,30 @@ fn held(disk: Arc<SimDisk>) -> (Arc<SimDisk>, Arc<HoldDisk>) {
 
 impl LogUnderTest for OnSim {
     fn store(&self) -> Box<dyn LogStore> {
-        (self.make)(self.env())
+        match self.make {
+            How::Alone(make) => make(self.env()),
+            How::WithRows(make) => make(self.env(), self.rows()),
+        }
     }
     fn crash(&self) -> bool {
         let next = self.disk().crash();
+        self.next_rows();
         self.set_disk(next);
         true
     }
     fn kill(&self) -> bool {
         let next = self.disk().kill();
+        self.next_rows();
         self.set_disk(next);
         true
     }
     fn cut_after(&self, calls: u64) {
         self.disk().fail_after(calls);
+        // The power may also go while rows are written.
+        self.rows().fail_after(if calls.is_multiple_of(3) { calls / 3 } else { u64::MAX / 2 });
     }
     fn is_off(&self) -> bool {
-        self.disk().is_off()
+        self.disk().is_off() || self.rows().is_off()
     }
     fn env(&self) -> Env {
         let hold = Arc::clone(&self.disk.lock().unwrap_or_else(PoisonError::into_inner).1);

@@ -5,6 +5,7 @@
 //! The seed fixes the history and the faults. A log with threads of its own may still take another path each time: how many
 //! records a cut takes depends on them.
 
+mod check;
 mod history;
 mod past;
 

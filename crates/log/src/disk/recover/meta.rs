@@ -44,8 +44,9 @@ pub(crate) fn open(env: &Env, segment_bytes: u64) -> Result<Meta, OpenError> {
     };
     let detail = match block.as_deref().map(Meta::decode) {
         Some(Header::Is(meta)) => {
-            // The name and the directory may not be durable yet if the process that made them ended early.
-            make_dirs(disk)?;
+            // What was read need not be on the disk: the process that made it may have ended before its sync, or by a failed one.
+            // The same bytes once more are.
+            put(disk, OpenMode::Write, &meta)?;
             return Ok(meta);
         }
         Some(Header::Newer(found)) => {
@@ -75,12 +76,17 @@ fn make(env: &Env, exists: bool, segment_bytes: u64) -> Result<Meta, OpenError> 
     env.rng.fill(&mut uuid);
     let meta = Meta { store: StoreId::new(uuid), segment_bytes };
     let mode = if exists { OpenMode::Write } else { OpenMode::CreateNew };
-    let file = env.disk.open(META, mode).map_err(io(META))?;
+    put(&env.disk, mode, &meta)?;
+    Ok(meta)
+}
+
+/// Makes `meta`, its name and the directories durable.
+fn put(disk: &Arc<dyn Disk>, mode: OpenMode, meta: &Meta) -> Result<(), OpenError> {
+    let file = disk.open(META, mode).map_err(io(META))?;
     file.write_at(0, &[IoSlice::new(&meta.encode())]).map_err(io(META))?;
     file.sync_all().map_err(io(META))?;
-    env.disk.sync_dir("").map_err(io(META))?;
-    make_dirs(&env.disk)?;
-    Ok(meta)
+    disk.sync_dir("").map_err(io(META))?;
+    make_dirs(disk)
 }
 
 fn make_dirs(disk: &Arc<dyn Disk>) -> Result<(), OpenError> {
