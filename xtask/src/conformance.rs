@@ -42,7 +42,7 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
             broker.stop()?;
         }
         (None, Peer::Millstream) => {
-            let broker = Millstream::start(&millstream::build(root)?, place.path())?;
+            let broker = Millstream::start(&millstream::build(root)?, place.path(), millstream::BRISK)?;
             go(&broker.bootstrap);
             let stopping = Moment::now();
             let stopped = broker.stop();

@@ -28,7 +28,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   test [--rust-only | --conformance-only] [--require-all] [--only NAME]
-      every test: cargo's, then the client programs and the crash tests against the release binary
+      every test: cargo's, then against the release binary the client programs, the command line, the crash tests
   conformance kafka [--against original|millstream] [--bootstrap HOST:PORT] [--only NAME] [--check SUBSTRING]
       the client programs against Apache Kafka, this broker, or a broker that is already there
   bench kafka [--seconds N] [--rounds N] [--quick] [--partitions 6,500] [--binary PATH]
@@ -38,7 +38,7 @@ usage: cargo xtask COMMAND
   tidy
       the house rules
 
-The client programs that --only names: python, kcat, java, go, node; the crash tests: kill9, hold_sync.
+What --only names: the client programs python, kcat, java, go, node; the command line cli; the crash tests kill9, hold_sync.
 ";
 
 fn main() -> ExitCode {

@@ -16,6 +16,9 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 /// It stops within this.
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 
+/// Settings with which checks of retention need not wait long.
+pub const BRISK: &[&str] = &["topics.retention_check_ms=200"];
+
 /// A running broker.
 pub struct Millstream {
     server: Server,
@@ -37,12 +40,13 @@ pub fn build(root: &Path) -> Result<PathBuf> {
 
 impl Millstream {
     /// Starts it on an empty directory under `place`, which goes when it is dropped.
-    pub fn start(binary: &Path, place: &Path) -> Result<Self> {
+    pub fn start(binary: &Path, place: &Path, settings: &[&str]) -> Result<Self> {
         let data = Scratch::new(place.join("millstream-data"))?;
         let [kafka] = free_ports::<1>()?;
         let bootstrap = format!("127.0.0.1:{kafka}");
         let mut serve = Command::new(binary);
         serve.arg("serve").arg("--data-dir").arg(data.path()).args(["--kafka", &bootstrap, "--http", "off"]);
+        serve.args(settings.iter().flat_map(|setting| ["--set", setting]));
         let started = Moment::now();
         let (mut server, lines) =
             Server::start_lines("millstream", &mut serve, &place.join("millstream.log"))?;

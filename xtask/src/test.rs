@@ -1,6 +1,6 @@
-//! `cargo xtask test`: cargo's tests, then the client programs and the crash tests against the release binary.
+//! `cargo xtask test`: cargo's tests, then the client programs, the command line's and the crash tests against the release binary.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,23 +19,39 @@ use crate::workspace;
 /// Building and running all of cargo's tests takes less than this.
 const CARGO_WITHIN: Duration = Duration::from_mins(40);
 
-/// A program of `conformance/crash`: it starts the binary itself, and kills or traces it.
-struct Crash {
+/// A program that starts the binary itself: as people do, or to kill or trace it.
+struct Solo {
     name: &'static str,
+    /// Its file under `conformance`.
+    program: &'static str,
+    /// Whether it imports the client libraries.
+    libraries: bool,
     arguments: &'static [&'static str],
     needs: &'static [&'static Tool],
     within: Duration,
 }
 
-const CRASHES: &[Crash] = &[
-    Crash {
+const SOLOS: &[Solo] = &[
+    Solo {
+        name: "cli",
+        program: "cli/run.py",
+        libraries: false,
+        arguments: &[],
+        needs: &[&tools::PYTHON],
+        within: Duration::from_mins(5),
+    },
+    Solo {
         name: "kill9",
+        program: "crash/kill9.py",
+        libraries: true,
         arguments: &["--rounds", "50"],
         needs: &[&tools::PYTHON],
         within: Duration::from_mins(8),
     },
-    Crash {
+    Solo {
         name: "hold_sync",
+        program: "crash/hold_sync.py",
+        libraries: true,
         arguments: &[],
         needs: &[&tools::PYTHON, &tools::STRACE],
         within: Duration::from_mins(4),
@@ -91,12 +107,12 @@ fn cargo_tests(root: &Path, summary: &mut Summary) {
 /// Everything that needs the binary. What cannot be set up is a failed row, and the rest goes on.
 fn programs(root: &Path, wanted: &Wanted, summary: &mut Summary) -> Result<()> {
     let clients: Vec<_> = clients::CLIENTS.iter().filter(|client| wanted.names(client.name)).collect();
-    let crashes: Vec<_> = CRASHES.iter().filter(|crash| wanted.names(crash.name)).collect();
-    if clients.is_empty() && crashes.is_empty() {
+    let solos: Vec<_> = SOLOS.iter().filter(|solo| wanted.names(solo.name)).collect();
+    if clients.is_empty() && solos.is_empty() {
         bail!("no program {:?}", wanted.only.as_deref().unwrap_or_default());
     }
     if wanted.require_all {
-        let needed: Vec<&Tool> = crashes.iter().flat_map(|crash| crash.needs).copied().collect();
+        let needed: Vec<&Tool> = solos.iter().flat_map(|solo| solo.needs).copied().collect();
         clients::install_tools(&clients).and_then(|()| tools::install(&needed))?;
     }
     let building = Moment::now();
@@ -111,7 +127,7 @@ fn programs(root: &Path, wanted: &Wanted, summary: &mut Summary) -> Result<()> {
     let place = Scratch::new(tools::made(root).join("test"))?;
     if !clients.is_empty() {
         let starting = Moment::now();
-        match Millstream::start(&binary, place.path()) {
+        match Millstream::start(&binary, place.path(), millstream::BRISK) {
             Err(error) => summary.check("start the broker", starting.elapsed(), Err(error)),
             Ok(broker) => {
                 let bootstrap = broker.bootstrap.clone();
@@ -128,22 +144,23 @@ fn programs(root: &Path, wanted: &Wanted, summary: &mut Summary) -> Result<()> {
             }
         }
     }
-    for crash in crashes {
-        crash.run(root, &binary, wanted.require_all, summary);
+    for solo in solos {
+        solo.run(root, &binary, wanted.require_all, summary);
     }
     Ok(())
 }
 
-impl Crash {
+impl Solo {
     fn run(&self, root: &Path, binary: &Path, require_all: bool, summary: &mut Summary) {
-        let name = format!("crash {}", self.name);
+        let name = self.program.trim_end_matches("/run.py").trim_end_matches(".py").replace('/', " ");
         if let Some(tool) = self.needs.iter().find(|tool| !tool.is_here()) {
             return summary.absent(&name, format!("{} not installed", tool.program), require_all);
         }
         println!("\n== {name}");
         let started = Moment::now();
-        let ended = tools::python(root).and_then(|python| {
-            let program = root.join("conformance/crash").join(format!("{}.py", self.name));
+        let python = if self.libraries { tools::python(root) } else { Ok(PathBuf::from("python3")) };
+        let ended = python.and_then(|python| {
+            let program = root.join("conformance").join(self.program);
             let mut command = Command::new(python);
             command.arg(program).arg("--binary").arg(binary).args(self.arguments);
             counted(self.name, &mut command, self.within)

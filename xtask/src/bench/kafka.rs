@@ -63,7 +63,7 @@ pub fn run(root: &Path, mut args: Args) -> Result<()> {
     let place = Scratch::new(tools::made(root).join("bench"))?;
     let mut report = Report::default();
 
-    let ours = Millstream::start(&binary, place.path())?;
+    let ours = Millstream::start(&binary, place.path(), &[])?;
     let theirs = Original::start(&jars, place.path(), Setting::AsItShips)?;
     let subjects = [
         subject(Who::Millstream, "millstream", &jars, &ours.bootstrap, ours.pid())?,

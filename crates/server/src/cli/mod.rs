@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::config::{Config, KEYS};
@@ -111,7 +112,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn serve(s: Serve) -> anyhow::Result<ExitCode> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&s.log)?;
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(&s.log).with_context(|| format!("--log {:?}", s.log))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let mut given = Vec::new();
     let mut give = |key: &str, value: Option<String>| {

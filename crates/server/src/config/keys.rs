@@ -75,9 +75,9 @@ keys! {
         |c, v| c.broker.log.ready_files = number(v, 1, 64)?;
 }
 
-fn number<T: Copy>(v: &str, min: T, max: T) -> anyhow::Result<T>
+fn number<T>(v: &str, min: T, max: T) -> anyhow::Result<T>
 where
-    T: std::str::FromStr + PartialOrd + std::fmt::Display,
+    T: Copy + std::str::FromStr + PartialOrd + std::fmt::Display,
 {
     let Ok(n) = v.trim().replace('_', "").parse::<T>() else { bail!("not a whole number of {min} to {max}") };
     ensure!(n >= min && n <= max, "must be {min} to {max}");

@@ -16,7 +16,8 @@ use super::messages::offset_at;
 use super::topics::find;
 use super::{ApiError, Shared};
 
-const UNEXPECTED: &str = "the broker gave another answer than was asked for";
+/// What cannot be.
+pub(super) const UNEXPECTED: &str = "the broker gave another answer than was asked for";
 
 fn state(s: GroupState) -> &'static str {
     match s {
@@ -165,6 +166,9 @@ pub async fn reset(
         return Err(ApiError::unavailable(UNEXPECTED));
     };
     let held: BTreeMap<LogId, u64> = held.into_iter().filter_map(|(l, o)| o.map(|o| (l, o.offset))).collect();
+    if held.is_empty() && r.topics.is_empty() {
+        return Err(ApiError::not_found(format!("group {group:?} has no offsets: say which topics")));
+    }
     let catalogue = broker.catalogue();
     let logs: Vec<LogId> = if r.topics.is_empty() {
         held.keys().copied().collect()

@@ -63,6 +63,7 @@ pub async fn produce(
     let broker = health.broker()?;
     let topic = find(broker, &name)?;
     let now_ms = i64::try_from(broker.wall_ms()).unwrap_or(i64::MAX);
+    let bytes_max = usize::try_from(broker.topic_policy(&topic).message_bytes_max).unwrap_or(usize::MAX);
     let mut items = Vec::new();
     let mut partitions = Vec::new();
     for (i, line) in body.split(|b| *b == b'\n').filter(|l| !l.trim_ascii().is_empty()).enumerate() {
@@ -72,6 +73,12 @@ pub async fn produce(
         let line: Line =
             serde_json::from_slice(line).map_err(|e| ApiError::bad(format!("line {}: {e}", i + 1)))?;
         let (partition, item) = item(&topic, line, i, now_ms)?;
+        let bytes: usize = item.body.iter().map(Bytes::len).sum();
+        if bytes > bytes_max {
+            let text =
+                format!("line {}: {bytes} bytes; the topic takes {bytes_max} (max.message.bytes)", i + 1);
+            return Err(ApiError::bad(text));
+        }
         partitions.push(partition);
         items.push(item);
     }
@@ -207,7 +214,7 @@ impl Reading {
     /// The next lines; `None` at the end. An error ends the stream.
     async fn chunk(&mut self) -> Option<Result<Bytes, std::io::Error>> {
         loop {
-            if self.left == 0 || self.cursors.is_empty() {
+            if self.left == 0 {
                 return None;
             }
             let many = self.cursors.len();
@@ -226,6 +233,9 @@ impl Reading {
                 }
             }
             self.cursors.retain(|c| c.end.is_none_or(|end| c.next < end) && !c.part.is_gone());
+            if self.cursors.is_empty() {
+                return None;
+            }
             if self.cursors.iter().any(|c| c.next < c.part.visible_end()) {
                 continue;
             }

@@ -1,6 +1,5 @@
-//! `GET /metrics`: Prometheus text. Counters come from the listeners' observers, gauges are read when asked.
+//! `GET /metrics`: Prometheus text. Counters come from the listeners' observers, gauges ([`gauges`]) are read when asked.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -8,16 +7,17 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use millstream_broker::Broker;
+use millstream_broker::group::GroupInfo;
 use millstream_kafka::Observer;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{ApiError, Shared};
+use super::{ApiError, Shared, gauges};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Api {
@@ -28,19 +28,6 @@ struct Api {
 struct ApiCode {
     api: &'static str,
     code: i16,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Part {
-    topic: String,
-    partition: u32,
-    end: End,
-}
-
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
-enum End {
-    Start,
-    Visible,
 }
 
 /// Counts what the Kafka listener does.
@@ -103,7 +90,7 @@ impl Observer for KafkaMetrics {
     }
 }
 
-fn registry(broker: &Broker) -> Registry {
+fn registry(broker: &Broker, groups: &[GroupInfo]) -> Registry {
     let mut r = Registry::with_prefix("millstream");
     let k = &**KAFKA;
     r.register("kafka_connections", "Open Kafka connections", k.connections.clone());
@@ -124,36 +111,15 @@ fn registry(broker: &Broker) -> Registry {
         Unit::Bytes,
         k.fetched.clone(),
     );
-
-    let gauge = |r: &mut Registry, name: &str, help: &str, value: u64| {
-        let g = Gauge::<u64, AtomicU64>::default();
-        g.set(value);
-        r.register(name, help, g);
-    };
-    let marks = broker.marks();
-    gauge(&mut r, "log_sequenced_lsn", "Last commit record put in order", marks.sequenced.0);
-    gauge(&mut r, "log_durable_lsn", "Last commit record that survives a crash", marks.durable.0);
-    gauge(&mut r, "log_epoch", "Openings of this data directory", broker.epoch().0);
-    gauge(&mut r, "disk_full", "1 while publishing is stopped for want of room", u64::from(broker.is_full()));
-    let catalogue = broker.catalogue();
-    gauge(&mut r, "topics", "Topics", catalogue.by_uuid.len() as u64);
-    gauge(&mut r, "partitions", "Partitions", catalogue.by_log.len() as u64);
-    let offsets = Family::<Part, Gauge<u64, AtomicU64>>::default();
-    for topic in catalogue.by_name.values() {
-        for (i, part) in topic.partitions.iter().enumerate() {
-            let partition = u32::try_from(i).unwrap_or(u32::MAX);
-            for (end, value) in [(End::Start, part.start()), (End::Visible, part.visible_end())] {
-                offsets.get_or_create(&Part { topic: topic.def.name.clone(), partition, end }).set(value);
-            }
-        }
-    }
-    r.register("partition_offset", "First retained offset, and one past the last visible", offsets);
+    gauges::register(&mut r, broker, groups);
     r
 }
 
 /// All metrics.
 pub async fn metrics(State(health): Shared) -> Result<Response, ApiError> {
     let mut text = String::new();
-    encode(&mut text, &registry(health.broker()?)).map_err(|e| ApiError::unavailable(e.to_string()))?;
+    let groups = gauges::groups(&health.session()?).await?;
+    encode(&mut text, &registry(health.broker()?, &groups))
+        .map_err(|e| ApiError::unavailable(e.to_string()))?;
     Ok(([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
 }

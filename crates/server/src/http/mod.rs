@@ -1,6 +1,7 @@
 //! The HTTP listener: health, readiness, metrics, and the administration that the command line uses.
 
 mod error;
+mod gauges;
 mod groups;
 mod members;
 mod messages;

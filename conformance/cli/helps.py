@@ -1,0 +1,41 @@
+"""`--help`: every command tells its options."""
+
+from harness import check, equal, holds
+
+OPTIONS = {
+    ("serve",): ["--config", "--data-dir", "--kafka", "--kafka-advertised", "--http", "--insecure", "--set", "--log",
+                 "MILLSTREAM_", "topics.auto_create", "log.segment_bytes", "./millstream-data", "127.0.0.1:9092", "127.0.0.1:15672"],
+    ("topic",): ["create", "list", "describe", "alter", "delete"],
+    ("topic", "create"): ["--partitions", "--set", "--json", "--server"],
+    ("topic", "list"): ["--json", "--server"],
+    ("topic", "describe"): ["--json", "--server"],
+    ("topic", "alter"): ["--partitions", "--set", "--unset", "--json"],
+    ("topic", "delete"): ["--server"],
+    ("produce",): ["--file", "--key-separator", "--partition", "--header", "--json", "--server"],
+    ("consume",): ["--from", "--partition", "--group", "--follow", "--max", "--key-separator", "--json", "--server",
+                   "earliest", "latest", "offset:N", "time:MS"],
+    ("group",): ["list", "describe", "delete", "reset-offsets"],
+    ("group", "list"): ["--json"],
+    ("group", "describe"): ["--json"],
+    ("group", "delete"): ["--server"],
+    ("group", "reset-offsets"): ["--topic", "--partition", "--to-earliest", "--to-latest", "--to-offset", "--to-time", "--shift-by",
+                                 "--dry-run", "--json"],
+}
+
+
+@check("every command's --help names its options")
+def _(place):
+    for command, options in OPTIONS.items():
+        ended = place.run(*command, "--help")
+        equal(ended.code, 0, " ".join(command))
+        holds(ended.out, *options)
+    holds(place.run("--help").out, "serve", "topic", "produce", "consume", "group")
+    holds(place.run("--version").out, "millstream ")
+
+
+@check("a command or an option that is not there is refused with status 2")
+def _(place):
+    for words in (["fly"], ["topic", "fly"], ["consume", "t", "--fast"], []):
+        ended = place.run(*words)
+        equal(ended.code, 2, " ".join(words))
+        holds(ended.err, "Usage")

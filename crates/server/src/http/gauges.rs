@@ -1,0 +1,110 @@
+//! Gauges of the broker, read when `/metrics` is asked for: the log's marks, each partition's offsets, each group's lag.
+
+use std::sync::atomic::AtomicU64;
+
+use millstream_broker::group::{GroupInfo, GroupOp, GroupReply, GroupState};
+use millstream_broker::{Broker, Session};
+use millstream_types::Namespace;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge as AnyGauge;
+use prometheus_client::registry::Registry;
+
+use super::ApiError;
+use super::groups::UNEXPECTED;
+
+/// Groups whose lag is told, in the order of their names: one answer must not hold up the broker.
+const GROUPS_MAX: usize = 1_000;
+
+type Gauge = AnyGauge<u64, AtomicU64>;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PartitionEnd {
+    topic: String,
+    partition: u32,
+    end: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct GroupPartition {
+    group: String,
+    topic: String,
+    partition: u32,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Group {
+    group: String,
+}
+
+/// The groups to be told of.
+pub async fn groups(session: &Session) -> Result<Vec<GroupInfo>, ApiError> {
+    let ns = Namespace::DEFAULT;
+    let GroupReply::List(list) = session.group(GroupOp::List { ns }).await? else {
+        return Err(ApiError::unavailable(UNEXPECTED));
+    };
+    let mut groups: Vec<String> =
+        list.into_iter().filter(|g| g.state != GroupState::Dead).map(|g| g.group).collect();
+    groups.sort_unstable();
+    groups.truncate(GROUPS_MAX);
+    match session.group(GroupOp::Describe { ns, groups }).await? {
+        GroupReply::Describe(infos) => Ok(infos.into_iter().flatten().collect()),
+        _ => Err(ApiError::unavailable(UNEXPECTED)),
+    }
+}
+
+/// Puts everything in, as it is now.
+pub fn register(r: &mut Registry, broker: &Broker, groups: &[GroupInfo]) {
+    let mut one = |name: &str, help: &str, value: u64| {
+        let gauge = Gauge::default();
+        gauge.set(value);
+        r.register(name, help, gauge);
+    };
+    let marks = broker.marks();
+    one("log_sequenced_lsn", "Last commit record put in order", marks.sequenced.0);
+    one("log_durable_lsn", "Last commit record that survives a crash", marks.durable.0);
+    one("log_epoch", "Openings of this data directory", broker.epoch().0);
+    one("disk_full", "1 while publishing is stopped for want of room", u64::from(broker.is_full()));
+    let catalogue = broker.catalogue();
+    one("topics", "Topics", catalogue.by_uuid.len() as u64);
+    one("partitions", "Partitions", catalogue.by_log.len() as u64);
+    one("groups", "Consumer groups", groups.len() as u64);
+    partitions(r, broker);
+    lags(r, broker, groups);
+}
+
+fn partitions(r: &mut Registry, broker: &Broker) {
+    let (offsets, bytes) = (Family::<PartitionEnd, Gauge>::default(), Family::<_, Gauge>::default());
+    for topic in broker.catalogue().by_name.values() {
+        for (partition, part) in (0..).zip(&topic.partitions) {
+            let name = &topic.def.name;
+            for (end, value) in [("start", part.start()), ("visible", part.visible_end())] {
+                offsets.get_or_create(&PartitionEnd { topic: name.clone(), partition, end }).set(value);
+            }
+            let held = broker.streams().bytes(part);
+            bytes
+                .get_or_create(&vec![("topic", name.clone()), ("partition", partition.to_string())])
+                .set(held);
+        }
+    }
+    r.register("partition_offset", "First retained offset, and one past the last visible", offsets);
+    r.register("partition_held_bytes", "Bytes held", bytes);
+}
+
+fn lags(r: &mut Registry, broker: &Broker, groups: &[GroupInfo]) {
+    let (lag, members) = (Family::<GroupPartition, Gauge>::default(), Family::<Group, Gauge>::default());
+    let catalogue = broker.catalogue();
+    for info in groups {
+        let group = info.summary.group.clone();
+        for (log, committed) in &info.offsets {
+            let Some((topic, partition)) = catalogue.by_log.get(log) else { continue };
+            let Some(part) = topic.partitions.get(*partition as usize) else { continue };
+            let behind = part.visible_end().saturating_sub(committed.offset);
+            let (topic, partition) = (topic.def.name.clone(), *partition);
+            lag.get_or_create(&GroupPartition { group: group.clone(), topic, partition }).set(behind);
+        }
+        members.get_or_create(&Group { group }).set(info.members.len() as u64);
+    }
+    r.register("group_lag", "Records between a group's committed offset and the end", lag);
+    r.register("group_members", "Members of a group", members);
+}
