@@ -7,6 +7,7 @@ const USAGE: &str = "usage: cargo xtask bench log [-- OPTIONS]
   --seconds S        of each round of group commit (2)
   --mib N            appended in each round of kept streams, and at most in one of group commit (2048)
   --in-flight A,B    records in flight (1,100,10000)
+  --turn N           records handed over at a time, as an engine would (64)
   --logs A,B         logs written to (1,6,500,10000)
   --sizes A,B        bytes of an append to them (1024,65536)";
 
@@ -18,6 +19,7 @@ pub struct Args {
     /// Appended in one round at most.
     pub bytes: u64,
     pub in_flight: Vec<usize>,
+    pub turn: usize,
     pub logs: Vec<u64>,
     pub sizes: Vec<usize>,
 }
@@ -31,6 +33,7 @@ impl Args {
             seconds: 2.0,
             bytes: 2 << 30,
             in_flight: vec![1, 100, 10_000],
+            turn: 64,
             logs: vec![1, 6, 500, 10_000],
             sizes: vec![1 << 10, 64 << 10],
         };
@@ -47,6 +50,7 @@ impl Args {
                 "--seconds" => a.seconds = number(value)?,
                 "--mib" => a.bytes = number::<u64>(value)? << 20,
                 "--in-flight" => a.in_flight = list(value)?,
+                "--turn" => a.turn = number(value)?,
                 "--logs" => a.logs = list(value)?,
                 "--sizes" => a.sizes = list(value)?,
                 _ => return Err(USAGE.to_owned()),

@@ -29,7 +29,8 @@ fn append(dir: &Path, logs: u64, size: usize, bytes: u64) {
     let before = Used::now();
     let counted = |of: &std::sync::atomic::AtomicU64| of.load(Relaxed) as f64;
     let (bytes_before, syncs_before) = (counted(&target.counts.bytes), counted(&target.counts.syncs));
-    let plan = Plan { in_flight: usize::MAX, record_bytes: size, warm_ns: 0, ns: u64::MAX / 2, bytes };
+    let plan =
+        Plan { in_flight: usize::MAX, turn: 64, record_bytes: size, warm_ns: 0, ns: u64::MAX / 2, bytes };
     let seen = drive(&mut target, &*clock, plan);
     let after = Used::now();
     // All that was submitted is durable now; the last turns are not in `seen`.

@@ -14,9 +14,9 @@ use crate::machine::Place;
 use crate::report::Table;
 use crate::turns::{Plan, drive};
 
-const MEASURES: &[&str] = &[
+const LOAD: &[&str] = &[
     "MB/s",
-    "bare fresh MB/s",
+    "bare (fresh files) MB/s",
     "ratio",
     "p50 ms",
     "p99 ms",
@@ -25,27 +25,34 @@ const MEASURES: &[&str] = &[
     "frames alone",
     "syncs",
     "CPU s/GB",
-    "RSS MiB",
-    "peak",
-    "restart after kill s",
+];
+const RESTART: &[&str] = &[
+    "RSS MiB under load",
+    "at most",
+    "opening after a kill, s",
     "replayed MiB",
-    "its peak RSS",
-    "after clean stop s",
+    "RSS MiB at most",
+    "opening after a clean stop, s",
 ];
 
 pub fn run(args: &Args, place: &Place) {
-    let mut table = Table::new("logs × append", MEASURES);
+    let (mut load, mut restart) = (Table::new("logs × append", LOAD), Table::new("logs × append", RESTART));
     for round in 0..args.rounds {
         for &size in &args.sizes {
             for &logs in &args.logs {
                 let case = format!("{logs} × {} KiB", size >> 10);
                 eprintln!("kept streams, round {}: {case}", round + 1);
-                table.add(&case, &one(args, place, logs, size));
+                let samples = one(args, place, logs, size);
+                let (first, second) = samples.split_at(LOAD.len());
+                load.add(&case, first);
+                restart.add(&case, second);
             }
         }
     }
     println!("### Streams, everything kept: {} MiB appended to each case and round\n", args.bytes >> 20);
-    table.print();
+    load.print();
+    println!("### The same: memory, and opening again\n");
+    restart.print();
 }
 
 fn child(words: &[String], until: &str) -> (HashMap<String, f64>, std::process::Child) {
@@ -90,7 +97,8 @@ fn one(args: &Args, place: &Place, logs: u64, size: usize) -> Vec<f64> {
     let env = Env::os(&dir);
     let in_flight = LogConfig::default().inflight_bytes / size;
     let mut bare = Bare::start(Files::new(&env, args.bytes + (128 << 20), false), size);
-    let plan = Plan { in_flight, record_bytes: size, warm_ns: 0, ns: u64::MAX / 2, bytes: args.bytes };
+    let plan =
+        Plan { in_flight, turn: 64, record_bytes: size, warm_ns: 0, ns: u64::MAX / 2, bytes: args.bytes };
     let seen = drive(&mut bare, &*env.clock, plan);
     drop(bare);
     std::fs::remove_dir_all(dir).unwrap();

@@ -1,13 +1,10 @@
-//! The load loop, the same for the log and for the bare disk: one thread submits, in turns of at most 64 records, until the target
+//! The load loop, the same for the log and for the bare disk: one thread submits, in turns, until the target
 //! has no room; when a write became durable it notes the latencies and submits again. Start at [`drive`].
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 
 use millstream_env::Clock;
-
-/// Records of one turn at most, as the engine takes them.
-const TURN: usize = 64;
 
 /// What takes records and makes them durable in order.
 pub trait Target {
@@ -45,6 +42,8 @@ impl Signal {
 #[derive(Clone, Copy)]
 pub struct Plan {
     pub in_flight: usize,
+    /// Records handed over at a time.
+    pub turn: usize,
     pub record_bytes: usize,
     /// Not measured at first.
     pub warm_ns: u64,
@@ -78,7 +77,7 @@ pub fn drive(target: &mut dyn Target, clock: &dyn Clock, plan: Plan) -> Seen {
             let Some(n) = target.submit() else { break };
             out.push_back((n, now));
             turn += 1;
-            if turn == TURN {
+            if turn == plan.turn {
                 target.end_turn();
                 (turn, now) = (0, clock.mono_ns());
             }
