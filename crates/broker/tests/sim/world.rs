@@ -95,6 +95,7 @@ struct World<'a> {
     clients: Clients,
     topics: BTreeMap<&'static str, Known>,
     tally: Tally,
+    cluster_id: Option<String>,
 }
 
 impl<'a> World<'a> {
@@ -106,6 +107,7 @@ impl<'a> World<'a> {
             clients: Clients::default(),
             topics: TOPICS.iter().map(|name| (*name, Known::Absent)).collect(),
             tally: Tally::default(),
+            cluster_id: None,
         };
         if world.dice.once_in(4) {
             machine.slow_syncs(std::time::Duration::from_millis(1));
