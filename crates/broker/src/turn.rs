@@ -26,6 +26,10 @@ const RETRY_WAIT_MS: u64 = 1;
 
 /// What comes in.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "they lie in a Vec that is used again: a box each would be an allocation each"
+)]
 pub(crate) enum Input {
     /// A session begins.
     Open(Arc<Mailbox>),
@@ -138,7 +142,6 @@ pub(crate) struct Sequencer {
 }
 
 impl Sequencer {
-    #[expect(clippy::too_many_arguments, reason = "the parts of an open log, each once")]
     pub(crate) fn new(
         engine: Engine,
         sequence: Box<dyn Sequence>,
