@@ -41,8 +41,9 @@ pub trait LogUnderTest {
     }
     /// The machine, for what else lives on it.
     fn env(&self) -> Env;
-    /// Lets some later sync fail once. Does nothing where that cannot be done.
-    fn fail_a_sync(&self, _after: u64) {}
+    /// Lets some later call of the disk fail once; which kind of call, and how late, follows from a random number. Does nothing where
+    /// that cannot be done.
+    fn disturb(&self, _random: u64) {}
     /// Makes every sync take so long, from now on. Does nothing where that cannot be done.
     fn slow_syncs(&self, _by: Duration) {}
     /// Moves the machine's time on, where it is simulated.
@@ -137,6 +138,8 @@ impl OnSim {
 
     fn made(seed: u64, make: How) -> Self {
         let (env, disk, clock) = Env::sim(seed);
+        // Writes tear at 512 bytes on every third disk, else at 4096.
+        let disk = if seed % 3 == 1 { SimDisk::with_small_sectors(seed) } else { disk };
         let (rows, disk) = (Mutex::default(), Mutex::new(held(disk)));
         Self { env, clock, slow: Mutex::new(None), make, rows, disk }
     }
@@ -210,8 +213,16 @@ impl LogUnderTest for OnSim {
     fn advance(&self, by: Duration) {
         self.clock.advance(by);
     }
-    fn fail_a_sync(&self, after: u64) {
-        self.disk().inject(Fault::new(Call::Sync).after(after));
+    fn disturb(&self, random: u64) {
+        let late = random / 8 % 4;
+        let fault = match random % 8 {
+            0..=3 => Fault::new(Call::Sync),
+            4 => Fault::new(Call::Write),
+            5 => Fault::new(Call::Create),
+            6 => Fault::new(Call::Allocate).no_space().times(1 + late),
+            _ => Fault::new(Call::SyncDir),
+        };
+        self.disk().inject(fault.after(late));
     }
     fn hold(&self) -> Option<Box<dyn Any>> {
         let hold = Arc::clone(&self.disk.lock().unwrap_or_else(PoisonError::into_inner).1);

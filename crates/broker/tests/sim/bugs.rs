@@ -130,8 +130,8 @@ impl<B: Breaks> LogUnderTest for Broken<B> {
     fn slow_syncs(&self, by: Duration) {
         self.0.under().slow_syncs(by);
     }
-    fn fail_a_sync(&self, after: u64) {
-        self.0.under().fail_a_sync(after);
+    fn disturb(&self, random: u64) {
+        self.0.under().disturb(random);
     }
     fn cut_after(&self, calls: u64) {
         self.0.under().cut_after(calls);

@@ -184,7 +184,7 @@ impl<'a> World<'a> {
             94 => self.restart(End::Cut).await?,
             95 => self.restart(End::Kill).await?,
             96..=97 => self.machine.cut_after(self.dice.below(20)),
-            98 => self.machine.fail_a_sync(self.dice.below(4)),
+            98 => self.machine.disturb(self.dice.below(1 << 32)),
             _ => self.create(n).await?,
         }
         if self.up.as_ref().is_some_and(|up| up.broker.lost().is_some()) {

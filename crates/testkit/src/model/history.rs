@@ -106,8 +106,8 @@ impl History<'_> {
                 self.under.cut_after(calls);
             }
             _ => {
-                let after = self.dice.below(3);
-                self.under.fail_a_sync(after);
+                let random = self.dice.below(1 << 32);
+                self.under.disturb(random);
             }
         }
         self.notice_loss();
@@ -229,7 +229,7 @@ impl History<'_> {
                     Err(_) => return,
                 }
             }
-            Err(AdmitError::Closed) => return,
+            Err(AdmitError::Closed | AdmitError::DiskFull) => return,
             Err(e) => panic!("{e}"),
         };
         let end_turn = self.dice.once_in(2);
