@@ -29,6 +29,10 @@ impl Signal {
         self.moved.notify_one();
     }
 
+    fn get(&self) -> u64 {
+        *self.durable.lock().unwrap()
+    }
+
     fn past(&self, seen: u64) -> u64 {
         let mut durable = self.durable.lock().unwrap();
         while *durable <= seen {
@@ -80,6 +84,10 @@ pub fn drive(target: &mut dyn Target, clock: &dyn Clock, plan: Plan) -> Seen {
             if turn == plan.turn {
                 target.end_turn();
                 (turn, now) = (0, clock.mono_ns());
+                // What became durable meanwhile is looked at before more is submitted: room may never run out.
+                if signal.get() > durable {
+                    break;
+                }
             }
         }
         target.end_turn();
