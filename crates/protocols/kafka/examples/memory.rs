@@ -2,9 +2,9 @@
 //! clients; what they write is gone when it ends.
 
 use millstream_broker::{Broker, BrokerConfig};
-use millstream_env::Env;
 use millstream_kafka::KafkaConfig;
-use millstream_log::mem::{Commit, MemLog};
+use millstream_testkit::env::Env;
+use millstream_testkit::log::mem::{Commit, MemLog};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -11,7 +11,7 @@ use kafka_protocol::messages::offset_commit_request::{
 };
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
-use millstream_log::mem::Commit;
+use millstream_testkit::log::mem::Commit;
 use millstream_types::{Lsn, Namespace};
 use support::*;
 use tokio::io::AsyncWriteExt;

@@ -10,9 +10,9 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use millstream_broker::{Broker, BrokerConfig};
-use millstream_env::Env;
 use millstream_kafka::{KafkaConfig, Observer};
-use millstream_log::mem::{Commit, MemLog};
+use millstream_testkit::env::Env;
+use millstream_testkit::log::mem::{Commit, MemLog};
 use millstream_types::Lsn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
