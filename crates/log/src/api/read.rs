@@ -105,7 +105,7 @@ pub struct Extent {
 pub trait Reader: Send + Sync {
     /// Entries from position `from`. A log that was never written reads as empty.
     fn read(&self, log: LogId, from: u64, lim: Limits, level: Level) -> ReadOutcome;
-    /// The entries that cover these positions, those that exist, ascending.
+    /// The entries that cover these positions (ascending), those that exist, each once. What is below the start does not exist.
     fn get(&self, log: LogId, positions: &[u64]) -> ReadOutcome;
     /// As `read`, without bodies.
     fn heads(

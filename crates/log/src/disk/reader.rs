@@ -177,7 +177,7 @@ impl Reader for DiskReader {
             let tail = self.core.tail();
             let Some(l) = tail.log(log) else { return ReadOutcome::Ready(Ok(ReadBatch::default())) };
             for pos in positions {
-                let found = entries_from(l, *pos).next().filter(|(_, e)| e.pos <= *pos && e.pos >= l.start);
+                let found = entries_from(l, *pos).next().filter(|(_, e)| e.pos <= *pos && *pos >= l.start);
                 if let Some((run, e)) = found
                     && run.lsn(e) <= mark
                     && hits.last().is_none_or(|h| h.e.pos != e.pos)

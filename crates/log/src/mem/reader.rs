@@ -88,7 +88,7 @@ impl Reader for MemReader {
         let s = self.shared.lock();
         let Some(l) = s.logs.get(&log) else { return ReadOutcome::Ready(Ok(ReadBatch::default())) };
         let mut entries: Vec<Entry> = Vec::new();
-        for p in positions {
+        for p in positions.iter().filter(|p| **p >= l.start) {
             if let Some(e) = visible(l, *p, p.saturating_add(1), s.marks.sequenced).next()
                 && entries.last().is_none_or(|last| last.pos != e.pos)
             {

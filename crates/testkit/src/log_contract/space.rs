@@ -49,6 +49,9 @@ pub fn a_batch_that_straddles_the_start_stays(under: &dyn LogUnderTest) {
     let read = log.read(A, 15, ALL, Level::Durable).unwrap();
     assert_eq!(super::kit::positions(&read.entries), [10, 20]);
     assert_eq!(log.opened.reader.bounds(A).start, 15);
+    let get = |at: &[u64]| super::kit::positions(&finish(log.opened.reader.get(A, at)).unwrap().entries);
+    assert_eq!(get(&[12, 16, 25]), [10, 20]);
+    assert!(get(&[0, 12]).is_empty(), "positions below the start do not exist");
 }
 
 /// See the name.

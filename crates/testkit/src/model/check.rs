@@ -1,10 +1,10 @@
 //! What a log shows against what the model says it may.
 
-use millstream_log::{Level, Limits, Opened, ReadBatch, ReadError};
+use millstream_log::{Entry, Head, Level, Limits, Opened, ReadBatch, ReadError};
 use millstream_types::{LogId, Lsn};
 
 use super::history::Tally;
-use super::past::{Held, Model, fold};
+use super::past::{Held, Kept, Model, fold};
 use crate::log_contract::kit::finish;
 use crate::seen::{Event, Seen};
 
@@ -87,54 +87,110 @@ pub(super) struct Read {
     pub(super) durable: (Lsn, Lsn),
 }
 
-/// Whether a read is what it may be.
-pub(super) fn check_read(model: &Model, read: &Read, batch: &ReadBatch) {
-    let Read { log, from, lim, shown, durable } = *read;
-    let ReadBatch { entries, next } = batch;
-    let one = &model.logs[&log];
-    let mut due: Vec<&Held> = one
-        .entries
-        .values()
-        .filter(|h| h.entry.pos + u64::from(h.entry.count) > from && h.entry.pos < lim.end_pos)
-        .filter(|h| h.lsn <= shown.1 && h.gone.is_none_or(|at| at > durable.0))
-        .collect();
-    let may_miss = |h: &Held| h.retired || h.gone.is_some_and(|at| at <= durable.1);
-    due.reverse();
-    let mut taken_bytes = 0;
-    for e in entries {
+impl Read {
+    /// Entries that may show, and whether each may also be missing.
+    fn due<'m>(&self, model: &'m Model) -> Vec<(&'m Held, bool)> {
+        let Self { log, from, lim, shown, durable } = *self;
+        let may_show = |h: &&Held| {
+            h.entry.pos + u64::from(h.entry.count) > from
+                && h.entry.pos < lim.end_pos
+                && h.lsn <= shown.1
+                && h.gone.is_none_or(|at| at > durable.0)
+        };
+        let may_miss = |h: &Held| h.retired || h.lsn > shown.0 || h.gone.is_some_and(|at| at <= durable.1);
+        model.logs[&log].entries.values().filter(may_show).map(|h| (h, may_miss(h))).collect()
+    }
+}
+
+fn check_head(log: LogId, e: (u64, u32, i64, &[u8]), k: &Kept) {
+    assert_eq!(e, (k.pos, k.count, k.max_ts_ms, &k.attrs[..]), "{log:?}");
+}
+
+fn check_entry(log: LogId, e: &Entry, k: &Kept) {
+    check_head(log, (e.pos, e.count, e.max_ts_ms, &e.attrs), k);
+    assert!(e.body == k.body.concat(), "{log:?}: the body at {} differs", e.pos);
+}
+
+/// Finds what was given among what is due, in order; nothing that must show may be left out in between, or before the end if the
+/// answer is to be whole. Gives what is left.
+fn match_up<'m, T>(
+    log: LogId,
+    due: Vec<(&'m Held, bool)>,
+    given: &[T],
+    pos: impl Fn(&T) -> u64,
+    same: impl Fn(&T, &Kept),
+) -> Vec<(&'m Held, bool)> {
+    let mut due = due.into_iter();
+    for g in given {
+        let at = pos(g);
         let held = loop {
-            let held = due.pop().unwrap_or_else(|| panic!("{log:?}: {} should not show", e.pos));
-            if held.entry.pos == e.pos {
+            let (held, may_miss) = due.next().unwrap_or_else(|| panic!("{log:?}: {at} should not show"));
+            if held.entry.pos == at {
                 break held;
             }
-            assert!(
-                may_miss(held) && held.entry.pos < e.pos,
-                "{log:?}: {} is missing before {}",
-                held.entry.pos,
-                e.pos
-            );
+            let missed = held.entry.pos;
+            assert!(may_miss && missed < at, "{log:?}: {missed} is missing before {at}");
         };
-        let k = &held.entry;
-        assert_eq!(
-            (e.count, e.max_ts_ms, &e.attrs[..]),
-            (k.count, k.max_ts_ms, &k.attrs[..]),
-            "at {}",
-            e.pos
-        );
-        assert!(e.body == k.body.concat(), "{log:?}: the body at {} differs", e.pos);
-        taken_bytes += e.attrs.len() + e.body.len();
+        same(g, &held.entry);
     }
+    due.collect()
+}
+
+/// Whether a read is what it may be.
+pub(super) fn check_read(model: &Model, read: &Read, batch: &ReadBatch) {
+    let Read { log, from, lim, .. } = *read;
+    let ReadBatch { entries, next } = batch;
+    let left = match_up(log, read.due(model), entries, |e| e.pos, |e, k| check_entry(log, e, k));
+    let bytes: usize = entries.iter().map(|e| e.attrs.len() + e.body.len()).sum();
     assert!(entries.len() <= lim.max_entries, "too many entries");
-    assert!(entries.len() <= 1 || taken_bytes <= lim.max_bytes, "too many bytes");
+    assert!(entries.len() <= 1 || bytes <= lim.max_bytes, "too many bytes");
     let end = entries.last().map_or(from, |e| e.pos + u64::from(e.count));
     assert_eq!(*next, end.max(from), "{log:?}: where to go on");
     // A read may stop where it would begin to wait for the disk, but not before its first entry.
-    let missing = due.iter().find(|h| !may_miss(h) && h.lsn <= shown.0);
-    if let Some(h) = missing {
-        let (pos, lsn) = (h.entry.pos, h.lsn);
-        assert!(
-            !entries.is_empty(),
-            "{log:?}: {pos} of record {lsn} should show from {from} on within {lim:?}"
-        );
+    if let Some((h, _)) = left.iter().find(|(_, may_miss)| !may_miss) {
+        let pos = h.entry.pos;
+        assert!(!entries.is_empty(), "{log:?}: {pos} should show from {from} on within {lim:?}");
+    }
+}
+
+/// Whether heads are what they may be.
+pub(super) fn check_heads(model: &Model, read: &Read, heads: &[Head]) {
+    let Read { log, lim, .. } = *read;
+    let same = |h: &Head, k: &Kept| {
+        check_head(log, (h.pos, h.count, h.max_ts_ms, &h.attrs), k);
+        assert_eq!(h.body_len as usize, k.body.concat().len(), "{log:?} at {}", h.pos);
+    };
+    let left = match_up(log, read.due(model), heads, |h| h.pos, same);
+    assert!(heads.len() <= lim.max_entries, "too many heads");
+    assert!(!heads.is_empty() || left.iter().all(|(_, may_miss)| *may_miss), "{log:?}: no heads");
+}
+
+/// Whether the entries that cover these positions (ascending) are what they may be.
+pub(super) fn check_get<'m>(model: &'m Model, read: &Read, positions: &[u64], entries: &[Entry]) {
+    let start = model.logs[&read.log].start;
+    let covered = |(h, may_miss): (&'m Held, bool)| {
+        let end = h.entry.pos + u64::from(h.entry.count);
+        let mut of_it = positions.iter().filter(|p| (h.entry.pos..end).contains(p));
+        // A position below the start does not exist once the trim is durable.
+        of_it.next_back().map(|last| (h, may_miss || *last < start))
+    };
+    let due = read.due(model).into_iter().filter_map(covered).collect();
+    let log = read.log;
+    let left = match_up(log, due, entries, |e| e.pos, |e, k| check_entry(log, e, k));
+    if let Some((h, _)) = left.iter().find(|(_, may_miss)| !may_miss) {
+        panic!("{log:?}: {} is missing of {positions:?}", h.entry.pos);
+    }
+}
+
+/// Whether the first entry at or past a time is what it may be.
+pub(super) fn check_by_time(model: &Model, read: &Read, ts_ms: i64, found: Option<&Head>) {
+    let due = read.due(model).into_iter().filter(|(h, _)| h.entry.max_ts_ms >= ts_ms).collect();
+    let log = read.log;
+    let same = |h: &&Head, k: &Kept| check_head(log, (h.pos, h.count, h.max_ts_ms, &h.attrs), k);
+    let left = match_up(log, due, found.as_slice(), |h| h.pos, same);
+    if found.is_none()
+        && let Some((h, _)) = left.iter().find(|(_, may_miss)| !may_miss)
+    {
+        panic!("{log:?}: {} has time {}, nothing was found for {ts_ms}", h.entry.pos, h.entry.max_ts_ms);
     }
 }

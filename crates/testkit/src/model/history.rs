@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use millstream_log::{AdmitError, Class, Level, Limits, OpenError, Opened, ReadError, Row, RowBatch};
+use millstream_log::{
+    AdmitError, Class, Head, Level, Limits, OpenError, Opened, ReadBatch, ReadError, Row, RowBatch,
+};
 use millstream_types::{LogId, Lsn};
 
-use super::check::{Read, check_read, compare};
+use super::check::{Read, check_by_time, check_get, check_heads, check_read, compare};
 use super::past::{Kept, Model, Operation};
 use crate::block_on::{block_on, ready};
 use crate::log_contract::kit::{bytes, finish};
@@ -61,6 +63,14 @@ pub fn run(seed: u64, under: &dyn LogUnderTest) -> Tally {
     }
     history.end_of_opening(&Ending::Clean);
     history.tally
+}
+
+/// What a reader was asked for, and gave.
+enum Given {
+    Range(ReadBatch),
+    Heads(Vec<Head>),
+    Some(ReadBatch),
+    ByTime(Option<Head>),
 }
 
 enum Ending {
@@ -296,20 +306,45 @@ impl History<'_> {
         let max_entries = usize::try_from(1 + self.dice.below(10)).unwrap();
         let lim =
             Limits { max_bytes: usize::try_from(self.dice.below(4_000)).unwrap(), max_entries, end_pos };
-        let read = finish(self.opened().reader.read(log, from, lim, level));
+        let what = self.dice.below(8);
+        let ts_ms = i64::try_from(self.dice.below(1_000)).unwrap();
+        let mut positions: Vec<u64> =
+            (0..=self.dice.below(4)).map(|_| self.dice.below(one.next + 2)).collect();
+        positions.sort_unstable();
+        let reader = &self.opened().reader;
+        let given = match what {
+            0 => {
+                let lim = Limits { max_bytes: usize::MAX, ..lim };
+                block_on(reader.heads(log, from, lim, level)).map(Given::Heads)
+            }
+            1 => block_on(reader.by_time(log, from, ts_ms, level)).map(Given::ByTime),
+            2 => finish(reader.get(log, &positions)).map(Given::Some),
+            _ => finish(reader.read(log, from, lim, level)).map(Given::Range),
+        };
         let after = self.opened().marks.get();
         if self.opened().marks.lost().is_some() || self.under.is_off() {
             return;
         }
+        let sequenced = (before.sequenced, after.sequenced);
         let shown = match level {
             Level::Durable => (before.durable, after.durable),
             Level::Written => (before.written, after.written),
-            Level::Sequenced => (before.sequenced, after.sequenced),
+            Level::Sequenced => sequenced,
         };
-        let durable = (before.durable, after.durable);
-        match read {
-            Ok(batch) => check_read(&self.model, &Read { log, from, lim, shown, durable }, &batch),
+        let read = Read { log, from, lim, shown, durable: (before.durable, after.durable) };
+        let whole = Limits { end_pos: u64::MAX, ..lim };
+        match given {
+            Ok(Given::Range(batch)) => check_read(&self.model, &read, &batch),
+            Ok(Given::Heads(heads)) => check_heads(&self.model, &read, &heads),
+            Ok(Given::Some(batch)) => {
+                let read = Read { from: 0, lim: whole, shown: sequenced, ..read };
+                check_get(&self.model, &read, &positions, &batch.entries);
+            }
+            Ok(Given::ByTime(found)) => {
+                check_by_time(&self.model, &Read { lim: whole, ..read }, ts_ms, found.as_ref());
+            }
             Err(ReadError::Trimmed { start }) => {
+                assert!(what != 1, "a search by time begins at the start");
                 assert!(one.deleted || (from < start && start <= one.start), "{start} {one:?}");
             }
             Err(e) => panic!("{e}; a read at {level:?} between {before:?} and {after:?}"),
