@@ -348,6 +348,9 @@ impl<'a> World<'a> {
             must!(self.machine.crash(), "an opening failed without a cut");
             self.tally.crashes += 1;
         };
+        let id = broker.cluster_id().to_owned();
+        let before = self.cluster_id.get_or_insert_with(|| id.clone());
+        must!(*before == id, "the cluster's id was {before}, now it is {id}");
         let session =
             |_| broker.session(Principal::anonymous(), Namespace::DEFAULT, SessionOptions::default());
         let sessions = (0..SESSIONS).map(session).collect();
