@@ -21,7 +21,7 @@ pub enum Class {
 
 /// Bytes in flight that Settle and Reclaim share.
 pub const SETTLE_INFLIGHT_BYTES: usize = 2 << 20;
-const UNIT_BYTES: usize = 1 << 10;
+const UNIT_BYTES: usize = 256;
 
 const OPEN: u8 = 0;
 const FULL: u8 = 1;

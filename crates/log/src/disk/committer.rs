@@ -15,7 +15,7 @@ use super::file::{SegFile, path};
 use super::place::End;
 use crate::api::{Level, Permit};
 use crate::format::bytes::{align4k, len64};
-use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, MARKER, finish};
+use crate::format::frame::{CONTINUES_IN, FRAME_HEADER_BYTES, FrameHeader, MARKER, finish};
 use crate::format::header::{BLOCK_BYTES, FRAMES_OFFSET, LINK_OFFSET};
 use crate::format::link::Link;
 
@@ -186,6 +186,9 @@ impl Committer {
             frames_end: self.end.offset,
         };
         self.tell(SpaceEvent::Sealed(sealed));
+        let continues = first.flags & CONTINUES_IN != 0;
+        let first_lsn = if continues { last_lsn } else { Lsn(first.first_lsn) };
+        self.tell(SpaceEvent::Began { file: first.file.id, lap: first.file.lap, first_lsn });
         (self.file, self.use_no, self.lsns) = (Arc::clone(&first.file), first.use_no, (0, 0));
         debug_assert_eq!(first.offset, FRAMES_OFFSET);
         let block = link_block(&self.core, self.file.lap, self.end, first.first_lsn, durable_lsn).0;

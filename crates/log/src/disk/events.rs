@@ -83,7 +83,16 @@ pub(crate) enum SpaceEvent {
         /// (record, what it did).
         ops: Vec<(Lsn, SpaceOp)>,
     },
-    /// A file was sealed.
+    /// A file comes into use.
+    Began {
+        /// The file.
+        file: FileId,
+        /// Which use of it.
+        lap: u64,
+        /// The first LSN of which a part lies in it.
+        first_lsn: Lsn,
+    },
+    /// A file was sealed. Its last record may end in the next file, and is told then.
     Sealed(SealedFile),
     /// No more will come.
     Stop,

@@ -3,11 +3,15 @@
 //! One [`writer::Writer`] encodes records into the open frame, one [`committer::Committer`] writes frames and syncs, the
 //! [`pool::ReadyPool`] prepares files ahead, [`reader::DiskReader`] reads. What they share is [`core::Core`].
 
+mod adopt;
+mod below;
 mod blocks;
+mod cold;
 mod committer;
 mod core;
 pub(crate) mod events;
 pub(crate) mod file;
+mod keeper;
 mod marks;
 mod nostore;
 pub(crate) mod place;
@@ -15,14 +19,16 @@ pub(crate) mod pool;
 mod reader;
 pub(crate) mod readers;
 mod recover;
+mod sink;
 pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
 use millstream_env::Env;
@@ -31,6 +37,8 @@ use millstream_types::Epoch;
 use self::blocks::Blocks;
 use self::committer::Committer;
 use self::core::{Core, Open, Vital};
+use self::cold::Cold;
+use self::keeper::{Keeper, Kept};
 use self::marks::MarkSet;
 use self::nostore::NoStore;
 use self::place::Place;
@@ -38,10 +46,16 @@ use self::pool::{OnPressure, Pressure};
 use self::reader::DiskReader;
 use self::readers::ReaderThreads;
 use self::recover::{Recovered, meta, recover};
+use self::sink::Sink;
 use self::writer::{Head, Writer};
-use crate::api::{Gate, LogConfig, LogStore, OpenError, Opened, Replay, StateReader};
+use crate::api::{Gate, LogConfig, LogStore, OpenError, Opened, Replay, StateReader, StateSink};
 use crate::format::header::Meta;
+use crate::format::rows::{META_KEY, MetaRow};
+use crate::space::Account;
+use crate::store::{STATE_DIR, StoreKind};
 
+/// Writes that the committer is ahead of the keeper at most.
+const EVENTS_QUEUED_MAX: usize = 1024;
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
@@ -52,13 +66,40 @@ const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// ends the log ([`Watermarks::lost`](crate::Watermarks::lost)); the process is to end then, with exit code 74.
 pub struct DiskLog {
     env: Env,
+    store: Option<StoreKind>,
 }
 
 impl DiskLog {
-    /// A log at the root of the environment's disk. Nothing is touched before it is opened.
+    /// A log at the root of the environment's disk, with its rows in Fjall. Nothing is touched before it is opened. A simulated
+    /// disk has no room for Fjall: there it keeps no rows, replays everything and frees nothing ([`DiskLog::with_store`] does).
     #[must_use]
     pub fn new(env: Env) -> Self {
-        Self { env }
+        let store = env.disk.real_root().map(|_| StoreKind::Fjall);
+        Self { env, store }
+    }
+
+    /// A log that keeps its rows in a store of this kind.
+    #[must_use]
+    pub fn with_store(env: Env, store: StoreKind) -> Self {
+        Self { env, store: Some(store) }
+    }
+
+    /// Opens the state store and reads what it says of the log.
+    fn kept(&self, meta: &Meta) -> Result<Option<Kept>, OpenError> {
+        let Some(kind) = &self.store else { return Ok(None) };
+        let store = kind.open(&*self.env.disk)?;
+        let uuid = *meta.store.uuid();
+        let meta = match store.get(META_KEY)? {
+            Some(row) => MetaRow::decode(&row)?,
+            None => MetaRow { uuid, floor: 1, object_floor: 1, ..MetaRow::default() },
+        };
+        if meta.uuid != uuid {
+            let detail = "its rows are those of another log".to_owned();
+            return Err(OpenError::Foreign { file: STATE_DIR.to_owned(), detail });
+        }
+        let account = Account::load(Arc::clone(&store), meta.space_lsn)?;
+        let tombstones = keeper::tombstones(&*store)?;
+        Ok(Some(Kept { store, meta, account, sealed: HashMap::new(), tombstones }))
     }
 }
 
@@ -67,18 +108,26 @@ impl LogStore for DiskLog {
         let lock = meta::lock(&self.env.disk)?;
         let segment_bytes = cfg.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX) / 4096 * 4096;
         let meta = meta::open(&self.env, segment_bytes)?;
-        let rows: Arc<dyn StateReader> = Arc::new(NoStore);
-        let recovered = recover(&self.env, &meta, cfg, Arc::clone(&rows), replay)?;
-        start(&meta, cfg, recovered, lock, rows).map_err(meta::io("the log's threads"))
+        let mut kept = self.kept(&meta)?;
+        let sink = kept.as_ref().map(|k| Arc::new(Sink::new(Arc::clone(&k.store))));
+        let rows: Arc<dyn StateReader> = match &sink {
+            Some(sink) => Arc::clone(sink) as Arc<_>,
+            None => Arc::new(NoStore),
+        };
+        let recovered = recover(&self.env, &meta, cfg, Arc::clone(&rows), kept.as_mut(), replay)?;
+        let keeping = kept.zip(sink);
+        start(&self.env, &meta, cfg, recovered, lock, rows, keeping).map_err(meta::io("the log's threads"))
     }
 }
 
 fn start(
+    env: &Env,
     meta: &Meta,
     cfg: &LogConfig,
     r: Recovered,
     lock: Box<dyn Send + Sync>,
     rows: Arc<dyn StateReader>,
+    keeping: Option<(Kept, Arc<Sink>)>,
 ) -> io::Result<Opened> {
     let head = |l: &tail::LogTail| Head {
         next: l.next,
@@ -104,16 +153,34 @@ fn start(
         tail: RwLock::new(r.tail),
         _lock: lock,
     });
-    let committer = Committer::new(Arc::clone(&core), r.file, r.use_no, r.end, None);
-    let threads = vec![spawn("log-committer", &core, move || committer.run())?, spawn_pool(&core)?];
-    let writer = Writer::new(Arc::clone(&core), r.next, heads.into_iter(), false, threads);
+    let (mut cold, mut events, mut keeper) = (None, None, None);
+    let mut sink: Arc<dyn StateSink> = Arc::new(NoStore);
+    if let Some((kept, rows)) = keeping {
+        let files: Vec<_> = kept.account.adopted_files().map(|(id, row)| (id, *row)).collect();
+        let disk = Arc::clone(&env.disk);
+        let shelf = Cold::new(Arc::clone(&kept.store), disk, meta.segment_bytes, files.into_iter());
+        let shelf = Arc::new(shelf);
+        cold = Some(Arc::clone(&shelf));
+        sink = Arc::clone(&rows) as Arc<_>;
+        let cfg = LogConfig { segment_bytes: meta.segment_bytes, ..cfg.clone() };
+        let (disk, clock) = (Arc::clone(&env.disk), Arc::clone(&env.clock));
+        let k = Keeper::new(Arc::clone(&core), disk, clock, cfg, (rows, shelf), kept, r.next - 1);
+        let (tx, rx) = sync_channel(EVENTS_QUEUED_MAX);
+        events = Some(tx);
+        keeper = Some(spawn("log-keeper", &core, move || k.run(&rx))?);
+    }
+    let accounting = events.is_some();
+    let committer = Committer::new(Arc::clone(&core), r.file, r.use_no, r.end, events);
+    let mut threads = vec![spawn("log-committer", &core, move || committer.run())?, spawn_pool(&core)?];
+    threads.extend(keeper);
+    let writer = Writer::new(Arc::clone(&core), r.next, heads.into_iter(), accounting, threads);
     Ok(Opened {
         epoch: Epoch(r.epoch),
         sequencer: Box::new(writer),
         gate: Arc::clone(&core.gate),
-        reader: Arc::new(DiskReader { core: Arc::clone(&core) }),
+        reader: Arc::new(DiskReader { core: Arc::clone(&core), cold }),
         marks: Arc::clone(&core.marks) as Arc<_>,
-        sink: Arc::new(NoStore),
+        sink,
         rows,
         report: r.report,
     })

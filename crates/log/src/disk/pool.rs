@@ -18,6 +18,9 @@ use crate::format::ids::StoreId;
 /// How long the pool waits before it asks a full disk again.
 const RETRY: Duration = Duration::from_millis(250);
 
+/// Free files kept for use again.
+const FREE_FILES_MAX: usize = 16;
+
 /// What the pool says about room on the disk.
 pub(crate) type OnPressure = Box<dyn Fn(Pressure) + Send + Sync>;
 
@@ -71,10 +74,20 @@ impl ReadyPool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives back a file whose content nobody needs any more.
+    /// Gives back a file whose content nobody needs any more. Those beyond [`FREE_FILES_MAX`] are removed.
     pub(crate) fn give_back(&self, id: FileId) {
+        let keep = self.lock().free.len() < FREE_FILES_MAX;
+        // A file that cannot be removed is used again.
+        if !keep && self.disk.remove(&path(id)).is_ok() {
+            return;
+        }
         self.lock().free.push_back(id);
         self.changed.notify_all();
+    }
+
+    /// The lap number that comes next: none from it on was ever given.
+    pub(crate) fn next_lap(&self) -> u64 {
+        self.lock().next_lap
     }
 
     /// A ready file, if there is one.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_types::LogId;
 
+use super::cold::Cold;
 use super::core::Core;
 use super::file::{SegFile, path};
 use super::tail::{IndexEntry, LogTail, Run, Tail};
@@ -21,16 +22,19 @@ const GAP_BYTES_MAX: u64 = 64 << 10;
 const READ_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads an open log.
+#[derive(Clone)]
 pub(crate) struct DiskReader {
     pub(crate) core: Arc<Core>,
+    /// Files that left the index in memory, if there is a state store.
+    pub(crate) cold: Option<Arc<Cold>>,
 }
 
 /// An entry that was found.
-struct Hit {
-    e: IndexEntry,
-    use_no: u64,
-    bytes: Option<Bytes>,
-    file: Arc<SegFile>,
+pub(super) struct Hit {
+    pub e: IndexEntry,
+    pub use_no: u64,
+    pub bytes: Option<Bytes>,
+    pub file: Arc<SegFile>,
 }
 
 impl DiskReader {
@@ -64,14 +68,57 @@ impl DiskReader {
         if hits.iter().all(|h| h.bytes.is_some()) {
             return ReadOutcome::Ready(batch(log, from, &hits));
         }
-        ReadOutcome::Cold(self.core.readers.run(move || {
-            for cold in hits.chunk_by_mut(|a, b| a.bytes.is_some() == b.bytes.is_some()) {
-                if cold.iter().any(|h| h.bytes.is_none()) {
-                    read_cold(log, cold)?;
-                }
-            }
-            batch(log, from, &hits)
-        }))
+        ReadOutcome::Cold(self.core.readers.run(move || read_all(log, from, &mut hits)))
+    }
+
+    /// Reads from the index in memory, waiting for the disk.
+    pub(super) fn read_here(
+        &self,
+        log: LogId,
+        from: u64,
+        lim: &Limits,
+        level: Level,
+    ) -> Result<ReadBatch, ReadError> {
+        let mut hits = self.find(log, from, lim, level)?;
+        for h in hits.iter_mut().filter(|h| h.bytes.is_none()) {
+            h.bytes = self.core.recent(h.use_no, &h.e);
+        }
+        read_all(log, from, &mut hits)
+    }
+
+    /// The first entry in the index in memory at or past `from` whose largest timestamp is at least `ts_ms`.
+    fn find_time(&self, log: LogId, from: u64, ts_ms: i64, level: Level) -> Option<Hit> {
+        let mark = self.mark(level);
+        let tail = self.core.tail();
+        let l = tail.log(log)?;
+        let from = from.max(l.start);
+        let runs = l.runs.iter().skip(l.seek(from)).filter(|r| r.max_ts_ms >= ts_ms);
+        let mut entries = runs.flat_map(|r| r.entries.iter().skip(r.seek(from)).map(move |e| (r, e)));
+        let (run, e) = entries.find(|(_, e)| e.max_ts_ms >= ts_ms)?;
+        if run.lsn(e) > mark { None } else { hit(&tail, run, e) }
+    }
+
+    /// As `by_time`, in the index in memory, waiting for the disk.
+    pub(super) fn time_here(
+        &self,
+        log: LogId,
+        from: u64,
+        ts_ms: i64,
+        level: Level,
+    ) -> Result<Option<Head>, ReadError> {
+        let Some(mut found) = self.find_time(log, from, ts_ms, level) else { return Ok(None) };
+        found.bytes = found.bytes.or_else(|| self.core.recent(found.use_no, &found.e));
+        let read = read_all(log, from, &mut [found])?;
+        Ok(read.entries.into_iter().next().map(head))
+    }
+
+    /// Extents in the index in memory.
+    pub(super) fn extents_here(&self, log: LogId, from: u64, max: usize) -> Vec<Extent> {
+        let tail = self.core.tail();
+        let Some(l) = tail.log(log) else { return Vec::new() };
+        let runs = l.runs.iter().skip(l.seek(from.max(l.start))).take(max);
+        let extent = |r: &Run| Extent { first: r.first(), end: r.end(), bytes: r.bytes, max_ts_ms: r.max_ts_ms };
+        runs.map(extent).collect()
     }
 
     /// The mark up to which records show. Of a lost log only what is durable does: the rest may never be.
@@ -109,8 +156,18 @@ fn damaged(log: LogId, h: &Hit) -> ReadError {
     }
 }
 
+/// Reads the bytes of those hits that have none.
+fn read_all(log: LogId, from: u64, hits: &mut [Hit]) -> Result<ReadBatch, ReadError> {
+    for cold in hits.chunk_by_mut(|a, b| a.bytes.is_some() == b.bytes.is_some()) {
+        if cold.iter().any(|h| h.bytes.is_none()) {
+            read_cold(log, cold)?;
+        }
+    }
+    batch(log, from, hits)
+}
+
 /// Reads the bytes of hits from their files, neighbours together, and checks them.
-fn read_cold(log: LogId, hits: &mut [Hit]) -> Result<(), ReadError> {
+pub(super) fn read_cold(log: LogId, hits: &mut [Hit]) -> Result<(), ReadError> {
     let mut rest = hits;
     while let Some(first) = rest.first() {
         let (start, use_no, file) = (u64::from(first.e.offset), first.use_no, Arc::clone(&first.file));
@@ -140,7 +197,7 @@ fn read_cold(log: LogId, hits: &mut [Hit]) -> Result<(), ReadError> {
     Ok(())
 }
 
-fn batch(log: LogId, from: u64, hits: &[Hit]) -> Result<ReadBatch, ReadError> {
+pub(super) fn batch(log: LogId, from: u64, hits: &[Hit]) -> Result<ReadBatch, ReadError> {
     let mut entries = Vec::with_capacity(hits.len());
     for h in hits {
         let bytes = h.bytes.as_ref().ok_or(ReadError::Closed)?;
@@ -149,7 +206,7 @@ fn batch(log: LogId, from: u64, hits: &[Hit]) -> Result<ReadBatch, ReadError> {
         entries.push(Entry {
             pos: h.e.pos,
             count: h.e.count,
-            max_ts_ms: h.e.max_ts_ms,
+            max_ts_ms: view.max_ts_ms,
             attrs: bytes.slice(view.attrs_at..body_at),
             body: bytes.slice(body_at..),
         });
@@ -158,12 +215,18 @@ fn batch(log: LogId, from: u64, hits: &[Hit]) -> Result<ReadBatch, ReadError> {
     Ok(ReadBatch { entries, next })
 }
 
-fn head(e: Entry) -> Head {
+pub(super) fn head(e: Entry) -> Head {
     Head { pos: e.pos, count: e.count, max_ts_ms: e.max_ts_ms, attrs: e.attrs, body_len: len32(e.body.len()) }
 }
 
 impl Reader for DiskReader {
     fn read(&self, log: LogId, from: u64, lim: Limits, level: Level) -> ReadOutcome {
+        if let Some(cold) = self.is_below(log, from) {
+            let me = self.clone();
+            return ReadOutcome::Cold(
+                self.core.readers.run(move || me.read_below(&cold, log, from, &lim, level)),
+            );
+        }
         match self.find(log, from, &lim, level) {
             Ok(hits) => self.fetch(log, from, hits),
             Err(e) => ReadOutcome::Ready(Err(e)),
@@ -172,6 +235,10 @@ impl Reader for DiskReader {
 
     fn get(&self, log: LogId, positions: &[u64]) -> ReadOutcome {
         let mark = self.mark(Level::Sequenced);
+        if let Some(cold) = positions.first().and_then(|pos| self.is_below(log, *pos)) {
+            let (me, positions) = (self.clone(), positions.to_vec());
+            return ReadOutcome::Cold(self.core.readers.run(move || me.get_below(&cold, log, &positions)));
+        }
         let mut hits: Vec<Hit> = Vec::new();
         {
             let tail = self.core.tail();
@@ -207,36 +274,39 @@ impl Reader for DiskReader {
         ts_ms: i64,
         level: Level,
     ) -> BoxFuture<Result<Option<Head>, ReadError>> {
-        let mark = self.mark(level);
-        let find = || {
-            let tail = self.core.tail();
-            let l = tail.log(log)?;
-            let from = from.max(l.start);
-            let runs = l.runs.iter().skip(l.seek(from)).filter(|r| r.max_ts_ms >= ts_ms);
-            let mut entries = runs.flat_map(|r| r.entries.iter().skip(r.seek(from)).map(move |e| (r, e)));
-            let (run, e) = entries.find(|(_, e)| e.max_ts_ms >= ts_ms)?;
-            if run.lsn(e) > mark { None } else { hit(&tail, run, e) }
-        };
-        let Some(found) = find() else { return Box::pin(async { Ok(None) }) };
+        let start = self.core.tail().log(log).map_or(0, |l| l.start);
+        if let Some(cold) = self.is_below(log, from.max(start)) {
+            let me = self.clone();
+            return self.core.readers.run(move || me.by_time_below(&cold, log, from, ts_ms, level));
+        }
+        let Some(found) = self.find_time(log, from, ts_ms, level) else { return Box::pin(async { Ok(None) }) };
         let outcome = self.fetch(log, from, vec![found]);
         Box::pin(async { Ok(Self::finish(outcome).await?.entries.into_iter().next().map(head)) })
     }
 
     fn bounds(&self, log: LogId) -> Bounds {
+        // What files without an index in memory say; a store that fails ends the log elsewhere.
+        let row = self.cold.as_ref().and_then(|cold| cold.log(log).ok()).unwrap_or_default();
         let tail = self.core.tail();
-        let Some(l) = tail.log(log) else { return Bounds { max_ts_ms: -1, ..Bounds::default() } };
-        let bytes = l.runs.iter().filter(|r| r.end() > l.start).map(|r| r.bytes).sum();
-        Bounds { start: l.start, next: l.next, bytes, max_ts_ms: l.max_ts_ms }
+        let Some(l) = tail.log(log) else {
+            return Bounds { start: row.start, next: row.next, bytes: row.bytes, max_ts_ms: row.max_ts_ms };
+        };
+        let bytes: u64 = l.runs.iter().filter(|r| r.end() > l.start).map(|r| r.bytes).sum();
+        Bounds {
+            start: l.start.max(row.start),
+            next: l.next.max(row.next),
+            bytes: bytes + row.bytes,
+            max_ts_ms: l.max_ts_ms.max(row.max_ts_ms),
+        }
     }
 
     fn extents(&self, log: LogId, from: u64, max: usize) -> BoxFuture<Result<Vec<Extent>, ReadError>> {
-        let tail = self.core.tail();
-        let extents = tail.log(log).map(|l| {
-            let runs = l.runs.iter().skip(l.seek(from.max(l.start))).take(max);
-            let extent =
-                |r: &Run| Extent { first: r.first(), end: r.end(), bytes: r.bytes, max_ts_ms: r.max_ts_ms };
-            runs.map(extent).collect()
-        });
-        Box::pin(async { Ok(extents.unwrap_or_default()) })
+        let start = self.core.tail().log(log).map_or(0, |l| l.start);
+        if let Some(cold) = self.is_below(log, from.max(start)) {
+            let me = self.clone();
+            return self.core.readers.run(move || me.extents_below(&cold, log, from, max));
+        }
+        let extents = self.extents_here(log, from, max);
+        Box::pin(async { Ok(extents) })
     }
 }

@@ -3,7 +3,7 @@
 //! It does no I/O and knows nothing of threads: [`Tail`] lies behind a lock that nobody holds over I/O.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use millstream_types::LogId;
@@ -202,7 +202,6 @@ impl Tail {
         inside.then(|| f.data.slice(at..at + size(u64::from(e.len))))
     }
 
-    #[allow(dead_code, reason = "asked by what writes footers")]
     /// The runs of a file: the source of its footer. Logs ascending.
     pub(crate) fn runs(&self, file: FileId, lap: u64) -> Vec<(LogId, Vec<IndexEntry>)> {
         let Some((use_no, f)) = self.find(file, lap) else { return Vec::new() };
@@ -212,8 +211,21 @@ impl Tail {
         logs.iter().filter_map(|log| Some((*log, run(log)?.entries.clone()))).collect()
     }
 
-    /// The file has an index on disk now: its runs go.
-    pub(crate) fn adopted(&mut self, file: FileId, lap: u64) {
+    /// What the state store knows of a log.
+    pub(crate) fn raise(&mut self, log: LogId, start: u64, next: u64, max_ts_ms: i64) {
+        let l = self.log_mut(log);
+        l.start = l.start.max(start);
+        l.next = l.next.max(next);
+        l.max_ts_ms = l.max_ts_ms.max(max_ts_ms);
+    }
+
+    /// The handle of a file that has an index here; it lives as long as a reader has it.
+    pub(crate) fn handle(&self, file: FileId, lap: u64) -> Weak<SegFile> {
+        self.find(file, lap).map_or_else(Weak::new, |(_, f)| Arc::downgrade(&f.file))
+    }
+
+    /// The file has an index on disk now, or nothing in it lives: its runs go.
+    pub(crate) fn leave(&mut self, file: FileId, lap: u64) {
         let Some((use_no, _)) = self.find(file, lap) else { return };
         let Some(f) = self.files.remove(&use_no) else { return };
         for log in f.logs {
@@ -227,7 +239,6 @@ impl Tail {
         self.files.iter().find(|(_, f)| (f.file.id, f.file.lap) == (file, lap)).map(|(n, f)| (*n, f))
     }
 
-    #[allow(dead_code, reason = "asked by what writes footers")]
     /// Bytes that the index takes, roughly.
     pub(crate) fn index_bytes(&self) -> u64 {
         let runs = self.logs.values().flat_map(|l| &l.runs);

@@ -3,5 +3,7 @@
 mod basics;
 mod crash;
 mod golden;
+mod kept;
+mod kept_crash;
 mod nasty;
 mod support;

@@ -6,7 +6,7 @@
 
 use millstream_types::LogId;
 
-use super::bytes::{array_at, len32, len64, put, size, take_varint, u32_at, u64_at, varint};
+use super::bytes::{array_at, len32, put, size, take_varint, u32_at, u64_at, varint};
 use super::op::ENTRY_HEADER_BYTES;
 use crate::disk::tail::IndexEntry;
 
@@ -222,11 +222,6 @@ impl Footer {
             }
         }
         Ok(())
-    }
-
-    /// Bytes of the footer that [`encode`] made of this.
-    pub(crate) fn raw_bytes(&self) -> u64 {
-        len64(self.content.len() / CONTENT_BYTES * BLOCK_BYTES)
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Account {
     /// Logs deleted while replaying, whose rows may be dropped at its end.
     pub(super) deleted: Vec<LogId>,
     /// Last LSN applied.
-    applied: u64,
+    pub(super) applied: u64,
     pub(super) replaying: bool,
 }
 
@@ -108,7 +108,7 @@ impl Account {
             // A file without records ends where it began.
             f.last_lsn = sealed.last_lsn.0.max(f.first_lsn.saturating_sub(1));
         }
-        self.save_heads_of_dead()
+        Ok(())
     }
 
     /// Applies an operation of record `lsn`. Those the rows include already change nothing, but for appends to files without rows.
@@ -130,7 +130,7 @@ impl Account {
                 for (first, count) in runs {
                     self.retire(*log, *first, first.saturating_add(u64::from(*count)))?;
                 }
-                self.save_heads_of_dead()
+                Ok(())
             }
             SpaceOp::Trim { log, before } => self.trim(*log, *before),
             SpaceOp::Delete { log } => self.trim(*log, u64::MAX),
@@ -166,23 +166,13 @@ impl Account {
         for log in std::mem::take(&mut self.deleted) {
             self.forget_deleted(log)?;
         }
-        self.save_heads_of_dead()
+        Ok(())
     }
 
-    /// The oldest file that may be given an index: full, and something lives in it.
-    pub(crate) fn to_adopt(&self) -> Option<(FileId, u64)> {
-        self.open.iter().find(|f| f.sealed && f.live > 0).map(|f| (f.id, f.lap))
-    }
-
-    /// Files that are full, hold something that lives, and have no index on disk.
-    pub(crate) fn waiting_for_adoption(&self) -> usize {
-        self.open.iter().filter(|f| f.sealed && f.live > 0).count()
-    }
-
-    /// First and last LSN of a full file that is not adopted.
-    pub(crate) fn sealed_lsns(&self, id: FileId, lap: u64) -> Option<(u64, u64)> {
-        let f = self.open.iter().find(|f| (f.id, f.lap) == (id, lap) && f.sealed)?;
-        Some((f.first_lsn, f.last_lsn))
+    /// Files that may be given an index: full, all of their records applied, and something lives in them. Oldest first.
+    pub(crate) fn to_adopt(&self) -> impl Iterator<Item = (FileId, u64)> {
+        let whole = self.open.iter().take_while(|f| f.sealed && f.last_lsn <= self.applied);
+        whole.filter(|f| f.live > 0).map(|f| (f.id, f.lap))
     }
 
     /// A file has an index on disk, synced: its rows take over from memory.
@@ -210,12 +200,20 @@ impl Account {
         self.forget_dead(&f)
     }
 
+    /// Whether [`Account::take_dead`] would find any.
+    pub(crate) fn has_dead(&self, floor: u64) -> bool {
+        let floor_lap = self.floor_lap(floor);
+        self.files.values().any(|f| f.live == 0 && f.lap < floor_lap)
+            || self.open.iter().any(|f| f.is_dead(self.applied) && f.lap < floor_lap)
+    }
+
     /// Files that hold nothing alive and lie wholly below `floor`. They leave the rows now; they may be written again when the
     /// changes are durable, together with a floor lap beyond them.
     ///
     /// # Errors
     /// If the store fails.
     pub(crate) fn take_dead(&mut self, floor: u64) -> Result<Vec<(FileId, u64)>, StoreError> {
+        self.save_heads_of_dead()?;
         let mut free = Vec::new();
         // From the floor lap on the laps are a chain that the next opening walks.
         let floor_lap = self.floor_lap(floor);
@@ -229,7 +227,7 @@ impl Account {
         }
         let mut i = 0;
         while let Some(f) = self.open.get(i) {
-            if f.is_dead() && f.lap < floor_lap {
+            if f.is_dead(self.applied) && f.lap < floor_lap {
                 let Some(f) = self.open.remove(i) else { break };
                 free.push((f.id, f.lap));
                 self.forget_dead(&f)?;
@@ -240,9 +238,10 @@ impl Account {
         Ok(free)
     }
 
-    /// The floor may not pass this LSN: a file without rows that must be rebuilt begins with it.
+    /// The floor may not pass this LSN: a file without rows that must be rebuilt begins with it. A dead file lets it pass, as
+    /// [`Account::take_dead`] puts what only it says of its logs' ends into their rows.
     pub(crate) fn floor_max(&self) -> u64 {
-        let holding = self.open.iter().filter(|f| !f.heads_saved).map(|f| f.first_lsn);
+        let holding = self.open.iter().filter(|f| !f.is_dead(self.applied)).map(|f| f.first_lsn);
         holding.min().unwrap_or(u64::MAX)
     }
 
@@ -268,7 +267,8 @@ impl Account {
         self.rows.take().collect()
     }
 
-    /// Positions that live, by file; for tests and metrics.
+    /// Positions that live, by file.
+    #[cfg(test)]
     pub(crate) fn live(&self) -> BTreeMap<(FileId, u64), u64> {
         let adopted = self.files.iter().map(|(id, f)| ((*id, f.lap), f.live));
         adopted.chain(self.open.iter().map(|f| ((f.id, f.lap), f.live))).collect()

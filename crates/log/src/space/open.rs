@@ -58,9 +58,9 @@ impl OpenFile {
         Self { id, lap, first_lsn, last_lsn: 0, sealed: false, heads_saved: false, logs, live: 0 }
     }
 
-    /// Nothing in it will be read again.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.sealed && self.live == 0
+    /// Nothing in it will be read again. Its last record may end in a later file, so it must have been applied.
+    pub(crate) fn is_dead(&self, applied: u64) -> bool {
+        self.sealed && self.live == 0 && self.last_lsn <= applied
     }
 
     pub(crate) fn append(&mut self, log: LogId, pos: u64, count: u32, bytes: u32, max_ts_ms: i64) {

@@ -212,8 +212,7 @@ impl Account {
             done?;
         }
         self.todos.insert(log, before);
-        self.work_on(log)?;
-        self.save_heads_of_dead()
+        self.work_on(log)
     }
 
     /// Whether trims wait to be finished.
@@ -290,12 +289,9 @@ impl Account {
 
     /// A dead file lets the floor pass: what only it says of its logs' ends goes into their rows.
     pub(super) fn save_heads_of_dead(&mut self) -> Result<(), StoreError> {
-        if self.replaying {
-            return Ok(());
-        }
-        let mut open = std::mem::take(&mut self.open);
+        let (mut open, applied) = (std::mem::take(&mut self.open), self.applied);
         let mut done = Ok(());
-        for f in open.iter_mut().filter(|f| f.is_dead() && !f.heads_saved) {
+        for f in open.iter_mut().filter(|f| f.is_dead(applied) && !f.heads_saved) {
             for (log, stretches) in &f.logs {
                 match self.log(*log) {
                     Ok(mut row) => {

@@ -188,7 +188,8 @@ fn history(seed: u64, steps: u64) {
                 account.begin(id, lap, model.lsn + 1);
             }
             32..34 => {
-                if let Some((id, lap)) = account.to_adopt() {
+                let oldest = account.to_adopt().next();
+                if let Some((id, lap)) = oldest {
                     account.adopt(id, lap, AdoptedAt { footer_off: 1, footer_len: 2 }).unwrap();
                     // The index in memory goes only once the rows are durable.
                     kept = flush(&mut account, &store, &mut model, kept.0);

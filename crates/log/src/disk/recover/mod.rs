@@ -9,6 +9,7 @@ mod scan;
 mod walk;
 mod window;
 
+use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
@@ -21,7 +22,9 @@ use self::scan::Scan;
 use self::walk::Walked;
 use self::window::Window;
 use super::committer::link_frame;
+use super::events::FileId;
 use super::file::{SEG_DIR, SegFile, path};
+use super::keeper::Kept;
 use super::place::End;
 use super::pool::ReadyPool;
 use super::tail::Tail;
@@ -48,22 +51,31 @@ pub(crate) fn recover(
     meta: &Meta,
     cfg: &LogConfig,
     rows: Arc<dyn StateReader>,
+    mut kept: Option<&mut Kept>,
     replay: &mut dyn Replay,
 ) -> Result<Recovered, OpenError> {
     let store = &meta.store;
-    let scan = scan::scan(&env.disk, store)?;
+    let floor_lap = kept.as_ref().map_or(0, |k| k.meta.floor_lap);
+    let adopted: HashMap<FileId, u64> =
+        kept.iter().flat_map(|k| k.account.adopted_files()).map(|(id, row)| (id, row.lap)).collect();
+    let scan = scan::scan(&env.disk, store, &|id| adopted.get(&id).is_some_and(|lap| *lap < floor_lap))?;
     // Every epoch writes and syncs its first link frame alone, before any other frame.
     let epoch = scan.epoch_max + 1;
     replay.begin(rows, Epoch(epoch));
-    let mut apply = Apply::new(replay);
+    let mut apply = Apply::new(replay, kept.as_deref_mut());
     let w = walk::walk(&env.disk, store, &scan, &mut apply)?;
-    let behind = proof::look(store, &scan, &w, apply.next, 0)?;
+    let (next, records, mut tail) = (apply.next, apply.records, apply.tail);
+    let hint = kept.as_ref().map_or(0, |k| k.meta.durable_hint);
+    let behind = proof::look(store, &scan, &w, next, hint, &|id| adopted.contains_key(&id))?;
     let frames_rewritten = rewrite(&scan, &w)?;
 
     // From the lap before, if the last holds nothing but its link: so crash loops eat no disk.
-    let only_link = w.frames.len() == 1;
+    // A marker says no more than the link. The lap in which reading begins must stay until the store says otherwise.
+    let no_records = w.frames.iter().all(|f| f.touched == 0 || f.touched == u64::MAX);
+    let only_link = no_records && !w.frames.is_empty() && w.files.last().is_none_or(|(_, lap)| *lap != floor_lap);
     let prev = if only_link { w.end_before } else { w.end };
-    let lap_max = scan.lap_max.max(behind.lap_max);
+    let next_lap = kept.as_ref().map_or(0, |k| k.meta.next_lap);
+    let lap_max = scan.lap_max.max(behind.lap_max).max(next_lap.saturating_sub(1));
     let pool = ReadyPool::new(
         Arc::clone(&env.disk),
         *store,
@@ -72,38 +84,51 @@ pub(crate) fn recover(
         scan.next_id,
         lap_max + 1,
     );
-    let kept = w.files.len() - usize::from(only_link);
+    let whole = w.files.len() - usize::from(only_link);
     for found in &scan.files {
-        if !w.files.iter().any(|(id, _)| *id == found.id) {
+        if !w.files.iter().any(|(id, _)| *id == found.id) && !adopted.contains_key(&found.id) {
             pool.give_back(found.id);
         }
     }
     let file = ready(&pool, meta)?;
-    let (block, crc) = link_frame(store, file.lap, epoch, prev, apply.next, apply.next - 1);
+    let (block, crc) = link_frame(store, file.lap, epoch, prev, next, next - 1);
     let failed = |e: io::Error| OpenError::Io { file: path(file.id), source: e };
     file.direct.write_at(LINK_OFFSET, &[IoSlice::new(&block)]).map_err(failed)?;
     file.direct.sync_data().map_err(failed)?;
     // Only now is the cut fixed, and what lay behind it nobody's.
-    let mut tail = apply.tail;
-    for (id, lap) in w.files.iter().skip(kept) {
-        tail.adopted(*id, *lap);
+    for (id, lap) in w.files.iter().skip(whole) {
+        tail.leave(*id, *lap);
         pool.give_back(*id);
+        if let Some(kept) = &mut kept {
+            kept.account.forget(*id, *lap);
+            kept.sealed.remove(&(*id, *lap));
+        }
     }
     if let Some(last) = tail.file(w.use_no) {
         last.set_sealed();
     }
     let use_no = w.use_no + 1;
     tail.add_file(use_no, Arc::clone(&file));
+    if let Some(kept) = kept {
+        kept.account.applied_to(Lsn(next - 1));
+        kept.account.finish_replay()?;
+        kept.account.begin(file.id, file.lap, next);
+        let logs: Vec<_> = tail.logs().map(|(log, _)| log).collect();
+        for log in logs {
+            let row = kept.account.log(log)?;
+            tail.raise(log, row.start, row.next, row.max_ts_ms);
+        }
+    }
     let torn = w.dropped || behind.torn;
     let report = OpenReport {
         replayed_bytes: w.bytes,
-        replayed_records: apply.records,
-        cut_at: torn.then_some(Lsn(apply.next)),
+        replayed_records: records,
+        cut_at: torn.then_some(Lsn(next)),
         frames_rewritten,
         unclean: !w.clean,
     };
     let end = End { lap: file.lap, offset: crate::format::header::FRAMES_OFFSET, crc };
-    Ok(Recovered { epoch, next: apply.next, tail, pool, file, use_no, end, report })
+    Ok(Recovered { epoch, next: next, tail, pool, file, use_no, end, report })
 }
 
 fn ready(pool: &ReadyPool, meta: &Meta) -> Result<Arc<SegFile>, OpenError> {

@@ -12,6 +12,7 @@ use super::scan::{Found, Scan};
 use super::walk::Walked;
 use super::window::Window;
 use crate::api::OpenError;
+use crate::disk::events::FileId;
 use crate::disk::file::path;
 use crate::format::header::{FRAMES_OFFSET, LINK_OFFSET};
 use crate::format::ids::StoreId;
@@ -36,6 +37,7 @@ pub(crate) fn look(
     w: &Walked,
     next: u64,
     hint: u64,
+    is_adopted: &dyn Fn(FileId) -> bool,
 ) -> Result<Behind, OpenError> {
     let mut behind = Behind::default();
     let last = w.files.last().copied();
@@ -62,6 +64,8 @@ pub(crate) fn look(
         let (from, to) = match (is_last, in_log) {
             (true, _) => (w.end.offset.max(FRAMES_OFFSET), found.len),
             (false, true) => continue,
+            // Its rows are durable, and proved nothing beyond the hint.
+            (false, false) if is_adopted(found.id) => continue,
             (false, false) => (LINK_OFFSET, found.len.min(OUTSIDE_BYTES_MAX)),
         };
         let failed = |e: io::Error| OpenError::Io { file: path(found.id), source: e };

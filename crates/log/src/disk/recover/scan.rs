@@ -45,8 +45,12 @@ pub(crate) struct Scan {
     pub epoch_max: u64,
 }
 
-/// Reads the first blocks of all files.
-pub(crate) fn scan(disk: &Arc<dyn Disk>, store: &StoreId) -> Result<Scan, OpenError> {
+/// Reads the first blocks of all files but those to skip: adopted ones that lie wholly below the floor.
+pub(crate) fn scan(
+    disk: &Arc<dyn Disk>,
+    store: &StoreId,
+    skip: &dyn Fn(FileId) -> bool,
+) -> Result<Scan, OpenError> {
     let mut scan = Scan { files: Vec::new(), next_id: 0, lap_max: 0, epoch_max: 0 };
     let mut blocks = AlignedBuf::with_capacity(size(FRAMES_OFFSET));
     for name in disk.list(SEG_DIR).map_err(io(SEG_DIR))? {
@@ -56,6 +60,9 @@ pub(crate) fn scan(disk: &Arc<dyn Disk>, store: &StoreId) -> Result<Scan, OpenEr
             continue;
         }
         scan.next_id = scan.next_id.max(id.0.saturating_add(1));
+        if skip(id) {
+            continue;
+        }
         let file = disk.open(&path(id), OpenMode::Direct).map_err(io(path(id)))?;
         let len = file.len().map_err(io(path(id)))?;
         blocks.clear();
@@ -107,6 +114,11 @@ fn look(
 }
 
 impl Scan {
+    /// A lap by its number.
+    pub(crate) fn lap(&self, lap: u64) -> Option<(&Found, Linked)> {
+        self.files.iter().filter_map(|f| Some((f, f.linked?))).find(|(_, l)| l.lap == lap)
+    }
+
     /// The lap whose link names `prev` (0 = the first lap); of several, the one of the highest epoch.
     pub(crate) fn after(&self, prev: u64) -> Option<(&Found, Linked)> {
         let laps = self.files.iter().filter_map(|f| Some((f, f.linked?)));

@@ -10,8 +10,8 @@ use super::apply::{Apply, Bad};
 use super::scan::{Found, Linked, Scan};
 use super::window::Window;
 use crate::api::OpenError;
-use crate::disk::events::FileId;
-use crate::disk::file::{SegFile, path};
+use crate::disk::events::{FileId, SealedFile};
+use crate::disk::file::{SEG_DIR, SegFile, path};
 use crate::disk::place::End;
 use crate::format::bytes::len64;
 use crate::format::frame::{FRAME_HEADER_BYTES, FRAME_VERSION, MARKER};
@@ -39,6 +39,8 @@ pub(crate) struct Walked {
     pub end_before: End,
     /// Frames of the last lap, its link frame first.
     pub frames: Vec<FrameAt>,
+    /// Highest LSN of which a part lies in the lap walked last.
+    touched: u64,
     /// Highest LSN that some frame says is durable.
     pub proven: u64,
     pub bytes: u64,
@@ -56,8 +58,19 @@ pub(crate) fn walk(
     apply: &mut Apply<'_>,
 ) -> Result<Walked, OpenError> {
     let mut w = Walked { clean: true, ..Walked::default() };
-    let Some(mut cur) = scan.after(0) else { return Ok(w) };
-    if cur.1.link.first_lsn != apply.next {
+    let floor_lap = apply.floor_lap();
+    let first = if floor_lap == 0 { scan.after(0) } else { scan.lap(floor_lap) };
+    let Some(mut cur) = first else {
+        if floor_lap == 0 {
+            return Ok(w);
+        }
+        let (file, detail) = (SEG_DIR.to_owned(), format!("lap {floor_lap}, where reading begins, is missing"));
+        let first = Lsn(apply.floor());
+        return Err(OpenError::Corrupt { file, first, last: Lsn(u64::MAX), detail });
+    };
+    if floor_lap != 0 {
+        apply.begin_at(cur.1.link.first_lsn);
+    } else if cur.1.link.first_lsn != apply.next {
         return Err(corrupt(
             cur.0,
             apply,
@@ -77,7 +90,11 @@ pub(crate) fn walk(
         apply.file(w.use_no, Arc::new(seg));
         w.files.push((found.id, lap.lap));
         w.end_before = w.end;
+        let first_lsn = Lsn(apply.incomplete());
         walk_lap(store, found, lap, next, apply, &mut w)?;
+        let last_lsn = Lsn(w.touched);
+        let sealed = SealedFile { file: found.id, lap: lap.lap, first_lsn, last_lsn, frames_end: w.end.offset };
+        apply.lap_end(sealed)?;
         let Some((next_found, next_lap)) = next else { break };
         if next_lap.epoch != lap.epoch {
             apply.drop_pending();
@@ -108,6 +125,7 @@ fn walk_lap(
     w.frames.push(FrameAt { offset: LINK_OFFSET, bytes: BLOCK_BYTES, touched: 0 });
     w.proven = w.proven.max(lap.durable_lsn);
     let until = next.map(|(_, n)| n.link);
+    w.touched = 0;
     let mut number = 1;
     while until.is_none_or(|link| w.end.offset < link.prev_end) {
         let offset = w.end.offset;
@@ -132,8 +150,10 @@ fn walk_lap(
                     known: u32::from(FRAME_VERSION),
                 },
                 Bad::Nonsense(detail) => corrupt(found, apply, h.first_lsn, detail),
+                Bad::Store(e) => e.into(),
             },
         )?;
+        w.touched = w.touched.max(touched);
         w.clean = h.flags & MARKER != 0;
         // A marker is proven by nothing but what follows it.
         let touched = if w.clean { u64::MAX } else { touched };

@@ -45,7 +45,6 @@ fn every_entry_is_found_from_every_position_and_the_room_foretold_is_enough() {
         }
         assert!(raw.len() <= room.bytes(), "{} {}", raw.len(), room.bytes());
         let f = Footer::parse(&raw);
-        assert_eq!(f.raw_bytes() as usize, raw.len());
         assert!(f.find(LogId(2)).unwrap().is_none());
         for (log, run) in runs.iter().step_by(17) {
             let want: Vec<_> = run.iter().map(|e| (e.pos, e.count, e.offset, e.len)).collect();

@@ -1,0 +1,200 @@
+//! Reads of what lies below the index in memory: in adopted files. On reader threads only.
+
+use std::sync::Arc;
+
+use millstream_types::LogId;
+
+use super::cold::Cold;
+use super::reader::{DiskReader, Hit, batch, head, read_cold};
+use crate::api::{Extent, Head, Level, Limits, ReadBatch, ReadError};
+use crate::format::bytes::size;
+use crate::format::rows::ExtentRow;
+
+/// Files may be freed while they are looked up; then the rows are asked again, so often at most.
+const LOOKUPS_MAX: usize = 16;
+/// Extents looked up at once.
+const EXTENTS: usize = 16;
+/// Entries read at once when their timestamps are looked for.
+const PROBED: usize = 64;
+
+/// Goes through extents of a log from a position on.
+struct Walk<'c> {
+    cold: &'c Cold,
+    log: LogId,
+    at: u64,
+    lookups: usize,
+}
+
+impl Walk<'_> {
+    /// Calls `f` with each entry at or past the position, until it says no. Whether it did.
+    fn entries(
+        &mut self,
+        wanted: impl Fn(&ExtentRow) -> bool,
+        mut f: impl FnMut(Hit) -> bool,
+    ) -> Result<bool, ReadError> {
+        loop {
+            let page = self.cold.extents(self.log, self.at, EXTENTS)?;
+            if page.is_empty() {
+                return Ok(false);
+            }
+            let mut there = true;
+            for x in page {
+                let (mut at, mut stopped) = (self.at, false);
+                there = !wanted(&x)
+                    || self.cold.entries(self.log, &x, at, |found| {
+                        let end = found.e.end();
+                        let hit = Hit { e: found.e, use_no: x.lap, bytes: None, file: found.file };
+                        stopped = !f(hit);
+                        at = if stopped { at } else { end };
+                        !stopped
+                    })?;
+                self.at = at;
+                if stopped {
+                    return Ok(true);
+                }
+                if !there {
+                    break;
+                }
+                self.at = at.max(x.end);
+            }
+            if !there {
+                self.lookups += 1;
+                if self.lookups > LOOKUPS_MAX {
+                    return Err(ReadError::Overloaded);
+                }
+            }
+        }
+    }
+}
+
+impl DiskReader {
+    /// Whether a position lies below the index in memory, so that files have to be asked.
+    pub(super) fn is_below(&self, log: LogId, from: u64) -> Option<Arc<Cold>> {
+        let cold = self.cold.as_ref()?;
+        let tail = self.core.tail();
+        let below = match tail.log(log) {
+            None => true,
+            Some(l) if from < l.start => false,
+            Some(l) => match l.runs.front() {
+                Some(run) => from < run.first(),
+                None => from < l.next,
+            },
+        };
+        below.then(|| Arc::clone(cold))
+    }
+
+    fn start(&self, cold: &Cold, log: LogId) -> Result<u64, ReadError> {
+        let start = self.core.tail().log(log).map_or(0, |l| l.start);
+        Ok(start.max(cold.log(log)?.start))
+    }
+
+    pub(super) fn read_below(
+        &self,
+        cold: &Cold,
+        log: LogId,
+        from: u64,
+        lim: &Limits,
+        level: Level,
+    ) -> Result<ReadBatch, ReadError> {
+        let start = self.start(cold, log)?;
+        if from < start {
+            return Err(ReadError::Trimmed { start });
+        }
+        let mut walk = Walk { cold, log, at: from, lookups: 0 };
+        let (mut hits, mut bytes): (Vec<Hit>, usize) = (Vec::new(), 0);
+        let walked = walk.entries(
+            |_| true,
+            |hit| {
+                let more = size(u64::from(hit.e.content));
+                let full = hits.len() >= lim.max_entries || (!hits.is_empty() && bytes + more > lim.max_bytes);
+                if full || hit.e.pos >= lim.end_pos {
+                    return false;
+                }
+                bytes += more;
+                hits.push(hit);
+                true
+            },
+        );
+        match walked {
+            // What was found before the damage is given; the next read finds the damage first.
+            Err(e) if hits.is_empty() => return Err(e),
+            Ok(false) if hits.is_empty() => return self.read_here(log, walk.at.max(from), lim, level),
+            _ => {}
+        }
+        if let Err(e) = read_cold(log, &mut hits) {
+            let ReadError::Damaged { first, .. } = e else { return Err(e) };
+            hits.retain(|h| h.e.pos < first);
+            if hits.is_empty() {
+                return Err(e);
+            }
+            read_cold(log, &mut hits)?;
+        }
+        batch(log, from, &hits)
+    }
+
+    pub(super) fn get_below(&self, cold: &Cold, log: LogId, positions: &[u64]) -> Result<ReadBatch, ReadError> {
+        let start = self.start(cold, log)?;
+        let mut found = ReadBatch::default();
+        for pos in positions.iter().copied().filter(|pos| *pos >= start) {
+            if found.entries.last().is_some_and(|e| pos < e.pos + u64::from(e.count)) {
+                continue;
+            }
+            let lim = Limits { max_bytes: usize::MAX, max_entries: 1, end_pos: pos.saturating_add(1) };
+            let one = self.read_below(cold, log, pos, &lim, Level::Sequenced)?;
+            found.entries.extend(one.entries.into_iter().filter(|e| e.pos >= start));
+            found.next = one.next;
+        }
+        Ok(found)
+    }
+
+    pub(super) fn by_time_below(
+        &self,
+        cold: &Cold,
+        log: LogId,
+        from: u64,
+        ts_ms: i64,
+        level: Level,
+    ) -> Result<Option<Head>, ReadError> {
+        let from = from.max(self.start(cold, log)?);
+        let mut walk = Walk { cold, log, at: from, lookups: 0 };
+        loop {
+            let mut hits: Vec<Hit> = Vec::new();
+            let more = walk.entries(
+                |x| x.max_ts_ms >= ts_ms,
+                |hit| {
+                    // The timestamp in the index is the largest of 64 entries.
+                    let room = hits.len() < PROBED;
+                    if room && hit.e.max_ts_ms >= ts_ms {
+                        hits.push(hit);
+                    }
+                    room
+                },
+            )?;
+            read_cold(log, &mut hits)?;
+            let entries = batch(log, from, &hits)?.entries;
+            if let Some(e) = entries.into_iter().find(|e| e.max_ts_ms >= ts_ms) {
+                return Ok(Some(head(e)));
+            }
+            if !more {
+                return self.time_here(log, walk.at.max(from), ts_ms, level);
+            }
+        }
+    }
+
+    /// Extents of adopted files, and behind them those in memory.
+    pub(super) fn extents_below(
+        &self,
+        cold: &Cold,
+        log: LogId,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<Extent>, ReadError> {
+        // The memory first: what leaves it meanwhile has rows by then.
+        let here = self.extents_here(log, from, max);
+        let from = from.max(self.start(cold, log)?);
+        let until = here.first().map_or(u64::MAX, |e| e.first);
+        let rows = cold.extents(log, from, max)?.into_iter().filter(|x| x.first < until);
+        let below = rows.map(|x| Extent { first: x.first, end: x.end, bytes: x.bytes, max_ts_ms: x.max_ts_ms });
+        Ok(below.chain(here).take(max).collect())
+    }
+}

@@ -1,0 +1,199 @@
+//! [`Cold`]: finds entries in adopted files by their rows and footers. Everything here may do I/O: reader threads only, but for
+//! [`Cold::log`], which reads one row.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use millstream_env::Disk;
+use millstream_types::LogId;
+
+use super::events::FileId;
+use super::file::{SegFile, path};
+use super::tail::IndexEntry;
+use crate::api::{ReadError, StoreError};
+use crate::format::bytes::size;
+use crate::format::footer::{Footer, Rotten};
+use crate::format::rows::{ExtentRow, FileRow, LogRow, extent_key, extents, log_key};
+use crate::store::StateStore;
+
+/// Adopted files held open.
+const OPEN_FILES_MAX: usize = 64;
+/// Footers held in memory.
+const FOOTER_BYTES_MAX: usize = 32 << 20;
+/// Log rows held in memory.
+const LOG_ROWS_MAX: usize = 64 << 10;
+
+/// Adopted files, their footers, and the rows that lead to them.
+pub(crate) struct Cold {
+    store: Arc<dyn StateStore>,
+    disk: Arc<dyn Disk>,
+    segment_bytes: u64,
+    shelf: Mutex<Shelf>,
+    logs: Mutex<HashMap<LogId, LogRow>>,
+}
+
+#[derive(Default)]
+struct Shelf {
+    files: HashMap<FileId, Shelved>,
+    open: VecDeque<Arc<SegFile>>,
+    footers: VecDeque<((FileId, u64), Arc<Footer>)>,
+    footer_bytes: usize,
+}
+
+struct Shelved {
+    row: FileRow,
+    file: Weak<SegFile>,
+}
+
+/// An entry in an adopted file.
+pub(crate) struct Found {
+    pub e: IndexEntry,
+    pub file: Arc<SegFile>,
+}
+
+fn failed(e: &StoreError) -> ReadError {
+    ReadError::Io { file: e.file.clone(), error: e.cause.clone() }
+}
+
+impl Cold {
+    pub(crate) fn new(
+        store: Arc<dyn StateStore>,
+        disk: Arc<dyn Disk>,
+        segment_bytes: u64,
+        files: impl Iterator<Item = (FileId, FileRow)>,
+    ) -> Self {
+        let files = files.map(|(id, row)| (id, Shelved { row, file: Weak::new() })).collect();
+        let shelf = Mutex::new(Shelf { files, ..Shelf::default() });
+        Self { store, disk, segment_bytes, shelf, logs: Mutex::default() }
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A file was adopted and its rows are durable.
+    pub(crate) fn add(&self, id: FileId, row: FileRow, file: Weak<SegFile>) {
+        self.shelf().files.insert(id, Shelved { row, file });
+    }
+
+    /// No more readers find the file. Those that have it keep the handle alive.
+    pub(crate) fn remove(&self, id: FileId, lap: u64) -> Weak<SegFile> {
+        let mut shelf = self.shelf();
+        shelf.open.retain(|f| (f.id, f.lap) != (id, lap));
+        if let Some(i) = shelf.footers.iter().position(|(of, _)| *of == (id, lap))
+            && let Some((_, footer)) = shelf.footers.remove(i)
+        {
+            shelf.footer_bytes -= footer.bytes();
+        }
+        shelf.files.remove(&id).map_or_else(Weak::new, |f| f.file)
+    }
+
+    /// The row of a log changed.
+    pub(crate) fn changed(&self, log: LogId) {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).remove(&log);
+    }
+
+    /// A log's row; the default if it has none.
+    pub(crate) fn log(&self, log: LogId) -> Result<LogRow, ReadError> {
+        if let Some(row) = self.logs.lock().unwrap_or_else(PoisonError::into_inner).get(&log) {
+            return Ok(*row);
+        }
+        let row = self.store.get(&log_key(log)).map_err(|e| failed(&e))?;
+        let row = row.map_or(Ok(LogRow::default()), |v| LogRow::decode(&v)).map_err(|e| failed(&e))?;
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        if logs.len() >= LOG_ROWS_MAX {
+            logs.clear();
+        }
+        logs.insert(log, row);
+        Ok(row)
+    }
+
+    /// The file, held: it is not written again while the handle lives. `None` if it was freed.
+    fn file(&self, id: FileId, lap: u64) -> Result<Option<(Arc<SegFile>, FileRow)>, ReadError> {
+        let mut shelf = self.shelf();
+        let Some(f) = shelf.files.get_mut(&id).filter(|f| f.row.lap == lap) else { return Ok(None) };
+        let row = f.row;
+        if let Some(file) = f.file.upgrade() {
+            return Ok(Some((file, row)));
+        }
+        let file = SegFile::open(&self.disk, id, lap, self.segment_bytes)
+            .map_err(|e| ReadError::Io { file: path(id), error: e.to_string() })?;
+        file.set_sealed();
+        let file = Arc::new(file);
+        f.file = Arc::downgrade(&file);
+        shelf.open.push_back(Arc::clone(&file));
+        if shelf.open.len() > OPEN_FILES_MAX {
+            shelf.open.pop_front();
+        }
+        Ok(Some((file, row)))
+    }
+
+    fn footer(&self, file: &SegFile, row: &FileRow) -> Result<Arc<Footer>, ReadError> {
+        let of = (file.id, file.lap);
+        if let Some((_, footer)) = self.shelf().footers.iter().find(|(f, _)| *f == of) {
+            return Ok(Arc::clone(footer));
+        }
+        let raw = file
+            .read(row.footer_off, size(row.footer_len))
+            .map_err(|e| ReadError::Io { file: path(file.id), error: e.to_string() })?;
+        let footer = Arc::new(Footer::parse(&raw));
+        let mut shelf = self.shelf();
+        if shelf.files.get(&file.id).is_some_and(|f| f.row.lap == file.lap)
+            && !shelf.footers.iter().any(|(f, _)| *f == of)
+        {
+            shelf.footer_bytes += footer.bytes();
+            shelf.footers.push_back((of, Arc::clone(&footer)));
+            while shelf.footer_bytes > FOOTER_BYTES_MAX
+                && let Some((_, old)) = shelf.footers.pop_front()
+            {
+                shelf.footer_bytes -= old.bytes();
+            }
+        }
+        Ok(footer)
+    }
+
+    /// At most `max` extents of a log that end after `from`, ascending.
+    pub(crate) fn extents(&self, log: LogId, from: u64, max: usize) -> Result<Vec<ExtentRow>, ReadError> {
+        let prefix = extents(log);
+        let read = || {
+            let mut found = Vec::new();
+            if let Some((key, value)) = self.store.at_or_below(&prefix, &extent_key(log, from))? {
+                found.push(ExtentRow::decode(&key, &value)?);
+            }
+            if let Some(after) = from.checked_add(1) {
+                for (key, value) in self.store.scan(&prefix, &extent_key(log, after), max)? {
+                    found.push(ExtentRow::decode(&key, &value)?);
+                }
+            }
+            Ok(found)
+        };
+        let mut found = read().map_err(|e: StoreError| failed(&e))?;
+        found.retain(|x| x.end > from);
+        found.truncate(max);
+        Ok(found)
+    }
+
+    /// Entries of one extent that end after `from`, as long as `f` takes them. Whether the file is still there: if not, the
+    /// extents are to be looked up again.
+    pub(crate) fn entries(
+        &self,
+        log: LogId,
+        x: &ExtentRow,
+        from: u64,
+        mut f: impl FnMut(Found) -> bool,
+    ) -> Result<bool, ReadError> {
+        let Some((file, row)) = self.file(x.file, x.lap)? else { return Ok(false) };
+        let footer = self.footer(&file, &row)?;
+        let take = |e: IndexEntry| e.pos < x.end && f(Found { e, file: Arc::clone(&file) });
+        let read = || match footer.find(log)? {
+            Some(listed) => footer.entries(&listed, from.max(x.first), take),
+            None => Err(Rotten),
+        };
+        read().map_err(|Rotten| ReadError::Damaged {
+            first: from.max(x.first),
+            end: x.end,
+            file: format!("the index of {} (log {})", path(x.file), log.0),
+        })?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,353 @@
+//! [`Keeper`]: the thread that keeps rows. It feeds the account with durable operations, writes the engine's rows and the space
+//! rows in one batch with the floor, gives files their index, and frees those in which nothing lives. One thread, so that a batch is
+//! always one consistent state. Start at [`Keeper::run`].
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use millstream_env::{Clock, Disk};
+use millstream_types::LogId;
+
+use super::adopt::write_index;
+use super::cold::Cold;
+use super::core::Core;
+use super::events::{FileId, SealedFile, SpaceEvent, SpaceOp};
+use super::file::{SegFile, path};
+use super::sink::Sink;
+use crate::api::{LogConfig, RowBatch, StoreError};
+use crate::format::rows::{
+    LOGS, META_KEY, MetaRow, TOMBSTONES, encode, encode_object, last_number, object_key, tombstone_key,
+};
+use crate::space::Account;
+use crate::store::{Change, StateStore};
+
+/// The longest time without a look at the clock.
+const TICK: Duration = Duration::from_millis(50);
+/// Events applied between two looks at what else is to do.
+const EVENTS_MAX: usize = 256;
+/// Space rows changed that are written without waiting for more.
+const DIRTY_ROWS_MAX: usize = 20_000;
+/// Index in memory of full files above which they are given one on disk.
+const INDEX_BYTES_MAX: u64 = 32 << 20;
+/// A place in the log is noted each so many bytes.
+const NOTE_BYTES: u64 = 1 << 20;
+
+/// What recovery leaves to the keeper.
+pub(crate) struct Kept {
+    pub store: Arc<dyn StateStore>,
+    pub meta: MetaRow,
+    pub account: Account,
+    /// Full files of the log without an index, by (file, lap).
+    pub sealed: HashMap<(FileId, u64), SealedFile>,
+    /// Removed objects whose older effects the next opening might still see.
+    pub tombstones: HashMap<Vec<u8>, u64>,
+}
+
+/// The thread's own state.
+pub(crate) struct Keeper {
+    core: Arc<Core>,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    cfg: LogConfig,
+    sink: Arc<Sink>,
+    cold: Arc<Cold>,
+    kept: Kept,
+    durable: u64,
+    /// Effects below are in rows given to the store.
+    object_floor: u64,
+    /// Freed files that readers still hold.
+    leaving: Vec<(FileId, [Weak<SegFile>; 2])>,
+    /// Rows are being asked for until the floor of objects passes this LSN.
+    round: Option<u64>,
+    round_ns: u64,
+    batch_ns: u64,
+    /// (LSN, bytes of entries up to it), coarse.
+    notes: VecDeque<(u64, u64)>,
+    bytes: u64,
+    look_for_adoption: bool,
+}
+
+impl Keeper {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        cfg: LogConfig,
+        (sink, cold): (Arc<Sink>, Arc<Cold>),
+        kept: Kept,
+        durable: u64,
+    ) -> Self {
+        let now = clock.mono_ns();
+        let object_floor = kept.meta.object_floor;
+        Self {
+            core,
+            disk,
+            clock,
+            cfg,
+            sink,
+            cold,
+            kept,
+            durable,
+            object_floor,
+            leaving: Vec::new(),
+            round: None,
+            round_ns: now,
+            batch_ns: now,
+            notes: VecDeque::new(),
+            bytes: 0,
+            look_for_adoption: true,
+        }
+    }
+
+    /// Keeps rows until the committer stops. If the store fails, the log is lost.
+    pub(crate) fn run(mut self, events: &Receiver<SpaceEvent>) {
+        if let Err(e) = self.keep(events) {
+            self.core.lose(e.to_string());
+        }
+    }
+
+    fn keep(&mut self, events: &Receiver<SpaceEvent>) -> Result<(), StoreError> {
+        loop {
+            let mut next = match events.recv_timeout(TICK) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(SpaceEvent::Stop),
+            };
+            let mut applied = 0;
+            while let Some(event) = next {
+                if event == SpaceEvent::Stop {
+                    return self.stop();
+                }
+                self.apply(event)?;
+                applied += 1;
+                next = if applied < EVENTS_MAX { events.try_recv().ok() } else { None };
+            }
+            if self.core.marks.is_lost() {
+                continue;
+            }
+            self.turn(false)?;
+        }
+    }
+
+    /// Everything that was sequenced is durable, or the log is lost and nothing more is known to be.
+    fn stop(&mut self) -> Result<(), StoreError> {
+        if self.core.marks.is_lost() {
+            return Ok(());
+        }
+        self.turn(true)
+    }
+
+    fn apply(&mut self, event: SpaceEvent) -> Result<(), StoreError> {
+        let account = &mut self.kept.account;
+        match event {
+            SpaceEvent::Records { upto, ops } => {
+                for (lsn, op) in &ops {
+                    account.apply(*lsn, op)?;
+                    if let SpaceOp::Append { at, .. } = op {
+                        self.bytes += u64::from(at.len);
+                    }
+                }
+                account.applied_to(upto);
+                self.durable = self.durable.max(upto.0);
+                if self.notes.back().is_none_or(|(_, bytes)| self.bytes - bytes >= NOTE_BYTES) {
+                    self.notes.push_back((upto.0, self.bytes));
+                }
+            }
+            SpaceEvent::Began { file, lap, first_lsn } => account.begin(file, lap, first_lsn.0),
+            SpaceEvent::Sealed(sealed) => {
+                account.seal(&sealed)?;
+                self.kept.sealed.insert((sealed.file, sealed.lap), sealed);
+                self.look_for_adoption = true;
+            }
+            SpaceEvent::Stop => {}
+        }
+        Ok(())
+    }
+
+    /// Does what there is to do: adopts, writes a batch, frees, asks for rows.
+    fn turn(&mut self, force: bool) -> Result<(), StoreError> {
+        if self.kept.account.has_work() {
+            self.kept.account.work()?;
+        }
+        let adopted = self.adopt_some()?;
+        let rows = self.sink.take_ready(self.durable);
+        if let Some((_, last)) = rows.last() {
+            let clean = last.oldest_dirty.map_or(last.applied.0 + 1, |l| l.0);
+            self.object_floor = self.object_floor.max(clean.min(self.durable + 1));
+        }
+        let now = self.clock.mono_ns();
+        let interval_ns = self.cfg.flush_interval_ms.saturating_mul(1_000_000);
+        let behind = self.kept.account.applied() > self.kept.meta.space_lsn;
+        let due = force
+            || !rows.is_empty()
+            || !adopted.is_empty()
+            || self.kept.account.dirty() >= DIRTY_ROWS_MAX
+            || (behind && now.saturating_sub(self.batch_ns) >= interval_ns)
+            || self.kept.account.has_dead(self.floor());
+        if due {
+            self.batch_ns = now;
+            self.write(&rows, &adopted)?;
+        }
+        self.let_go();
+        self.ask(now, interval_ns);
+        Ok(())
+    }
+
+    /// The floor as it will be once everything known now is durable in the store.
+    fn floor(&self) -> u64 {
+        let account = &self.kept.account;
+        self.object_floor.min(account.applied() + 1).min(account.floor_max())
+    }
+
+    /// One batch: the engine's rows, all space rows as they are at one LSN, and the floor that both allow. Then what may follow once
+    /// it is durable.
+    fn write(
+        &mut self,
+        rows: &[(u64, RowBatch)],
+        adopted: &[(FileId, u64)],
+    ) -> Result<(), StoreError> {
+        let floor = self.floor().max(self.kept.meta.floor);
+        let dead = self.kept.account.take_dead(floor)?;
+        let mut batch: Vec<Change> = Vec::new();
+        self.object_rows(rows, &mut batch);
+        batch.extend(self.kept.account.take_changes());
+        let meta = MetaRow {
+            floor,
+            object_floor: self.object_floor,
+            floor_lap: self.kept.account.floor_lap(floor),
+            space_lsn: self.kept.account.applied(),
+            durable_hint: self.durable,
+            next_lap: self.core.pool.next_lap(),
+            ..self.kept.meta
+        };
+        if batch.is_empty() && meta == self.kept.meta {
+            return Ok(());
+        }
+        batch.push((META_KEY.to_vec(), Some(meta.encode())));
+        self.kept.store.write(&batch)?;
+        self.kept.meta = meta;
+        for key in batch.iter().map(|(key, _)| key).filter(|key| key.starts_with(LOGS)) {
+            self.cold.changed(LogId(last_number(key).unwrap_or_default()));
+        }
+        for (id, lap) in adopted {
+            if let Some((_, row)) = self.kept.account.adopted_files().find(|(of, row)| of == id && row.lap == *lap) {
+                self.cold.add(*id, *row, self.core.tail().handle(*id, *lap));
+            }
+            self.core.tail_mut().leave(*id, *lap);
+        }
+        if let Some((id, _)) = rows.last() {
+            self.sink.set_flushed(*id, rows);
+        }
+        for (id, lap) in dead {
+            self.kept.sealed.remove(&(id, lap));
+            // Who has the file now, from the shelf or from the tail, may read on; nobody finds it any more.
+            let in_tail = self.core.tail().handle(id, lap);
+            self.core.tail_mut().leave(id, lap);
+            let on_shelf = self.cold.remove(id, lap);
+            self.leaving.push((id, [in_tail, on_shelf]));
+        }
+        while self.notes.front().is_some_and(|(lsn, _)| *lsn < self.object_floor) && self.notes.len() > 1 {
+            self.notes.pop_front();
+        }
+        Ok(())
+    }
+
+    /// The engine's rows. A removed one leaves a tombstone until the floor has passed it: a replay of older effects would make it anew.
+    fn object_rows(&mut self, rows: &[(u64, RowBatch)], batch: &mut Vec<Change>) {
+        let tombstones = &mut self.kept.tombstones;
+        for row in rows.iter().flat_map(|(_, b)| &b.rows) {
+            let value = row.value.as_ref().map(|v| encode_object(row.row_lsn.0, v));
+            if value.is_none() {
+                tombstones.insert(row.key.clone(), row.row_lsn.0);
+                batch.push((tombstone_key(&row.key), Some(encode([row.row_lsn.0]))));
+            } else if tombstones.remove(&row.key).is_some() {
+                batch.push((tombstone_key(&row.key), None));
+            }
+            batch.push((object_key(&row.key), value));
+        }
+        let floor = self.object_floor;
+        tombstones.retain(|object, lsn| {
+            if *lsn < floor {
+                batch.push((tombstone_key(object), None));
+            }
+            *lsn >= floor
+        });
+    }
+
+    /// Gives files an index where the memory of theirs, or the length of the log to be replayed, asks for it. They are used only
+    /// once the batch is durable.
+    fn adopt_some(&mut self) -> Result<Vec<(FileId, u64)>, StoreError> {
+        let mut adopted = Vec::new();
+        let full = self.core.gate.is_full();
+        if !std::mem::take(&mut self.look_for_adoption) && !full {
+            return Ok(adopted);
+        }
+        let waiting: Vec<(FileId, u64)> = self.kept.account.to_adopt().collect();
+        let files_max = self.cfg.replay_bytes / 2 / self.cfg.segment_bytes.max(1);
+        let files_max = usize::try_from(files_max).unwrap_or(usize::MAX);
+        let index_bytes = self.core.tail().index_bytes() + u64::try_from(self.kept.account.open_bytes()).unwrap_or(0);
+        let share = index_bytes / u64::try_from(waiting.len() + 1).unwrap_or(1).max(1);
+        let over = index_bytes.saturating_sub(INDEX_BYTES_MAX).div_ceil(share.max(1));
+        let over = usize::try_from(over).unwrap_or(usize::MAX).max(waiting.len().saturating_sub(files_max));
+        let n = if full { waiting.len() } else { over.min(waiting.len()) };
+        for (id, lap) in waiting.into_iter().take(n) {
+            let Some(sealed) = self.kept.sealed.remove(&(id, lap)) else { continue };
+            let runs = self.core.tail().runs(id, lap);
+            let at = write_index(&self.disk, &self.core.store, &sealed, &runs)
+                .map_err(|e| StoreError { file: path(id), cause: format!("its index cannot be written: {e}") })?;
+            self.kept.account.adopt(id, lap, at)?;
+            adopted.push((id, lap));
+        }
+        Ok(adopted)
+    }
+
+    /// Gives files back that no reader holds any more.
+    fn let_go(&mut self) {
+        let pool = &self.core.pool;
+        self.leaving.retain(|(id, held)| {
+            let free = held.iter().all(|h| h.strong_count() == 0);
+            if free {
+                pool.give_back(*id);
+            }
+            !free
+        });
+    }
+
+    /// Asks the engine for rows when the log to be replayed grows long, or some time has passed.
+    fn ask(&mut self, now: u64, interval_ns: u64) {
+        if self.round.is_some_and(|target| self.object_floor > target) {
+            self.round = None;
+        }
+        if self.round.is_some() || self.durable < self.object_floor {
+            return;
+        }
+        let records = self.durable + 1 - self.object_floor;
+        let first = self.notes.front().map_or(self.bytes, |(_, bytes)| *bytes);
+        let asked = records >= self.cfg.replay_records / 2
+            || self.bytes - first >= self.cfg.replay_bytes / 2
+            || now.saturating_sub(self.round_ns) >= interval_ns
+            || self.core.gate.is_full();
+        if asked {
+            self.round = Some(self.durable);
+            self.round_ns = now;
+            self.sink.want(self.durable);
+        }
+    }
+}
+
+/// Reads the tombstones that are left.
+///
+/// # Errors
+/// If the store fails.
+pub(crate) fn tombstones(store: &dyn StateStore) -> Result<HashMap<Vec<u8>, u64>, StoreError> {
+    let rows = store.scan(TOMBSTONES, TOMBSTONES, usize::MAX)?;
+    rows.into_iter()
+        .map(|(key, value)| {
+            let [lsn] = crate::format::rows::decode(&value)?;
+            Ok((key.get(TOMBSTONES.len()..).unwrap_or_default().to_vec(), lsn))
+        })
+        .collect()
+}
+
