@@ -57,7 +57,7 @@ pub(crate) fn encode(runs: &[(LogId, Vec<IndexEntry>)]) -> Vec<u8> {
         let at = out.len();
         out.extend_from_slice(piece);
         out.resize(at + CONTENT_BYTES, 0);
-        let crc = crc32c::crc32c(out.get(at..).unwrap_or_default());
+        let crc = crate::format::crc::crc32c(out.get(at..).unwrap_or_default());
         out.extend_from_slice(&crc.to_le_bytes());
     }
     out
@@ -106,7 +106,7 @@ impl Footer {
         let (mut content, mut rotten) = (Vec::with_capacity(raw.len()), Vec::new());
         for (i, block) in raw.chunks(BLOCK_BYTES).enumerate() {
             let piece = block.get(..CONTENT_BYTES).unwrap_or_default();
-            if u32_at(block, CONTENT_BYTES) != Some(crc32c::crc32c(piece)) {
+            if u32_at(block, CONTENT_BYTES) != Some(crate::format::crc::crc32c(piece)) {
                 rotten.push(i);
             }
             content.extend_from_slice(piece);

@@ -52,7 +52,7 @@ impl SegmentHeader {
         put(&mut b, 8, store.uuid());
         put(&mut b, 24, &self.id.to_le_bytes());
         put(&mut b, 32, &self.lap.to_le_bytes());
-        let crc = crc32c::crc32c(&b[..SEGMENT_CRC_AT]);
+        let crc = crate::format::crc::crc32c(&b[..SEGMENT_CRC_AT]);
         put(&mut b, SEGMENT_CRC_AT, &crc.to_le_bytes());
         b
     }
@@ -61,7 +61,7 @@ impl SegmentHeader {
     pub(crate) fn decode(b: &[u8], store: &StoreId) -> Header<Self> {
         let read = || {
             let sound = array_at(b, 0)? == SEGMENT_MAGIC
-                && u32_at(b, SEGMENT_CRC_AT)? == crc32c::crc32c(b.get(..SEGMENT_CRC_AT)?);
+                && u32_at(b, SEGMENT_CRC_AT)? == crate::format::crc::crc32c(b.get(..SEGMENT_CRC_AT)?);
             sound.then_some(())?;
             Some(match u16_at(b, 4)? {
                 v if v > SEGMENT_VERSION => Header::Newer(v),
@@ -92,7 +92,7 @@ impl Meta {
         put(&mut b, 4, &META_VERSION.to_le_bytes());
         put(&mut b, 8, self.store.uuid());
         put(&mut b, 24, &self.segment_bytes.to_le_bytes());
-        let crc = crc32c::crc32c(&b[..META_CRC_AT]);
+        let crc = crate::format::crc::crc32c(&b[..META_CRC_AT]);
         put(&mut b, META_CRC_AT, &crc.to_le_bytes());
         b
     }
@@ -105,7 +105,7 @@ impl Meta {
                 return Some(Header::Foreign);
             }
             let sound =
-                magic == META_MAGIC && u32_at(b, META_CRC_AT)? == crc32c::crc32c(b.get(..META_CRC_AT)?);
+                magic == META_MAGIC && u32_at(b, META_CRC_AT)? == crate::format::crc::crc32c(b.get(..META_CRC_AT)?);
             sound.then_some(())?;
             Some(match u16_at(b, 4)? {
                 v if v > META_VERSION => Header::Newer(v),
@@ -134,7 +134,7 @@ mod tests {
         }
         let mut newer = block;
         newer[4] = 2;
-        let crc = crc32c::crc32c(&newer[..SEGMENT_CRC_AT]);
+        let crc = crate::format::crc::crc32c(&newer[..SEGMENT_CRC_AT]);
         put(&mut newer, SEGMENT_CRC_AT, &crc.to_le_bytes());
         assert_eq!(SegmentHeader::decode(&newer, &mine), Header::Newer(2));
         assert_eq!(SegmentHeader::decode(&block[..20], &mine), Header::Bad);

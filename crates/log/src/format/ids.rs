@@ -11,7 +11,7 @@ pub(crate) struct StoreId {
 impl StoreId {
     /// From the 16 random bytes in `meta`.
     pub(crate) fn new(uuid: [u8; 16]) -> Self {
-        Self { uuid, seed: crc32c::crc32c(&uuid) }
+        Self { uuid, seed: crate::format::crc::crc32c(&uuid) }
     }
 
     /// The bytes.
@@ -21,12 +21,12 @@ impl StoreId {
 
     /// Checksum of bytes of this store.
     pub(crate) fn crc(&self, bytes: &[u8]) -> u32 {
-        crc32c::crc32c_append(self.seed, bytes)
+        crate::format::crc::crc32c_append(self.seed, bytes)
     }
 
     /// Checksum of bytes of one lap of this store.
     pub(crate) fn crc_in_lap(&self, lap: u64, bytes: &[u8]) -> u32 {
-        crc32c::crc32c_append(crc32c::crc32c_append(self.seed, &lap.to_le_bytes()), bytes)
+        crate::format::crc::crc32c_append(crate::format::crc::crc32c_append(self.seed, &lap.to_le_bytes()), bytes)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The bytes on disk, format by format: encoders and decoders without any I/O. Drawn in `docs/format.md`.
 
 pub(crate) mod bytes;
+pub(crate) mod crc;
 pub(crate) mod footer;
 pub(crate) mod frame;
 pub(crate) mod header;

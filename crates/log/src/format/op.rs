@@ -166,7 +166,7 @@ fn encode_entry(
         out.extend_from_slice(piece);
     }
     let entry = out.get_mut(at..).expect("the entry was just written");
-    let (len, crc) = (len32(entry.len()), crc32c::crc32c(entry.get(8..).expect("an entry has a header")));
+    let (len, crc) = (len32(entry.len()), crate::format::crc::crc32c(entry.get(8..).expect("an entry has a header")));
     put(entry, 0, &len.to_le_bytes());
     put(entry, 4, &crc.to_le_bytes());
     pad(out);
@@ -332,7 +332,7 @@ pub(crate) fn entry(b: &[u8]) -> Result<EntryView<'_>, OpError> {
 /// Whether exactly these bytes are an entry that matches its length and checksum.
 pub(crate) fn entry_is_sound(b: &[u8]) -> bool {
     length(b) == Some((b.len(), true))
-        && b.get(8..).is_some_and(|rest| u32_at(b, 4) == Some(crc32c::crc32c(rest)))
+        && b.get(8..).is_some_and(|rest| u32_at(b, 4) == Some(crate::format::crc::crc32c(rest)))
 }
 
 fn small_op(b: &[u8]) -> Result<Found<'_>, OpError> {
