@@ -106,6 +106,7 @@ impl Keeper {
         if let Err(e) = self.keep(events) {
             self.core.lose(e.to_string());
         }
+        self.sink.close();
     }
 
     fn keep(&mut self, events: &Receiver<SpaceEvent>) -> Result<(), StoreError> {

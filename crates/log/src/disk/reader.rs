@@ -24,9 +24,9 @@ const READ_BYTES_MAX: u64 = 1 << 20;
 /// Reads an open log.
 #[derive(Clone)]
 pub(crate) struct DiskReader {
-    pub(crate) core: Arc<Core>,
-    /// Files that left the index in memory, if there is a state store.
+    /// Files that left the index in memory, if there is a state store. Dropped before the lock on the directory is.
     pub(crate) cold: Option<Arc<Cold>>,
+    pub(crate) core: Arc<Core>,
 }
 
 /// An entry that was found.

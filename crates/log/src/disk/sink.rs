@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use millstream_types::Lsn;
 
 use crate::api::{BatchId, Budget, Row, RowBatch, StateReader, StateSink, StoreError};
 use crate::format::rows::{OBJECTS, decode_object, object_key};
-use crate::store::StateStore;
+use crate::store::{STATE_DIR, StateStore};
 
 /// A slice: what the engine encodes in about 200 microseconds.
 const SLICE: Budget = Budget { rows_max: 1024, bytes_max: 256 << 10 };
@@ -18,7 +18,8 @@ const WAITING_BYTES_MAX: usize = 32 << 20;
 
 /// Rows between the engine and the store.
 pub(crate) struct Sink {
-    store: Arc<dyn StateStore>,
+    /// `None` once the log is closed, whoever still has this.
+    store: RwLock<Option<Arc<dyn StateStore>>>,
     state: Mutex<Waiting>,
     wanted: AtomicBool,
     flushed: AtomicU64,
@@ -43,7 +44,18 @@ fn bytes_of(batch: &RowBatch) -> usize {
 impl Sink {
     pub(crate) fn new(store: Arc<dyn StateStore>) -> Self {
         let (wanted, flushed) = (AtomicBool::new(false), AtomicU64::new(0));
+        let store = RwLock::new(Some(store));
         Self { store, state: Mutex::default(), wanted, flushed, on_wanted: Mutex::new(None) }
+    }
+
+    /// Lets go of the store, so that the next opening finds it free.
+    pub(crate) fn close(&self) {
+        *self.store.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn store(&self) -> Result<Arc<dyn StateStore>, StoreError> {
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner).clone();
+        store.ok_or_else(|| StoreError { file: STATE_DIR.to_owned(), cause: "the log is closed".to_owned() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -130,7 +142,7 @@ impl StateReader for Sink {
         if let Some((_, lsn, value)) = self.lock().rows.get(key) {
             return Ok(value.clone().map(|v| (*lsn, v)));
         }
-        let row = self.store.get(&object_key(key))?;
+        let row = self.store()?.get(&object_key(key))?;
         row.map(|v| decode_object(&v)).transpose().map(|r| r.map(|(lsn, v)| (Lsn(lsn), v)))
     }
 
@@ -142,9 +154,10 @@ impl StateReader for Sink {
             let rows = s.rows.range(from.clone()..).take_while(|(k, _)| k.starts_with(prefix));
             rows.map(|(k, (_, lsn, v))| Row { key: k.clone(), row_lsn: *lsn, value: v.clone() }).collect()
         };
+        let store = self.store()?;
         let mut found = Vec::new();
         loop {
-            let page = self.store.scan(&object_key(prefix), &object_key(&from), max)?;
+            let page = store.scan(&object_key(prefix), &object_key(&from), max)?;
             let until = if page.len() < max { None } else { page.last().and_then(|(k, _)| k.get(OBJECTS.len()..)) };
             let mut merged = BTreeMap::new();
             for (key, value) in &page {
