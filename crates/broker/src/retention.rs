@@ -92,8 +92,17 @@ async fn first_younger(broker: &Broker, part: &Arc<PartitionView>, cutoff_ms: i6
 /// The first position from which on at most `bytes` are left, but never past the last entry: as in the field, the newest stays.
 async fn first_within(broker: &Broker, part: &Arc<PartitionView>, bytes: u64) -> Result<u64, ReadError> {
     let reader = broker.streams().reader();
-    let mut excess = reader.bounds(part.log).bytes.saturating_sub(bytes);
     let (mut pos, end) = (part.start(), part.visible_end());
+    let about = reader.bounds(part.log).bytes;
+    if about <= bytes {
+        return Ok(pos);
+    }
+    // The bounds count whole extents: of the one that the start lies in, only what is left of it is held.
+    let gone = match reader.extents(part.log, pos, 1).await?.first() {
+        Some(e) if e.first < pos => e.bytes.saturating_sub(bytes_between(broker, part, pos, e.end).await?),
+        _ => 0,
+    };
+    let mut excess = about.saturating_sub(gone).saturating_sub(bytes);
     // Whole extents first: no entry of them is looked at.
     'extents: while excess > 0 {
         let extents = reader.extents(part.log, pos, STEP_EXTENTS).await?;
@@ -125,4 +134,23 @@ async fn first_within(broker: &Broker, part: &Arc<PartitionView>, bytes: u64) ->
         }
     }
     Ok(pos)
+}
+
+/// Bytes of the entries from `pos` to `end`, which may lie past what is visible.
+async fn bytes_between(
+    broker: &Broker,
+    part: &Arc<PartitionView>,
+    mut pos: u64,
+    end: u64,
+) -> Result<u64, ReadError> {
+    let reader = broker.streams().reader();
+    let mut bytes = 0;
+    while pos < end {
+        let limits = Limits { max_bytes: usize::MAX, max_entries: STEP_HEADS, end_pos: end };
+        let heads = reader.heads(part.log, pos, limits, Level::Durable).await?;
+        let Some(last) = heads.last() else { break };
+        pos = last.pos + u64::from(last.count);
+        bytes += heads.iter().map(|h| u64::from(h.body_len) + h.attrs.len() as u64).sum::<u64>();
+    }
+    Ok(bytes)
 }
