@@ -41,6 +41,7 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
     // Ports first: a port that is taken is said before anything is touched.
     let kafka = bind("kafka", cfg.kafka).await?;
     let http = bind("http", cfg.http).await?;
+    let http_addr = http.as_ref().map(|(_, addr)| *addr);
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     let health = Arc::new(Health::default());
@@ -64,8 +65,8 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
         let (broker, stopped) = (broker.clone(), stopped.clone());
         tasks.spawn(async move { millstream_kafka::serve(listener, broker, kafka_cfg, wait(stopped)).await });
     }
-    if let Some(addr) = cfg.http {
-        writeln!(out, "http   {}", health.address().unwrap_or(addr))?;
+    if let Some(addr) = http_addr {
+        writeln!(out, "http   {addr}")?;
     }
     let report = broker.open_report();
     let took_ms = (env.clock.mono_ns() - started) / 1_000_000;

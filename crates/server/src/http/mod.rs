@@ -8,7 +8,6 @@ mod messages;
 mod metrics;
 mod topics;
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -38,7 +37,6 @@ const STOPPING: u8 = 2;
 #[derive(Debug, Default)]
 pub struct Health {
     broker: OnceLock<Broker>,
-    address: OnceLock<SocketAddr>,
     phase: AtomicU8,
     members: members::Members,
 }
@@ -55,10 +53,6 @@ impl Health {
     /// Going down.
     pub fn stopping(&self) {
         self.phase.store(STOPPING, Ordering::SeqCst);
-    }
-    /// Where the listener listens.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.address.get().copied()
     }
     /// The broker, or 503.
     fn broker(&self) -> Result<&Broker, ApiError> {
@@ -82,9 +76,6 @@ pub async fn serve(
     health: Arc<Health>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
-    if let Ok(addr) = listener.local_addr() {
-        let _ = health.address.set(addr);
-    }
     let api = Router::new()
         .route("/topics", get(topics::list).post(topics::create))
         .route("/topics/{topic}", get(topics::describe).patch(topics::alter).delete(topics::delete))
