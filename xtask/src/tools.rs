@@ -106,10 +106,10 @@ pub fn kafka_jars(root: &Path) -> Result<PathBuf> {
     Ok(jars)
 }
 
-/// Does `work` unless it was done for `wanted` as it is now; a copy of `wanted` beside `made` says so.
+/// Does `work` unless it was done for `wanted` as it is now; a copy of `wanted` in `made` says so.
 pub fn once(made: &Path, wanted: &Path, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let content = std::fs::read(wanted).with_context(|| wanted.display().to_string())?;
-    let stamp = made.with_extension("made-for");
+    let stamp = made.join(".made-for");
     if made.exists() && std::fs::read(&stamp).is_ok_and(|stamped| stamped == content) {
         return Ok(());
     }
