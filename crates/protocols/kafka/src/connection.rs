@@ -1,10 +1,11 @@
 //! One connection: requests are begun in the order they are read, responses leave in that order.
 //!
-//! Reading and answering run side by side in one task. A Produce is submitted when it is read, so that many are on their way to the
-//! disk at once; everything else is a [`Job`] that runs when its turn to be answered has come, which is what a client sees of a
-//! broker that takes one request at a time. A Produce behind such a job waits for it, so that it never runs ahead of, say, the
-//! making of its topic; only a Fetch, which changes nothing, is overtaken. A client that goes away ends what waits for it (a Fetch,
-//! a `JoinGroup`); whatever changes something is still carried out.
+//! Reading and answering run side by side in one task. A Produce or an `OffsetCommit` is submitted when it is read, so that many are
+//! on their way to the disk at once; everything else is a [`Job`] that runs when its turn to be answered has come, which is what a
+//! client sees of a broker that takes one request at a time. What is submitted early waits for the jobs before it, so that it never
+//! runs ahead of, say, the making of its topic; only those that change no data are overtaken: Fetch, `JoinGroup`, `SyncGroup`,
+//! Heartbeat. (A member that waits to join again may commit meanwhile: the commit belongs to the generation it was sent in.) A client
+//! that goes away ends what waits for it (a Fetch, a `JoinGroup`); whatever changes something is still carried out.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use kafka_protocol::protocol::StrBytes;
 use millstream_broker::{Action, Broker, Principal, Resource, Session};
@@ -22,10 +24,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::config::KafkaConfig;
-use crate::dispatch;
 use crate::fetch::Sessions;
 use crate::frame::{FrameLimits, Frames};
 use crate::wire::{Close, Header, Out};
+use crate::{dispatch, groups, produce, versions};
 
 /// Responses that are ready are written together up to about this many bytes.
 const WRITE_BYTES: usize = 256 << 10;
@@ -67,7 +69,7 @@ pub(crate) struct Job {
     pub(crate) work: Work,
     /// It only waits for the client's sake: dropped when the client is gone.
     pub(crate) waits: bool,
-    /// A later Produce may be submitted before it is done.
+    /// A later Produce or `OffsetCommit` may be submitted before it is done.
     pub(crate) may_be_overtaken: bool,
 }
 
@@ -110,11 +112,9 @@ where
         idle: cfg.idle_max,
     };
     let reading = async {
-        let reader = Reader { conn: Arc::new(conn), jobs, progress, unanswered: &unanswered };
-        let end = reader.run(Frames::new(read, limits), stopped).await;
-        // The writer is there until the queue ends.
-        let _ = ended.send(true);
-        end
+        let frames = Frames::new(read, limits);
+        let watch = Watch { frames, stopped, ended };
+        Reader { conn: Arc::new(conn), jobs, progress, unanswered: &unanswered, watch }.run().await
     };
     let writing = async {
         let mut writer =
@@ -137,27 +137,63 @@ where
     }
 }
 
-struct Reader<'a> {
+/// The incoming side, which also tells the writer when nobody waits for answers any more.
+struct Watch<R> {
+    frames: Frames<R>,
+    stopped: watch::Receiver<bool>,
+    ended: watch::Sender<bool>,
+}
+
+impl<R: AsyncRead + Unpin> Watch<R> {
+    /// The next frame; `None` at the end of the stream, or when the listener stops.
+    async fn next(&mut self, is_idle: impl Fn() -> bool) -> Result<Option<Bytes>, Close> {
+        tokio::select! {
+            biased;
+            _ = self.stopped.wait_for(|s| *s) => Ok(None),
+            frame = self.frames.next(is_idle) => frame,
+        }
+    }
+
+    /// Awaits `work`, and listens meanwhile: if the client goes away or the listener stops, what waits for the client is ended, on
+    /// which `work` may depend.
+    async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = self.frames.closed() => {}
+            _ = self.stopped.wait_for(|s| *s) => {}
+        }
+        self.end();
+        work.await
+    }
+
+    fn end(&self) {
+        // The writer is there until the queue ends.
+        let _ = self.ended.send(true);
+    }
+}
+
+struct Reader<'a, R> {
     conn: Arc<Conn>,
     jobs: mpsc::Sender<Queued>,
     progress: watch::Receiver<u64>,
     unanswered: &'a AtomicUsize,
+    watch: Watch<R>,
 }
 
-impl Reader<'_> {
-    async fn run<R: AsyncRead + Unpin>(
-        mut self,
-        mut frames: Frames<R>,
-        mut stopped: watch::Receiver<bool>,
-    ) -> End {
+impl<R: AsyncRead + Unpin> Reader<'_, R> {
+    async fn run(mut self) -> End {
+        let end = self.read().await;
+        self.watch.end();
+        end
+    }
+
+    async fn read(&mut self) -> End {
         let mut ordered: u64 = 0;
         loop {
-            let frame = tokio::select! {
-                biased;
-                _ = stopped.wait_for(|s| *s) => return End::Quiet,
-                frame = frames.next(|| self.unanswered.load(Ordering::Relaxed) == 0) => frame,
-            };
-            let frame = match frame {
+            let unanswered = self.unanswered;
+            let frame = match self.watch.next(|| unanswered.load(Ordering::Relaxed) == 0).await {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return End::Quiet,
                 Err(close) => return End::Closed(close),
@@ -167,7 +203,8 @@ impl Reader<'_> {
                 Ok((api, job)) => {
                     ordered += u64::from(!job.may_be_overtaken);
                     self.unanswered.fetch_add(1, Ordering::Relaxed);
-                    if self.jobs.send(Queued { job, api, bytes_in, since }).await.is_err() {
+                    let queued = Queued { job, api, bytes_in, since };
+                    if self.watch.during(self.jobs.send(queued)).await.is_err() {
                         return End::Quiet;
                     }
                 }
@@ -176,16 +213,24 @@ impl Reader<'_> {
         }
     }
 
-    async fn begin(&mut self, mut frame: bytes::Bytes, ordered: u64) -> Result<(&'static str, Job), Close> {
+    async fn begin(&mut self, mut frame: Bytes, ordered: u64) -> Result<(&'static str, Job), Close> {
         let header = Header::take(&mut frame)?;
         let api = header.api.name;
-        if header.api.key == crate::versions::PRODUCE {
-            // The writer lives as long as the reader.
-            let _ = self.progress.wait_for(|done| *done >= ordered).await;
-            let job = crate::produce::begin(&self.conn, header, frame).await?;
-            return Ok((api, job));
+        let key = header.api.key;
+        if key != versions::PRODUCE && key != versions::OFFSET_COMMIT {
+            return Ok((api, dispatch::job(&self.conn, header, frame)?));
         }
-        Ok((api, dispatch::job(&self.conn, header, frame)?))
+        let (progress, conn) = (&mut self.progress, &self.conn);
+        let submitting = async {
+            // The writer lives as long as the reader.
+            let _ = progress.wait_for(|done| *done >= ordered).await;
+            if key == versions::PRODUCE {
+                produce::begin(conn, header, frame).await
+            } else {
+                groups::begin_offset_commit(conn, header, frame).await
+            }
+        };
+        Ok((api, self.watch.during(submitting).await?))
     }
 }
 

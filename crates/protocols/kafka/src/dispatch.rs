@@ -13,7 +13,7 @@ use crate::{
     api_versions, cluster, configs, epochs, fetch, groups, list_offsets, metadata, producer_id, topics,
 };
 
-/// Decodes a request other than Produce and makes it a job, to run when its turn has come.
+/// Decodes a request other than Produce and `OffsetCommit` and makes it a job, to run when its turn has come.
 ///
 /// # Errors
 /// The connection is to be closed.
@@ -23,11 +23,14 @@ pub(crate) fn job(conn: &Arc<Conn>, h: Header, body: Bytes) -> Result<Job, Close
             let job = raw(conn, h, body, fetch::answer)?;
             Ok(Job { waits: true, may_be_overtaken: true, ..job })
         }
-        v::JOIN_GROUP => Ok(Job { waits: true, ..plain(conn, h, body, groups::join)? }),
-        v::SYNC_GROUP => Ok(Job { waits: true, ..plain(conn, h, body, groups::sync)? }),
-        v::HEARTBEAT => plain(conn, h, body, groups::heartbeat),
+        v::JOIN_GROUP => {
+            Ok(Job { waits: true, may_be_overtaken: true, ..plain(conn, h, body, groups::join)? })
+        }
+        v::SYNC_GROUP => {
+            Ok(Job { waits: true, may_be_overtaken: true, ..plain(conn, h, body, groups::sync)? })
+        }
+        v::HEARTBEAT => Ok(Job { may_be_overtaken: true, ..plain(conn, h, body, groups::heartbeat)? }),
         v::LEAVE_GROUP => plain(conn, h, body, groups::leave),
-        v::OFFSET_COMMIT => plain(conn, h, body, groups::offset_commit),
         v::OFFSET_FETCH => plain(conn, h, body, groups::offset_fetch),
         v::LIST_GROUPS => plain(conn, h, body, groups::list),
         v::DESCRIBE_GROUPS => plain(conn, h, body, groups::describe),

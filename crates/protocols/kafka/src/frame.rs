@@ -17,6 +17,9 @@ const KEPT_BYTES: usize = 256 << 10;
 /// Room made inside a frame at once; beyond that as much as has come already.
 const READ_BYTES: usize = 1 << 20;
 
+/// What is read ahead to notice the end of the stream.
+const AHEAD_BYTES: usize = 64 << 10;
+
 /// Bounds of frames, inclusive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrameLimits {
@@ -69,6 +72,19 @@ impl<R: AsyncRead + Unpin> Frames<R> {
                 return if self.buf.is_empty() { Ok(None) } else { Err(Close::CutShort) };
             }
         }
+    }
+
+    /// Resolves when the other side has closed, reading ahead a little to notice; never, if it sends more than that instead. What
+    /// was read ahead is not lost, also if this is dropped.
+    pub(crate) async fn closed(&mut self) {
+        while self.buf.len() < AHEAD_BYTES {
+            self.buf.reserve(IDLE_BYTES);
+            match self.socket.read_buf(&mut self.buf).await {
+                Ok(n) if n > 0 => {}
+                _ => return,
+            }
+        }
+        std::future::pending::<()>().await;
     }
 
     /// The length of the frame at the front, as soon as it is known to be within bounds.

@@ -16,7 +16,7 @@ pub(crate) use heartbeat::answer as heartbeat;
 pub(crate) use join::answer as join;
 pub(crate) use leave::answer as leave;
 pub(crate) use list::answer as list;
-pub(crate) use offset_commit::answer as offset_commit;
+pub(crate) use offset_commit::begin as begin_offset_commit;
 pub(crate) use offset_fetch::answer as offset_fetch;
 pub(crate) use sync::answer as sync;
 

@@ -229,3 +229,45 @@ async fn a_connection_on_which_nothing_comes_is_closed_unless_it_waits_for_an_an
     assert_eq!(fetched(&waiting.receive::<FetchResponse>(12).await.1), (0, 0, 0));
     assert!(waiting.frame_back().await.is_none());
 }
+
+fn group() -> GroupId {
+    GroupId(StrBytes::from_static_str("g"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_sent_behind_a_waiting_join_is_decided_in_its_own_generation_and_answered_behind_the_join() {
+    let server = Server::start(Commit::AtOnce, |_| {}).await;
+    server.topic("t").await;
+    let (mut one, mut two, mut three) = (server.client().await, server.client().await, server.client().await);
+    let first = one.call(2, &join()).await;
+    let id = first.member_id;
+    two.send(2, &join()).await;
+    let beat = |generation| {
+        let beat = HeartbeatRequest::default().with_group_id(group()).with_member_id(id.clone());
+        beat.with_generation_id(generation)
+    };
+    // Two is in the group once one's generation is over.
+    let sync = SyncGroupRequest::default().with_group_id(group()).with_member_id(id.clone());
+    one.call(2, &sync.with_generation_id(first.generation_id)).await;
+    while one.call(2, &beat(first.generation_id)).await.error_code != 27 {}
+    let second = one.call(2, &join().with_member_id(id.clone())).await;
+    let joined = two.receive::<JoinGroupResponse>(2).await.1;
+    assert_eq!(joined.generation_id, second.generation_id);
+    // Three makes both join again; one does, and waits for two.
+    three.send(2, &join()).await;
+    let mut sent = one.frame(2, &join().with_member_id(id.clone())).to_vec();
+    let commit = commit("t", 3).with_member_id(id.clone());
+    sent.extend(one.frame(8, &commit.with_generation_id_or_member_epoch(second.generation_id)));
+    let mut look = server.client().await;
+    while look.call(4, &describe()).await.groups[0].group_state.as_str() != "PreparingRebalance" {}
+    one.stream.write_all(&sent).await.unwrap();
+    let asked = OffsetFetchRequest::default().with_group_id(group()).with_topics(None);
+    while look.call(7, &asked).await.topics.is_empty() {}
+    two.send(2, &join().with_member_id(joined.member_id)).await;
+    assert_eq!(one.receive::<JoinGroupResponse>(2).await.1.generation_id, second.generation_id + 1);
+    assert_eq!(one.receive::<OffsetCommitResponse>(8).await.1.topics[0].partitions[0].error_code, 0);
+}
+
+fn describe() -> DescribeGroupsRequest {
+    DescribeGroupsRequest::default().with_groups(vec![group()])
+}

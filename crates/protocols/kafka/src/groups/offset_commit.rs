@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -13,14 +14,14 @@ use kafka_protocol::messages::{OffsetCommitRequest, TopicName};
 use millstream_broker::group::{
     Commit, CommittedOffset, GroupError, GroupOp, GroupReply, OFFSET_METADATA_BYTES_MAX,
 };
-use millstream_broker::{Action, Topic};
+use millstream_broker::{Action, Class, Op, Pending, Reply, Session, Topic};
 use millstream_types::LogId;
 use uuid::Uuid;
 
-use super::{MISMATCH, ask, count, who};
-use crate::connection::Conn;
+use super::{count, who};
+use crate::connection::{Conn, Job};
 use crate::error::{self, NONE};
-use crate::wire::{Close, Header};
+use crate::wire::{self, Close, Header, Out};
 
 /// First version that names topics by id.
 pub(super) const TOPIC_ID_SINCE: i16 = 10;
@@ -28,26 +29,44 @@ pub(super) const TOPIC_ID_SINCE: i16 = 10;
 /// First version that knows the error of a group that does not exist (KIP-848); before it, its generation is illegal.
 const GROUP_NOT_FOUND_SINCE: i16 = 9;
 
-/// Answers.
-pub(crate) async fn answer(
-    conn: Arc<Conn>,
-    h: Header,
-    req: OffsetCommitRequest,
-) -> Result<OffsetCommitResponse, Close> {
+/// Begins a request: when this returns, the commit has been submitted. So a commit that a member sends while it waits to join again
+/// is decided in the generation that it was sent in, though its answer comes behind that of the join.
+///
+/// # Errors
+/// The connection is to be closed; nothing was submitted then.
+pub(crate) async fn begin(conn: &Arc<Conn>, h: Header, body: Bytes) -> Result<Job, Close> {
+    let req: OffsetCommitRequest = wire::decode(&h, body)?;
+    let (topics, places, offsets) = check(conn, &h, &req);
+    let submitted = submit(conn, &req, offsets).await;
+    let conn = Arc::clone(conn);
+    let work = Box::pin(async move {
+        let codes = codes(&h, places.len(), submitted).await?;
+        finish(&conn, &h, topics, places, codes).map(Some)
+    });
+    Ok(Job { work, waits: false, may_be_overtaken: true })
+}
+
+/// A partition's place in the response.
+type Place = (usize, usize);
+
+/// The response as far as it is known; and of the partitions that exist, their places and offsets.
+fn check(
+    conn: &Conn,
+    h: &Header,
+    req: &OffsetCommitRequest,
+) -> (Vec<OffsetCommitResponseTopic>, Vec<Place>, Vec<(LogId, CommittedOffset)>) {
     let by_id = h.version >= TOPIC_ID_SINCE;
     let catalogue = conn.broker.catalogue();
     let mut offsets = Vec::new();
+    let mut places = Vec::new();
     let mut topics = Vec::with_capacity(req.topics.len());
-    // Codes of partitions that are submitted come from the coordinator, in their order.
-    let mut submitted: Vec<(usize, usize)> = Vec::new();
     for asked in &req.topics {
-        let (answer, id, topic) = topic(&conn, &catalogue, asked, by_id);
+        let (answer, id, topic) = topic(conn, &catalogue, asked, by_id);
         let mut partitions = Vec::with_capacity(asked.partitions.len());
         for p in &asked.partitions {
-            let checked = topic.clone().and_then(|t| offset(&t, p));
-            let code = match checked {
+            let code = match topic.clone().and_then(|t| offset(&t, p)) {
                 Ok(offset) => {
-                    submitted.push((topics.len(), partitions.len()));
+                    places.push((topics.len(), partitions.len()));
                     offsets.push(offset);
                     NONE
                 }
@@ -56,23 +75,28 @@ pub(crate) async fn answer(
             let response = OffsetCommitResponsePartition::default();
             partitions.push(response.with_partition_index(p.partition_index).with_error_code(code));
         }
-        topics.push(
-            OffsetCommitResponseTopic::default()
-                .with_name(answer)
-                .with_topic_id(id)
-                .with_partitions(partitions),
-        );
+        let response = OffsetCommitResponseTopic::default();
+        topics.push(response.with_name(answer).with_topic_id(id).with_partitions(partitions));
     }
-    let codes = commit(&conn, &h, &req, offsets).await?;
-    for ((topic, partition), code) in submitted.into_iter().zip(codes) {
+    (topics, places, offsets)
+}
+
+fn finish(
+    conn: &Conn,
+    h: &Header,
+    mut topics: Vec<OffsetCommitResponseTopic>,
+    places: Vec<Place>,
+    codes: Vec<i16>,
+) -> Result<Out, Close> {
+    for ((topic, partition), code) in places.into_iter().zip(codes) {
         if let Some(p) = topics.get_mut(topic).and_then(|t| t.partitions.get_mut(partition)) {
             p.error_code = code;
         }
     }
     for p in topics.iter().flat_map(|t| &t.partitions) {
-        count(&conn, h.api.name, p.error_code);
+        count(conn, h.api.name, p.error_code);
     }
-    Ok(OffsetCommitResponse::default().with_topics(topics))
+    wire::encode(h, &OffsetCommitResponse::default().with_topics(topics))
 }
 
 /// The topic's name and id as the response says them, and the topic.
@@ -116,29 +140,45 @@ fn offset(
     Ok((log, CommittedOffset { offset, leader_epoch, metadata: metadata.to_owned() }))
 }
 
-/// One code for each offset.
-async fn commit(
+/// The answer on its way, or why there is none; `None`: there was nothing to commit.
+async fn submit(
     conn: &Conn,
-    h: &Header,
     req: &OffsetCommitRequest,
     offsets: Vec<(LogId, CommittedOffset)>,
-) -> Result<Vec<i16>, Close> {
-    let n = offsets.len();
-    if n == 0 {
-        return Ok(Vec::new());
+) -> Option<Result<Pending, ResponseError>> {
+    if offsets.is_empty() {
+        return None;
+    }
+    if !conn.may_group(Action::Read, &req.group_id) {
+        return Some(Err(ResponseError::GroupAuthorizationFailed));
     }
     let generation = req.generation_id_or_member_epoch;
     let who = who(conn, &req.group_id, generation, &req.member_id, req.group_instance_id.as_ref());
+    let commit = Commit { who, offsets };
+    let permit = conn.session.admit(Class::Settle, Session::commit_bytes(&commit)).await;
+    let submitted = permit.map(|p| conn.session.submit(Some(p), Op::Group(GroupOp::Commit(commit))));
+    Some(submitted.map_err(|e| error::of_refused_group(&e)))
+}
+
+/// One code for each of the `n` offsets.
+async fn codes(
+    h: &Header,
+    n: usize,
+    submitted: Option<Result<Pending, ResponseError>>,
+) -> Result<Vec<i16>, Close> {
     let code = |e: &GroupError| match e {
         GroupError::NotFound if h.version < GROUP_NOT_FOUND_SINCE => ResponseError::IllegalGeneration.code(),
         e => error::of_group(e).code(),
     };
-    Ok(match ask(conn, &req.group_id, GroupOp::Commit(Commit { who, offsets })).await? {
-        Ok(GroupReply::Commit(Ok(results))) => {
-            results.iter().map(|r| r.as_ref().map_or_else(code, |()| NONE)).collect()
-        }
-        Ok(GroupReply::Commit(Err(e))) => vec![code(&e); n],
-        Ok(_) => vec![MISMATCH.code(); n],
-        Err(e) => vec![e.code(); n],
+    Ok(match submitted {
+        None => Vec::new(),
+        Some(Err(e)) => vec![e.code(); n],
+        Some(Ok(pending)) => match pending.await {
+            Reply::Group(GroupReply::Commit(Ok(results))) => {
+                results.iter().map(|r| r.as_ref().map_or_else(code, |()| NONE)).collect()
+            }
+            Reply::Group(GroupReply::Commit(Err(e))) => vec![code(&e); n],
+            _ => return Err(Close::FateUnknown),
+        },
     })
 }
