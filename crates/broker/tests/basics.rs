@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_broker::{
-    AppendItem, AppendKind, Broker, BrokerConfig, CallError, Content, Message, NewTopic, Principal,
+    AppendItem, AppendKind, Broker, BrokerConfig, CallError, Content, Message, NewTopic, Principal, Refused,
     SessionOptions,
 };
 use millstream_env::Env;
@@ -88,14 +88,24 @@ async fn nothing_is_answered_or_read_before_it_is_durable_and_a_waiting_reader_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_log_is_lost_an_unanswered_append_has_an_unknown_fate() {
+async fn when_the_log_is_lost_an_unanswered_append_has_an_unknown_fate_and_later_ones_are_refused() {
     let (env, ..) = Env::sim(3);
     let log = MemLog::new(Commit::AtOnce);
     let broker = open(&log, &env);
+    let part = session(&broker).create_topic(topic("t")).await.unwrap().partitions[0].log;
+    tokio::task::spawn_blocking(move || broker.close()).await.unwrap();
+
+    let by_hand = log.with_commit(Commit::ByHand);
+    let broker = open(&by_hand, &env);
     let s = session(&broker);
-    let part = s.create_topic(topic("t")).await.unwrap().partitions[0].log;
-    log.lose("a test");
-    assert_eq!(s.append(vec![single(part, "x")]).await, Err(CallError::FateUnknown));
+    let permit = s.admit(millstream_broker::Class::Publish, 1000).await.unwrap();
+    let answer = s.submit(Some(permit), millstream_broker::Op::Append(vec![single(part, "x")]));
+    while broker.marks().sequenced == broker.marks().durable {
+        tokio::task::yield_now().await;
+    }
+    by_hand.lose("a test");
+    assert!(matches!(answer.await, millstream_broker::Reply::FateUnknown));
+    assert_eq!(s.append(vec![single(part, "y")]).await, Err(CallError::Refused(Refused::Closed)));
     assert!(broker.lost().is_some());
 }
 
