@@ -19,7 +19,8 @@ fn what_a_killed_process_left_in_the_cache_is_made_durable_by_the_next_opening()
             log.append(A, 0..3);
             under.crash();
             drop(log);
-            let log = try_open(&under).unwrap_or_else(|e| panic!("killed after {calls} calls, seed {seed}: {e}"));
+            let log =
+                try_open(&under).unwrap_or_else(|e| panic!("killed after {calls} calls, seed {seed}: {e}"));
             assert_eq!(log.positions(A), [0, 1, 2], "killed after {calls} calls, seed {seed}");
         }
     }

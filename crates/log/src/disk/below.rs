@@ -106,7 +106,8 @@ impl DiskReader {
             |_| true,
             |hit| {
                 let more = size(u64::from(hit.e.content));
-                let full = hits.len() >= lim.max_entries || (!hits.is_empty() && bytes + more > lim.max_bytes);
+                let full =
+                    hits.len() >= lim.max_entries || (!hits.is_empty() && bytes + more > lim.max_bytes);
                 if full || hit.e.pos >= lim.end_pos {
                     return false;
                 }
@@ -132,7 +133,12 @@ impl DiskReader {
         batch(log, from, &hits)
     }
 
-    pub(super) fn get_below(&self, cold: &Cold, log: LogId, positions: &[u64]) -> Result<ReadBatch, ReadError> {
+    pub(super) fn get_below(
+        &self,
+        cold: &Cold,
+        log: LogId,
+        positions: &[u64],
+    ) -> Result<ReadBatch, ReadError> {
         let start = self.start(cold, log)?;
         let mut found = ReadBatch::default();
         for pos in positions.iter().copied().filter(|pos| *pos >= start) {
@@ -194,7 +200,8 @@ impl DiskReader {
         let from = from.max(self.start(cold, log)?);
         let until = here.first().map_or(u64::MAX, |e| e.first);
         let rows = cold.extents(log, from, max)?.into_iter().filter(|x| x.first < until);
-        let below = rows.map(|x| Extent { first: x.first, end: x.end, bytes: x.bytes, max_ts_ms: x.max_ts_ms });
+        let below =
+            rows.map(|x| Extent { first: x.first, end: x.end, bytes: x.bytes, max_ts_ms: x.max_ts_ms });
         Ok(below.chain(here).take(max).collect())
     }
 }

@@ -78,14 +78,14 @@ impl Cold {
 
     /// No more readers find the file. Those that have it keep the handle alive.
     pub(crate) fn remove(&self, id: FileId, lap: u64) -> Weak<SegFile> {
-        let mut shelf = self.shelf();
-        shelf.open.retain(|f| (f.id, f.lap) != (id, lap));
-        if let Some(i) = shelf.footers.iter().position(|(of, _)| *of == (id, lap))
-            && let Some((_, footer)) = shelf.footers.remove(i)
+        let mut held = self.shelf();
+        held.open.retain(|f| (f.id, f.lap) != (id, lap));
+        if let Some(i) = held.footers.iter().position(|(of, _)| *of == (id, lap))
+            && let Some((_, footer)) = held.footers.remove(i)
         {
-            shelf.footer_bytes -= footer.bytes();
+            held.footer_bytes -= footer.bytes();
         }
-        shelf.files.remove(&id).map_or_else(Weak::new, |f| f.file)
+        held.files.remove(&id).map_or_else(Weak::new, |f| f.file)
     }
 
     /// The row of a log changed.
@@ -110,8 +110,8 @@ impl Cold {
 
     /// The file, held: it is not written again while the handle lives. `None` if it was freed.
     fn file(&self, id: FileId, lap: u64) -> Result<Option<(Arc<SegFile>, FileRow)>, ReadError> {
-        let mut shelf = self.shelf();
-        let Some(f) = shelf.files.get_mut(&id).filter(|f| f.row.lap == lap) else { return Ok(None) };
+        let mut held = self.shelf();
+        let Some(f) = held.files.get_mut(&id).filter(|f| f.row.lap == lap) else { return Ok(None) };
         let row = f.row;
         if let Some(file) = f.file.upgrade() {
             return Ok(Some((file, row)));
@@ -121,9 +121,9 @@ impl Cold {
         file.set_sealed();
         let file = Arc::new(file);
         f.file = Arc::downgrade(&file);
-        shelf.open.push_back(Arc::clone(&file));
-        if shelf.open.len() > OPEN_FILES_MAX {
-            shelf.open.pop_front();
+        held.open.push_back(Arc::clone(&file));
+        if held.open.len() > OPEN_FILES_MAX {
+            held.open.pop_front();
         }
         Ok(Some((file, row)))
     }
@@ -137,16 +137,16 @@ impl Cold {
             .read(row.footer_off, size(row.footer_len))
             .map_err(|e| ReadError::Io { file: path(file.id), error: e.to_string() })?;
         let footer = Arc::new(Footer::parse(&raw));
-        let mut shelf = self.shelf();
-        if shelf.files.get(&file.id).is_some_and(|f| f.row.lap == file.lap)
-            && !shelf.footers.iter().any(|(f, _)| *f == of)
+        let mut held = self.shelf();
+        if held.files.get(&file.id).is_some_and(|f| f.row.lap == file.lap)
+            && !held.footers.iter().any(|(f, _)| *f == of)
         {
-            shelf.footer_bytes += footer.bytes();
-            shelf.footers.push_back((of, Arc::clone(&footer)));
-            while shelf.footer_bytes > FOOTER_BYTES_MAX
-                && let Some((_, old)) = shelf.footers.pop_front()
+            held.footer_bytes += footer.bytes();
+            held.footers.push_back((of, Arc::clone(&footer)));
+            while held.footer_bytes > FOOTER_BYTES_MAX
+                && let Some((_, old)) = held.footers.pop_front()
             {
-                shelf.footer_bytes -= old.bytes();
+                held.footer_bytes -= old.bytes();
             }
         }
         Ok(footer)

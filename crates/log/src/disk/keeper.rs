@@ -106,7 +106,6 @@ impl Keeper {
         if let Err(e) = self.keep(events) {
             self.core.lose(e.to_string());
         }
-        self.sink.close();
     }
 
     fn keep(&mut self, events: &Receiver<SpaceEvent>) -> Result<(), StoreError> {
@@ -158,7 +157,7 @@ impl Keeper {
             }
             SpaceEvent::Began { file, lap, first_lsn } => account.begin(file, lap, first_lsn.0),
             SpaceEvent::Sealed(sealed) => {
-                account.seal(&sealed)?;
+                account.seal(&sealed);
                 self.kept.sealed.insert((sealed.file, sealed.lap), sealed);
                 self.look_for_adoption = true;
             }
@@ -204,11 +203,7 @@ impl Keeper {
 
     /// One batch: the engine's rows, all space rows as they are at one LSN, and the floor that both allow. Then what may follow once
     /// it is durable.
-    fn write(
-        &mut self,
-        rows: &[(u64, RowBatch)],
-        adopted: &[(FileId, u64)],
-    ) -> Result<(), StoreError> {
+    fn write(&mut self, rows: &[(u64, RowBatch)], adopted: &[(FileId, u64)]) -> Result<(), StoreError> {
         let floor = self.floor().max(self.kept.meta.floor);
         let dead = self.kept.account.take_dead(floor)?;
         let mut batch: Vec<Change> = Vec::new();
@@ -233,7 +228,9 @@ impl Keeper {
             self.cold.changed(LogId(last_number(key).unwrap_or_default()));
         }
         for (id, lap) in adopted {
-            if let Some((_, row)) = self.kept.account.adopted_files().find(|(of, row)| of == id && row.lap == *lap) {
+            if let Some((_, row)) =
+                self.kept.account.adopted_files().find(|(of, row)| of == id && row.lap == *lap)
+            {
                 self.cold.add(*id, *row, self.core.tail().handle(*id, *lap));
             }
             self.core.tail_mut().leave(*id, *lap);
@@ -288,7 +285,8 @@ impl Keeper {
         let waiting: Vec<(FileId, u64)> = self.kept.account.to_adopt().collect();
         let files_max = self.cfg.replay_bytes / 2 / self.cfg.segment_bytes.max(1);
         let files_max = usize::try_from(files_max).unwrap_or(usize::MAX);
-        let index_bytes = self.core.tail().index_bytes() + u64::try_from(self.kept.account.open_bytes()).unwrap_or(0);
+        let index_bytes =
+            self.core.tail().index_bytes() + u64::try_from(self.kept.account.open_bytes()).unwrap_or(0);
         let share = index_bytes / u64::try_from(waiting.len() + 1).unwrap_or(1).max(1);
         let over = index_bytes.saturating_sub(INDEX_BYTES_MAX).div_ceil(share.max(1));
         let over = usize::try_from(over).unwrap_or(usize::MAX).max(waiting.len().saturating_sub(files_max));
@@ -296,8 +294,10 @@ impl Keeper {
         for (id, lap) in waiting.into_iter().take(n) {
             let Some(sealed) = self.kept.sealed.remove(&(id, lap)) else { continue };
             let runs = self.core.tail().runs(id, lap);
-            let at = write_index(&self.disk, &self.core.store, &sealed, &runs)
-                .map_err(|e| StoreError { file: path(id), cause: format!("its index cannot be written: {e}") })?;
+            let at = write_index(&self.disk, &self.core.store, &sealed, &runs).map_err(|e| StoreError {
+                file: path(id),
+                cause: format!("its index cannot be written: {e}"),
+            })?;
             self.kept.account.adopt(id, lap, at)?;
             adopted.push((id, lap));
         }
@@ -351,4 +351,3 @@ pub(crate) fn tombstones(store: &dyn StateStore) -> Result<HashMap<Vec<u8>, u64>
         })
         .collect()
 }
-

@@ -27,17 +27,17 @@ mod writer;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::thread::JoinHandle;
 
 use millstream_env::Env;
 use millstream_types::Epoch;
 
 use self::blocks::Blocks;
+use self::cold::Cold;
 use self::committer::Committer;
 use self::core::{Core, Open, Vital};
-use self::cold::Cold;
 use self::keeper::{Keeper, Kept};
 use self::marks::MarkSet;
 use self::nostore::NoStore;
@@ -153,7 +153,7 @@ fn start(
         tail: RwLock::new(r.tail),
         _lock: lock,
     });
-    let (mut cold, mut events, mut keeper) = (None, None, None);
+    let (mut cold, mut events, mut keeper, mut writers) = (None, None, None, None);
     let mut sink: Arc<dyn StateSink> = Arc::new(NoStore);
     if let Some((kept, rows)) = keeping {
         let files: Vec<_> = kept.account.adopted_files().map(|(id, row)| (id, *row)).collect();
@@ -162,6 +162,7 @@ fn start(
         let shelf = Arc::new(shelf);
         cold = Some(Arc::clone(&shelf));
         sink = Arc::clone(&rows) as Arc<_>;
+        writers = Some(Arc::clone(&rows));
         let cfg = LogConfig { segment_bytes: meta.segment_bytes, ..cfg.clone() };
         let (disk, clock) = (Arc::clone(&env.disk), Arc::clone(&env.clock));
         let k = Keeper::new(Arc::clone(&core), disk, clock, cfg, (rows, shelf), kept, r.next - 1);
@@ -173,7 +174,7 @@ fn start(
     let committer = Committer::new(Arc::clone(&core), r.file, r.use_no, r.end, events);
     let mut threads = vec![spawn("log-committer", &core, move || committer.run())?, spawn_pool(&core)?];
     threads.extend(keeper);
-    let writer = Writer::new(Arc::clone(&core), r.next, heads.into_iter(), accounting, threads);
+    let writer = Writer::new(Arc::clone(&core), r.next, heads.into_iter(), accounting, threads, writers);
     Ok(Opened {
         epoch: Epoch(r.epoch),
         sequencer: Box::new(writer),

@@ -117,7 +117,8 @@ impl DiskReader {
         let tail = self.core.tail();
         let Some(l) = tail.log(log) else { return Vec::new() };
         let runs = l.runs.iter().skip(l.seek(from.max(l.start))).take(max);
-        let extent = |r: &Run| Extent { first: r.first(), end: r.end(), bytes: r.bytes, max_ts_ms: r.max_ts_ms };
+        let extent =
+            |r: &Run| Extent { first: r.first(), end: r.end(), bytes: r.bytes, max_ts_ms: r.max_ts_ms };
         runs.map(extent).collect()
     }
 
@@ -279,7 +280,9 @@ impl Reader for DiskReader {
             let me = self.clone();
             return self.core.readers.run(move || me.by_time_below(&cold, log, from, ts_ms, level));
         }
-        let Some(found) = self.find_time(log, from, ts_ms, level) else { return Box::pin(async { Ok(None) }) };
+        let Some(found) = self.find_time(log, from, ts_ms, level) else {
+            return Box::pin(async { Ok(None) });
+        };
         let outcome = self.fetch(log, from, vec![found]);
         Box::pin(async { Ok(Self::finish(outcome).await?.entries.into_iter().next().map(head)) })
     }

@@ -26,11 +26,14 @@ pub(crate) struct Sink {
     on_wanted: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
 
+/// Its batch, its LSN, its value.
+type Newest = (u64, Lsn, Option<Vec<u8>>);
+
 #[derive(Default)]
 struct Waiting {
     batches: VecDeque<(u64, RowBatch)>,
     /// The newest waiting row of each object, with its batch.
-    rows: BTreeMap<Vec<u8>, (u64, Lsn, Option<Vec<u8>>)>,
+    rows: BTreeMap<Vec<u8>, Newest>,
     bytes: usize,
     next: u64,
     /// Rows are wanted until nothing up to this LSN is dirty.
@@ -158,7 +161,8 @@ impl StateReader for Sink {
         let mut found = Vec::new();
         loop {
             let page = store.scan(&object_key(prefix), &object_key(&from), max)?;
-            let until = if page.len() < max { None } else { page.last().and_then(|(k, _)| k.get(OBJECTS.len()..)) };
+            let until =
+                if page.len() < max { None } else { page.last().and_then(|(k, _)| k.get(OBJECTS.len()..)) };
             let mut merged = BTreeMap::new();
             for (key, value) in &page {
                 let (lsn, value) = decode_object(value)?;
@@ -169,7 +173,9 @@ impl StateReader for Sink {
                 merged.insert(row.key.clone(), (row.row_lsn, row.value.clone()));
             }
             let rows = merged.into_iter().filter(|(_, (_, v))| v.is_some());
-            found.extend(rows.map(|(key, (row_lsn, value))| Row { key, row_lsn, value }).take(max - found.len()));
+            found.extend(
+                rows.map(|(key, (row_lsn, value))| Row { key, row_lsn, value }).take(max - found.len()),
+            );
             match until {
                 Some(last) if found.len() < max => from = [last, &[0]].concat(),
                 _ => return Ok(found),

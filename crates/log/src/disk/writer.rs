@@ -11,6 +11,7 @@ use millstream_types::{ConnId, LogId, Lsn};
 use super::core::{Core, Frame, Open};
 use super::events::{Addr, SpaceOp};
 use super::place::{FooterRoom, Place};
+use super::sink::Sink;
 use super::tail::IndexEntry;
 use crate::api::{Op, Permit, Sequence};
 use crate::format::bytes::{align8, len32};
@@ -49,6 +50,8 @@ pub(crate) struct Writer {
     trims: Vec<(LogId, u64)>,
     space: Vec<(Lsn, SpaceOp)>,
     threads: Vec<JoinHandle<()>>,
+    /// Closed once all is written, if there is a state store.
+    rows: Option<Arc<Sink>>,
 }
 
 /// A stretch of a record that goes into one frame.
@@ -66,10 +69,11 @@ impl Writer {
         heads: impl Iterator<Item = (LogId, Head)>,
         accounting: bool,
         threads: Vec<JoinHandle<()>>,
+        rows: Option<Arc<Sink>>,
     ) -> Self {
         let heads = heads.collect();
         let (lens, puts, trims, space) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { core, next, heads, accounting, lens, puts, trims, space, threads }
+        Self { core, next, heads, accounting, lens, puts, trims, space, threads, rows }
     }
 
     /// Checks the limits and notes each operation's padded length; gives their sum.
@@ -345,6 +349,9 @@ impl Drop for Writer {
         self.core.pool.stop();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
+        }
+        if let Some(rows) = self.rows.take() {
+            rows.close();
         }
         self.core.gate.close();
     }

@@ -14,7 +14,10 @@ pub(crate) fn crc32c_append(crc: u32, bytes: &[u8]) -> u32 {
     low(digest.finalize())
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the library gives every width as 64 bits; this one has 32")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the library gives every width as 64 bits; this one has 32"
+)]
 fn low(crc: u64) -> u32 {
     crc as u32
 }

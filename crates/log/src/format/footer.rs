@@ -208,7 +208,12 @@ impl Footer {
     ///
     /// # Errors
     /// If the blocks needed are damaged.
-    pub(crate) fn entries(&self, d: &Listed, from: u64, mut f: impl FnMut(IndexEntry) -> bool) -> Result<(), Rotten> {
+    pub(crate) fn entries(
+        &self,
+        d: &Listed,
+        from: u64,
+        mut f: impl FnMut(IndexEntry) -> bool,
+    ) -> Result<(), Rotten> {
         let (mut low, mut high) = (0, Self::groups(d));
         while low < high {
             let mid = low.midpoint(high);

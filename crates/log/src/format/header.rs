@@ -104,8 +104,8 @@ impl Meta {
             if magic != META_MAGIC && magic != [0; 4] {
                 return Some(Header::Foreign);
             }
-            let sound =
-                magic == META_MAGIC && u32_at(b, META_CRC_AT)? == crate::format::crc::crc32c(b.get(..META_CRC_AT)?);
+            let sound = magic == META_MAGIC
+                && u32_at(b, META_CRC_AT)? == crate::format::crc::crc32c(b.get(..META_CRC_AT)?);
             sound.then_some(())?;
             Some(match u16_at(b, 4)? {
                 v if v > META_VERSION => Header::Newer(v),

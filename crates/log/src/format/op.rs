@@ -166,7 +166,8 @@ fn encode_entry(
         out.extend_from_slice(piece);
     }
     let entry = out.get_mut(at..).expect("the entry was just written");
-    let (len, crc) = (len32(entry.len()), crate::format::crc::crc32c(entry.get(8..).expect("an entry has a header")));
+    let (len, crc) =
+        (len32(entry.len()), crate::format::crc::crc32c(entry.get(8..).expect("an entry has a header")));
     put(entry, 0, &len.to_le_bytes());
     put(entry, 4, &crc.to_le_bytes());
     pad(out);

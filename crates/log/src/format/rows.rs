@@ -261,12 +261,22 @@ mod tests {
 
     #[test]
     fn rows_round_trip_and_damage_is_an_error() {
-        let meta = MetaRow { uuid: [9; 16], floor: 1, object_floor: 2, floor_lap: 3, space_lsn: 4, durable_hint: 5, next_lap: 6 };
+        let meta = MetaRow {
+            uuid: [9; 16],
+            floor: 1,
+            object_floor: 2,
+            floor_lap: 3,
+            space_lsn: 4,
+            durable_hint: 5,
+            next_lap: 6,
+        };
         assert_eq!(MetaRow::decode(&meta.encode()).unwrap(), meta);
-        let file = FileRow { lap: 1, first_lsn: 2, last_lsn: 3, footer_off: 4, footer_len: 5, live: u64::MAX };
+        let file =
+            FileRow { lap: 1, first_lsn: 2, last_lsn: 3, footer_off: 4, footer_len: 5, live: u64::MAX };
         assert_eq!(FileRow::decode(&file.encode()).unwrap(), file);
         for max_ts_ms in [-1, 0, i64::MAX, i64::MIN] {
-            let x = ExtentRow { file: FileId(7), lap: 8, first: 9, end: 20, retired: 11, bytes: 5, max_ts_ms };
+            let x =
+                ExtentRow { file: FileId(7), lap: 8, first: 9, end: 20, retired: 11, bytes: 5, max_ts_ms };
             assert_eq!(ExtentRow::decode(&extent_key(LogId(1), 9), &x.encode()).unwrap(), x);
             let log = LogRow { start: u64::MAX, next: 3, bytes: 4, max_ts_ms };
             assert_eq!(LogRow::decode(&log.encode()).unwrap(), log);

@@ -96,10 +96,7 @@ impl Account {
     }
 
     /// A file is full and durable to its end.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub(crate) fn seal(&mut self, sealed: &SealedFile) -> Result<(), StoreError> {
+    pub(crate) fn seal(&mut self, sealed: &SealedFile) {
         if let Some(f) = self.open.iter_mut().find(|f| (f.id, f.lap) == (sealed.file, sealed.lap)) {
             f.sealed = true;
             if sealed.first_lsn.0 != 0 {
@@ -108,7 +105,6 @@ impl Account {
             // A file without records ends where it began.
             f.last_lsn = sealed.last_lsn.0.max(f.first_lsn.saturating_sub(1));
         }
-        Ok(())
     }
 
     /// Applies an operation of record `lsn`. Those the rows include already change nothing, but for appends to files without rows.
@@ -191,7 +187,8 @@ impl Account {
             row.take_head(stretches);
             for s in stretches.iter().filter(|s| !s.dead) {
                 row.bytes += s.bytes;
-                let (first, end, retired, bytes, max_ts_ms) = (s.first, s.end, s.retired, s.bytes, s.max_ts_ms);
+                let (first, end, retired, bytes, max_ts_ms) =
+                    (s.first, s.end, s.retired, s.bytes, s.max_ts_ms);
                 let x = ExtentRow { file: id, lap, first, end, retired, bytes, max_ts_ms };
                 self.rows.put(extent_key(*log, s.first), x.encode());
             }

@@ -25,7 +25,11 @@ impl Stretch {
     }
 
     /// Takes off what lies below `start`.
-    pub(crate) fn clip<E>(&mut self, start: u64, retired: impl Fn(u64, u64) -> Result<u64, E>) -> Result<(), E> {
+    pub(crate) fn clip<E>(
+        &mut self,
+        start: u64,
+        retired: impl Fn(u64, u64) -> Result<u64, E>,
+    ) -> Result<(), E> {
         if self.first < start && start < self.end {
             self.retired -= retired(self.first, start)?.min(self.retired);
             self.first = start;

@@ -207,7 +207,8 @@ impl Account {
         self.rows.put(log_key(log), row.encode());
         if !self.replaying {
             let mut open = std::mem::take(&mut self.open);
-            let done = open.iter_mut().try_for_each(|f| f.trim(log, before, |a, b| self.count_retired(log, a, b)));
+            let done =
+                open.iter_mut().try_for_each(|f| f.trim(log, before, |a, b| self.count_retired(log, a, b)));
             self.open = open;
             done?;
         }
@@ -261,29 +262,32 @@ impl Account {
             return Ok(());
         }
         self.todos.remove(&log);
+        if before == u64::MAX {
+            return self.forget_deleted(log);
+        }
         if self.rows.get(&todo_key(log))?.is_some() {
             self.rows.remove(todo_key(log));
-        }
-        if before == u64::MAX {
-            self.forget_deleted(log)?;
         }
         Ok(())
     }
 
-    /// Drops the row of a deleted log once no file without rows could bring its entries back.
+    /// Drops the row of a deleted log once no file without rows could bring its entries back. Until then a todo stays as a reminder:
+    /// the next opening may see less of such a file.
     pub(super) fn forget_deleted(&mut self, log: LogId) -> Result<(), StoreError> {
-        if self.replaying {
-            self.deleted.push(log);
+        let held = self.replaying || self.open.iter().any(|f| f.logs.contains_key(&log));
+        if held || self.todos.contains_key(&log) {
+            if self.replaying {
+                self.deleted.push(log);
+            }
+            self.rows.put(todo_key(log), encode([u64::MAX]));
             return Ok(());
         }
-        let held = self.open.iter().any(|f| f.logs.contains_key(&log));
-        if !held && !self.todos.contains_key(&log) {
-            let prefix = retired(log);
-            for (key, _) in self.rows.scan(&prefix, &prefix, SLICE_ROWS)? {
-                self.rows.remove(key);
-            }
-            self.rows.remove(log_key(log));
+        let prefix = retired(log);
+        for (key, _) in self.rows.scan(&prefix, &prefix, SLICE_ROWS)? {
+            self.rows.remove(key);
         }
+        self.rows.remove(todo_key(log));
+        self.rows.remove(log_key(log));
         Ok(())
     }
 

@@ -100,14 +100,13 @@ impl<'r> Apply<'r> {
     }
 
     /// A lap was walked to its end.
-    pub(crate) fn lap_end(&mut self, sealed: SealedFile) -> Result<(), StoreError> {
-        let Some(kept) = &mut self.kept else { return Ok(()) };
+    pub(crate) fn lap_end(&mut self, sealed: SealedFile) {
+        let Some(kept) = &mut self.kept else { return };
         if kept.account.is_adopted(sealed.file, sealed.lap) {
-            return Ok(());
+            return;
         }
-        kept.account.seal(&sealed)?;
+        kept.account.seal(&sealed);
         kept.sealed.insert((sealed.file, sealed.lap), sealed);
-        Ok(())
     }
 
     /// Forgets a record begun but not finished; its LSN is used again. Whether there was one.
@@ -229,7 +228,8 @@ impl<'r> Apply<'r> {
                 }
                 Found::Effect { object, bytes } => {
                     // The row was removed by a later record: older effects would make it anew.
-                    let gone = |k: &&mut Kept| k.tombstones.get(object).is_some_and(|removed| lsn <= *removed);
+                    let gone =
+                        |k: &&mut Kept| k.tombstones.get(object).is_some_and(|removed| lsn <= *removed);
                     if asked && !self.kept.as_ref().is_some_and(gone) {
                         self.replay.effect(Lsn(lsn), object, bytes);
                     }

@@ -72,7 +72,8 @@ pub(crate) fn recover(
     // From the lap before, if the last holds nothing but its link: so crash loops eat no disk.
     // A marker says no more than the link. The lap in which reading begins must stay until the store says otherwise.
     let no_records = w.frames.iter().all(|f| f.touched == 0 || f.touched == u64::MAX);
-    let only_link = no_records && !w.frames.is_empty() && w.files.last().is_none_or(|(_, lap)| *lap != floor_lap);
+    let only_link =
+        no_records && !w.frames.is_empty() && w.files.last().is_none_or(|(_, lap)| *lap != floor_lap);
     let prev = if only_link { w.end_before } else { w.end };
     let next_lap = kept.as_ref().map_or(0, |k| k.meta.next_lap);
     let lap_max = scan.lap_max.max(behind.lap_max).max(next_lap.saturating_sub(1));
@@ -128,7 +129,7 @@ pub(crate) fn recover(
         unclean: !w.clean,
     };
     let end = End { lap: file.lap, offset: crate::format::header::FRAMES_OFFSET, crc };
-    Ok(Recovered { epoch, next: next, tail, pool, file, use_no, end, report })
+    Ok(Recovered { epoch, next, tail, pool, file, use_no, end, report })
 }
 
 fn ready(pool: &ReadyPool, meta: &Meta) -> Result<Arc<SegFile>, OpenError> {

@@ -64,7 +64,8 @@ pub(crate) fn walk(
         if floor_lap == 0 {
             return Ok(w);
         }
-        let (file, detail) = (SEG_DIR.to_owned(), format!("lap {floor_lap}, where reading begins, is missing"));
+        let (file, detail) =
+            (SEG_DIR.to_owned(), format!("lap {floor_lap}, where reading begins, is missing"));
         let first = Lsn(apply.floor());
         return Err(OpenError::Corrupt { file, first, last: Lsn(u64::MAX), detail });
     };
@@ -93,8 +94,9 @@ pub(crate) fn walk(
         let first_lsn = Lsn(apply.incomplete());
         walk_lap(store, found, lap, next, apply, &mut w)?;
         let last_lsn = Lsn(w.touched);
-        let sealed = SealedFile { file: found.id, lap: lap.lap, first_lsn, last_lsn, frames_end: w.end.offset };
-        apply.lap_end(sealed)?;
+        let sealed =
+            SealedFile { file: found.id, lap: lap.lap, first_lsn, last_lsn, frames_end: w.end.offset };
+        apply.lap_end(sealed);
         let Some((next_found, next_lap)) = next else { break };
         if next_lap.epoch != lap.epoch {
             apply.drop_pending();

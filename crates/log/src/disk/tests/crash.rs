@@ -136,7 +136,12 @@ fn of_two_laps_that_follow_the_same_one_the_later_opening_counts() {
     let only_link = only_link.clone();
     disk.inject(Fault::new(Call::Open).on_path(move |p| p == only_link).after(2).always().no_space());
     let mut log = open(&disk);
-    log.append(1, 1, &body(1));
+    // Publishing may be refused by now: no other file can be made ready.
+    let permit = block_on(log.o.gate.admit(Class::Settle, 1 << 10)).unwrap();
+    let bytes = [Bytes::copy_from_slice(&body(1))];
+    let lsn = log.o.sequencer.sequence(permit, &[append_op(1, 1, &bytes)], None);
+    log.o.sequencer.end_turn();
+    log.wait(lsn.0).unwrap();
     let next = disk.kill();
     drop(log);
     check(&open(&next), 2);

@@ -1,6 +1,5 @@
 //! A log with a state store: rows, the floor, files adopted and freed; crashes in between.
 
-
 use millstream_env::sim::{Call, Fault, SimDisk};
 
 use super::support::*;
@@ -67,7 +66,8 @@ fn fill(l: &mut Log, logs: u64, from: u64, n: u64) {
 fn check(l: &Log, logs: u64, n: u64, start: u64) {
     for log in 1..=logs {
         let got = l.read_at(log, start, Level::Durable).unwrap();
-        let want: Vec<_> = (start..(n + logs - log) / logs).map(|pos| (pos, body(log, pos, 100_000))).collect();
+        let want: Vec<_> =
+            (start..(n + logs - log) / logs).map(|pos| (pos, body(log, pos, 100_000))).collect();
         assert!(got == want, "log {log}: {} of {}", got.len(), want.len());
         assert_eq!(l.o.reader.bounds(LogId(log)).next, (n + logs - log) / logs);
     }
@@ -173,7 +173,8 @@ fn nastiest_6_an_object_removed_and_flushed_is_not_made_anew_by_older_effects() 
     let last = l.o.marks.get().sequenced;
     l.wait(last.0).unwrap();
     // The other object is still dirty and holds the floor.
-    let batch = RowBatch { rows: vec![row(b"k", last.0, None)], oldest_dirty: Some(Lsn(other)), applied: last };
+    let batch =
+        RowBatch { rows: vec![row(b"k", last.0, None)], oldest_dirty: Some(Lsn(other)), applied: last };
     let id = l.o.sink.offer(batch);
     l.wait_flushed(id);
     assert_eq!(l.o.rows.get(b"k").unwrap(), None);
