@@ -73,7 +73,8 @@ impl DiskReader {
         let cold = self.cold.as_ref()?;
         let tail = self.core.tail();
         let below = match tail.log(log) {
-            None => true,
+            // One cached row: a reader that waits at the end of an idle log costs no thread.
+            None => cold.log(log).map_or(true, |row| from < row.next),
             Some(l) if from < l.start => false,
             Some(l) => match l.runs.front() {
                 Some(run) => from < run.first(),
