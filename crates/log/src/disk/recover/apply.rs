@@ -174,8 +174,8 @@ impl<'r> Apply<'r> {
     }
 
     fn end(&mut self, lsn: u64) {
-        self.records += 1;
         if self.is_asked(lsn) {
+            self.records += 1;
             self.replay.record_end(Lsn(lsn));
         }
     }
