@@ -10,6 +10,7 @@ use super::events::SealedFile;
 use super::file::path;
 use super::tail::IndexEntry;
 use crate::format::bytes::{align4k, len32, len64, size};
+use crate::format::crc::crc32c;
 use crate::format::footer;
 use crate::format::header::SEAL_OFFSET;
 use crate::format::ids::StoreId;
@@ -41,7 +42,7 @@ pub(crate) fn write_index(
         frames_end: sealed.frames_end,
         footer_off,
         footer_len: len32(raw.len()),
-        footer_crc: crc32c::crc32c(&raw),
+        footer_crc: crc32c(&raw),
         entries: len32(runs.iter().map(|(_, run)| run.len()).sum()),
     };
     file.write_at(SEAL_OFFSET, &[IoSlice::new(&seal.encode(store))])?;

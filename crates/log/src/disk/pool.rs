@@ -112,12 +112,6 @@ impl ReadyPool {
         }
     }
 
-    /// Files ready now.
-    #[allow(dead_code, reason = "asked by what frees files")]
-    pub(crate) fn ready(&self) -> usize {
-        self.lock().ready.len()
-    }
-
     /// Ends [`ReadyPool::run`] and wakes who waits.
     pub(crate) fn stop(&self) {
         self.lock().stop = true;

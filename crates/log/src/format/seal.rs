@@ -30,7 +30,6 @@ pub(crate) struct Seal {
 }
 
 impl Seal {
-    #[allow(dead_code, reason = "written with the footer")]
     /// The block.
     pub(crate) fn encode(&self, store: &StoreId) -> [u8; BLOCK_BYTES] {
         let mut b = [0; BLOCK_BYTES];

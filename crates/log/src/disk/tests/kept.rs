@@ -36,7 +36,7 @@ impl Log {
 
     pub fn wait_flushed(&self, id: BatchId) {
         while self.o.sink.flushed() < id && self.o.marks.lost().is_none() {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(std::time::Duration::from_millis(1)); // tidy: pacing
         }
     }
 
@@ -83,7 +83,7 @@ fn adopted_files_serve_reads_by_position_and_time_and_after_reopening() {
     let mut l = open_kept(&disk, &store);
     fill(&mut l, 3, 0, 120);
     while adopted(&store) < 8 {
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        std::thread::sleep(std::time::Duration::from_millis(1)); // tidy: pacing
     }
     l.flush();
     let verify = |l: &Log| {
