@@ -222,17 +222,20 @@ impl Keeper {
             return Ok(());
         }
         batch.push((META_KEY.to_vec(), Some(meta.encode())));
-        self.kept.store.write(&batch)?;
-        self.kept.meta = meta;
-        for key in batch.iter().map(|(key, _)| key).filter(|key| key.starts_with(LOGS)) {
-            self.cold.changed(LogId(last_number(key).unwrap_or_default()));
-        }
+        // On the shelf before any row leads there.
         for (id, lap) in adopted {
             if let Some((_, row)) =
                 self.kept.account.adopted_files().find(|(of, row)| of == id && row.lap == *lap)
             {
                 self.cold.add(*id, *row, self.core.tail().handle(*id, *lap));
             }
+        }
+        self.kept.store.write(&batch)?;
+        self.kept.meta = meta;
+        for key in batch.iter().map(|(key, _)| key).filter(|key| key.starts_with(LOGS)) {
+            self.cold.changed(LogId(last_number(key).unwrap_or_default()));
+        }
+        for (id, lap) in adopted {
             self.core.tail_mut().leave(*id, *lap);
         }
         if let Some((id, _)) = rows.last() {
