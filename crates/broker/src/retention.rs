@@ -93,16 +93,11 @@ async fn first_younger(broker: &Broker, part: &Arc<PartitionView>, cutoff_ms: i6
 async fn first_within(broker: &Broker, part: &Arc<PartitionView>, bytes: u64) -> Result<u64, ReadError> {
     let reader = broker.streams().reader();
     let (mut pos, end) = (part.start(), part.visible_end());
-    let about = reader.bounds(part.log).bytes;
-    if about <= bytes {
+    // The bounds are about right; what they say too much would be lost, so it is counted before anything goes.
+    if reader.bounds(part.log).bytes <= bytes {
         return Ok(pos);
     }
-    // The bounds count whole extents: of the one that the start lies in, only what is left of it is held.
-    let gone = match reader.extents(part.log, pos, 1).await?.first() {
-        Some(e) if e.first < pos => e.bytes.saturating_sub(bytes_between(broker, part, pos, e.end).await?),
-        _ => 0,
-    };
-    let mut excess = about.saturating_sub(gone).saturating_sub(bytes);
+    let mut excess = held(broker, part, pos).await?.saturating_sub(bytes);
     // Whole extents first: no entry of them is looked at.
     'extents: while excess > 0 {
         let extents = reader.extents(part.log, pos, STEP_EXTENTS).await?;
@@ -134,6 +129,22 @@ async fn first_within(broker: &Broker, part: &Arc<PartitionView>, bytes: u64) ->
         }
     }
     Ok(pos)
+}
+
+/// Bytes held from `from` on. Extents count whole, but for the one that `from` lies in: of it only what is left.
+async fn held(broker: &Broker, part: &Arc<PartitionView>, from: u64) -> Result<u64, ReadError> {
+    let reader = broker.streams().reader();
+    let (mut held, mut at) = (0, from);
+    loop {
+        let extents = reader.extents(part.log, at, STEP_EXTENTS).await?;
+        for e in &extents {
+            held += if at == from { bytes_between(broker, part, from, e.end).await? } else { e.bytes };
+            at = e.end;
+        }
+        if extents.is_empty() {
+            return Ok(held);
+        }
+    }
 }
 
 /// Bytes of the entries from `pos` to `end`, which may lie past what is visible.

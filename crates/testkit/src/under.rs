@@ -50,15 +50,19 @@ pub trait LogUnderTest {
     fn advance(&self, _by: Duration) {}
     /// Small sizes, so that little data fills files.
     fn config(&self) -> LogConfig {
-        LogConfig {
-            segment_bytes: 1 << 20,
-            inflight_bytes: 8 << 20,
-            tail_bytes: 4 << 20,
-            replay_bytes: 64 << 20,
-            flush_interval_ms: 20,
-            ready_files: 2,
-            ..LogConfig::default()
-        }
+        config()
+    }
+}
+
+fn config() -> LogConfig {
+    LogConfig {
+        segment_bytes: 1 << 20,
+        inflight_bytes: 8 << 20,
+        tail_bytes: 4 << 20,
+        replay_bytes: REPLAY_BYTES,
+        flush_interval_ms: 20,
+        ready_files: 2,
+        ..LogConfig::default()
     }
 }
 
@@ -119,9 +123,12 @@ pub struct OnSim {
     clock: Arc<SimClock>,
     slow: Mutex<Option<Duration>>,
     make: How,
+    replay_bytes: u64,
     rows: Mutex<SimStore>,
     disk: Mutex<(Arc<SimDisk>, Arc<HoldDisk>)>,
 }
+
+const REPLAY_BYTES: u64 = 64 << 20;
 
 impl OnSim {
     /// On an empty disk.
@@ -141,7 +148,13 @@ impl OnSim {
         // Writes tear at 512 bytes on every third disk, else at 4096.
         let disk = if seed % 3 == 1 { SimDisk::with_small_sectors(seed) } else { disk };
         let (rows, disk) = (Mutex::default(), Mutex::new(held(disk)));
-        Self { env, clock, slow: Mutex::new(None), make, rows, disk }
+        Self { env, clock, slow: Mutex::new(None), make, replay_bytes: REPLAY_BYTES, rows, disk }
+    }
+
+    /// Files get their index on disk as soon as they are full.
+    #[must_use]
+    pub fn adopting_at_once(self) -> Self {
+        Self { replay_bytes: 2 << 20, ..self }
     }
 
     /// The state store in use.
@@ -176,6 +189,10 @@ fn held(disk: Arc<SimDisk>) -> (Arc<SimDisk>, Arc<HoldDisk>) {
 }
 
 impl LogUnderTest for OnSim {
+    fn config(&self) -> LogConfig {
+        LogConfig { replay_bytes: self.replay_bytes, ..config() }
+    }
+
     fn store(&self) -> Box<dyn LogStore> {
         match self.make {
             How::Alone(make) => make(self.env()),

@@ -17,8 +17,8 @@ mod world;
 
 use std::time::Duration;
 
-use millstream_log::DiskLog;
 use millstream_log::mem::Commit;
+use millstream_log::{DiskLog, StoreKind};
 use millstream_testkit::seeds::for_each_seed;
 use millstream_testkit::under::{LogUnderTest, Mem, OnSim};
 use world::{Tally, run};
@@ -59,4 +59,14 @@ fn a_broker_over_a_log_on_disk_keeps_its_promises_through_power_cuts_and_failed_
             "{sum:?}"
         );
     }
+}
+
+#[test]
+fn a_broker_whose_rows_are_kept_and_whose_files_are_freed_keeps_its_promises_too() {
+    let sum = many(100, |seed| {
+        let log =
+            OnSim::with_rows(seed, |env, rows| Box::new(DiskLog::with_store(env, StoreKind::Sim(rows))));
+        Box::new(log.adopting_at_once())
+    });
+    assert!(sum.crashes < 100 || (sum.acknowledged > 0 && sum.checked > 0), "{sum:?}");
 }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use millstream_types::LogId;
 
 use super::cold::Cold;
-use super::reader::{DiskReader, Hit, batch, head, read_cold};
+use super::reader::{DiskReader, Here, Hit, batch, head, read_cold};
+use super::tail::Tail;
 use crate::api::{Extent, Head, Level, Limits, ReadBatch, ReadError};
 use crate::format::bytes::size;
 use crate::format::rows::ExtentRow;
 
-/// Files may be freed while they are looked up; then the rows are asked again, so often at most.
-const LOOKUPS_MAX: usize = 16;
+/// Files may be freed while they are looked up, or have rows and not yet a place on the shelf; then the rows are asked again, so
+/// often at most.
+const LOOKUPS_MAX: usize = 10_000;
 /// Extents looked up at once.
 const EXTENTS: usize = 16;
 /// Entries read at once when their timestamps are looked for.
@@ -62,6 +64,7 @@ impl Walk<'_> {
                 if self.lookups > LOOKUPS_MAX {
                     return Err(ReadError::Overloaded);
                 }
+                std::thread::yield_now();
             }
         }
     }
@@ -69,19 +72,22 @@ impl Walk<'_> {
 
 impl DiskReader {
     /// Whether a position lies below the index in memory, so that files have to be asked.
-    pub(super) fn is_below(&self, log: LogId, from: u64) -> Option<Arc<Cold>> {
+    pub(super) fn is_below(&self, tail: &Tail, log: LogId, from: u64) -> Option<Arc<Cold>> {
         let cold = self.cold.as_ref()?;
-        let tail = self.core.tail();
         let below = match tail.log(log) {
             // One cached row: a reader that waits at the end of an idle log costs no thread.
             None => cold.log(log).map_or(true, |row| from < row.next),
-            Some(l) if from < l.start => false,
-            Some(l) => match l.runs.front() {
-                Some(run) => from < run.first(),
-                None => from < l.next,
-            },
+            Some(l) => from >= l.start && l.lacks(from),
         };
         below.then(|| Arc::clone(cold))
+    }
+
+    /// As `is_below`, for questions about all that follows the position.
+    pub(super) fn reaches_below(&self, tail: &Tail, log: LogId, from: u64) -> Option<Arc<Cold>> {
+        match tail.log(log) {
+            None => self.is_below(tail, log, from),
+            Some(l) => self.cold.as_ref().filter(|_| l.lacks_any(from.max(l.start))).map(Arc::clone),
+        }
     }
 
     fn start(&self, cold: &Cold, log: LogId) -> Result<u64, ReadError> {
@@ -101,6 +107,7 @@ impl DiskReader {
         if from < start {
             return Err(ReadError::Trimmed { start });
         }
+        let left = self.core.tail().left();
         let mut walk = Walk { cold, log, at: from, lookups: 0 };
         let (mut hits, mut bytes): (Vec<Hit>, usize) = (Vec::new(), 0);
         let walked = walk.entries(
@@ -120,7 +127,14 @@ impl DiskReader {
         match walked {
             // What was found before the damage is given; the next read finds the damage first.
             Err(e) if hits.is_empty() => return Err(e),
-            Ok(false) if hits.is_empty() => return self.read_here(log, walk.at.max(from), lim, level),
+            Ok(false) if hits.is_empty() => {
+                return match self.read_here(log, walk.at.max(from), lim, level, left)? {
+                    Here::Found(batch) if batch.entries.is_empty() => Ok(ReadBatch { next: from, ..batch }),
+                    Here::Found(batch) => Ok(batch),
+                    // Files left the memory while their rows were not yet looked at.
+                    Here::Moved => self.read_below(cold, log, from, lim, level),
+                };
+            }
             _ => {}
         }
         if let Err(e) = read_cold(log, &mut hits) {
@@ -148,7 +162,7 @@ impl DiskReader {
             }
             let lim = Limits { max_bytes: usize::MAX, max_entries: 1, end_pos: pos.saturating_add(1) };
             let one = self.read_below(cold, log, pos, &lim, Level::Sequenced)?;
-            found.entries.extend(one.entries.into_iter().filter(|e| e.pos >= start));
+            found.entries.extend(one.entries);
             found.next = one.next;
         }
         Ok(found)
@@ -163,6 +177,7 @@ impl DiskReader {
         level: Level,
     ) -> Result<Option<Head>, ReadError> {
         let from = from.max(self.start(cold, log)?);
+        let mut left = self.core.tail().left();
         let mut walk = Walk { cold, log, at: from, lookups: 0 };
         loop {
             let mut hits: Vec<Hit> = Vec::new();
@@ -183,7 +198,10 @@ impl DiskReader {
                 return Ok(Some(head(e)));
             }
             if !more {
-                return self.time_here(log, walk.at.max(from), ts_ms, level);
+                match self.time_here(log, walk.at.max(from), ts_ms, level, left)? {
+                    Here::Found(found) => return Ok(found),
+                    Here::Moved => left = self.core.tail().left(),
+                }
             }
         }
     }
@@ -197,12 +215,15 @@ impl DiskReader {
         max: usize,
     ) -> Result<Vec<Extent>, ReadError> {
         // The memory first: what leaves it meanwhile has rows by then.
-        let here = self.extents_here(log, from, max);
+        let here = Self::extents_here(&self.core.tail(), log, from, max);
         let from = from.max(self.start(cold, log)?);
-        let until = here.first().map_or(u64::MAX, |e| e.first);
-        let rows = cold.extents(log, from, max)?.into_iter().filter(|x| x.first < until);
+        let known = |x: &ExtentRow| here.iter().any(|h| h.first <= x.first && x.first < h.end);
+        let rows = cold.extents(log, from, max)?.into_iter().filter(|x| !known(x));
         let below =
             rows.map(|x| Extent { first: x.first, end: x.end, bytes: x.bytes, max_ts_ms: x.max_ts_ms });
-        Ok(below.chain(here).take(max).collect())
+        let mut all: Vec<Extent> = below.chain(here.iter().copied()).collect();
+        all.sort_unstable_by_key(|e| e.first);
+        all.truncate(max);
+        Ok(all)
     }
 }

@@ -37,11 +37,25 @@ pub(super) struct Hit {
     pub file: Arc<SegFile>,
 }
 
+/// What the index in memory says.
+pub(super) enum Here<T> {
+    /// This.
+    Found(T),
+    /// Nothing: files left it meanwhile, and what lies below may have rows now.
+    Moved,
+}
+
 impl DiskReader {
-    /// The entries that `lim` and `level` allow, found under the tail's lock.
-    fn find(&self, log: LogId, from: u64, lim: &Limits, level: Level) -> Result<Vec<Hit>, ReadError> {
+    /// The entries that `lim` and `level` allow.
+    fn find(
+        &self,
+        tail: &Tail,
+        log: LogId,
+        from: u64,
+        lim: &Limits,
+        level: Level,
+    ) -> Result<Vec<Hit>, ReadError> {
         let mark = self.mark(level);
-        let tail = self.core.tail();
         let Some(l) = tail.log(log) else { return Ok(Vec::new()) };
         if from < l.start {
             return Err(ReadError::Trimmed { start: l.start });
@@ -51,11 +65,14 @@ impl DiskReader {
         for (run, e) in entries_from(l, from) {
             let size = size(u64::from(e.content));
             let full = hits.len() >= lim.max_entries || (!hits.is_empty() && bytes + size > lim.max_bytes);
-            if full || e.pos >= lim.end_pos || run.lsn(e) > mark {
+            // What lies between may be in a file that left.
+            let gap = self.cold.is_some()
+                && hits.last().is_some_and(|h: &Hit| h.use_no != run.use_no && h.e.end() < e.pos);
+            if full || gap || e.pos >= lim.end_pos || run.lsn(e) > mark {
                 break;
             }
             bytes += size;
-            hits.extend(hit(&tail, run, e));
+            hits.extend(hit(tail, run, e));
         }
         Ok(hits)
     }
@@ -71,50 +88,63 @@ impl DiskReader {
         ReadOutcome::Cold(self.core.readers.run(move || read_all(log, from, &mut hits)))
     }
 
-    /// Reads from the index in memory, waiting for the disk.
+    /// Reads from the index in memory, waiting for the disk, unless files left it since it was at `left`.
     pub(super) fn read_here(
         &self,
         log: LogId,
         from: u64,
         lim: &Limits,
         level: Level,
-    ) -> Result<ReadBatch, ReadError> {
-        let mut hits = self.find(log, from, lim, level)?;
+        left: u64,
+    ) -> Result<Here<ReadBatch>, ReadError> {
+        let mut hits = {
+            let tail = self.core.tail();
+            if tail.left() != left {
+                return Ok(Here::Moved);
+            }
+            self.find(&tail, log, from, lim, level)?
+        };
         for h in hits.iter_mut().filter(|h| h.bytes.is_none()) {
             h.bytes = self.core.recent(h.use_no, &h.e);
         }
-        read_all(log, from, &mut hits)
+        read_all(log, from, &mut hits).map(Here::Found)
     }
 
     /// The first entry in the index in memory at or past `from` whose largest timestamp is at least `ts_ms`.
-    fn find_time(&self, log: LogId, from: u64, ts_ms: i64, level: Level) -> Option<Hit> {
+    fn find_time(&self, tail: &Tail, log: LogId, from: u64, ts_ms: i64, level: Level) -> Option<Hit> {
         let mark = self.mark(level);
-        let tail = self.core.tail();
         let l = tail.log(log)?;
         let from = from.max(l.start);
         let runs = l.runs.iter().skip(l.seek(from)).filter(|r| r.max_ts_ms >= ts_ms);
         let mut entries = runs.flat_map(|r| r.entries.iter().skip(r.seek(from)).map(move |e| (r, e)));
         let (run, e) = entries.find(|(_, e)| e.max_ts_ms >= ts_ms)?;
-        if run.lsn(e) > mark { None } else { hit(&tail, run, e) }
+        if run.lsn(e) > mark { None } else { hit(tail, run, e) }
     }
 
-    /// As `by_time`, in the index in memory, waiting for the disk.
+    /// As `by_time`, in the index in memory, waiting for the disk, likewise.
     pub(super) fn time_here(
         &self,
         log: LogId,
         from: u64,
         ts_ms: i64,
         level: Level,
-    ) -> Result<Option<Head>, ReadError> {
-        let Some(mut found) = self.find_time(log, from, ts_ms, level) else { return Ok(None) };
+        left: u64,
+    ) -> Result<Here<Option<Head>>, ReadError> {
+        let found = {
+            let tail = self.core.tail();
+            if tail.left() != left {
+                return Ok(Here::Moved);
+            }
+            self.find_time(&tail, log, from, ts_ms, level)
+        };
+        let Some(mut found) = found else { return Ok(Here::Found(None)) };
         found.bytes = found.bytes.or_else(|| self.core.recent(found.use_no, &found.e));
         let read = read_all(log, from, &mut [found])?;
-        Ok(read.entries.into_iter().next().map(head))
+        Ok(Here::Found(read.entries.into_iter().next().map(head)))
     }
 
     /// Extents in the index in memory.
-    pub(super) fn extents_here(&self, log: LogId, from: u64, max: usize) -> Vec<Extent> {
-        let tail = self.core.tail();
+    pub(super) fn extents_here(tail: &Tail, log: LogId, from: u64, max: usize) -> Vec<Extent> {
         let Some(l) = tail.log(log) else { return Vec::new() };
         let runs = l.runs.iter().skip(l.seek(from.max(l.start))).take(max);
         let extent =
@@ -222,13 +252,18 @@ pub(super) fn head(e: Entry) -> Head {
 
 impl Reader for DiskReader {
     fn read(&self, log: LogId, from: u64, lim: Limits, level: Level) -> ReadOutcome {
-        if let Some(cold) = self.is_below(log, from) {
-            let me = self.clone();
-            return ReadOutcome::Cold(
-                self.core.readers.run(move || me.read_below(&cold, log, from, &lim, level)),
-            );
-        }
-        match self.find(log, from, &lim, level) {
+        // One lock for both questions: between them a file could leave the memory.
+        let found = {
+            let tail = self.core.tail();
+            if let Some(cold) = self.is_below(&tail, log, from) {
+                let me = self.clone();
+                return ReadOutcome::Cold(
+                    self.core.readers.run(move || me.read_below(&cold, log, from, &lim, level)),
+                );
+            }
+            self.find(&tail, log, from, &lim, level)
+        };
+        match found {
             Ok(hits) => self.fetch(log, from, hits),
             Err(e) => ReadOutcome::Ready(Err(e)),
         }
@@ -236,13 +271,15 @@ impl Reader for DiskReader {
 
     fn get(&self, log: LogId, positions: &[u64]) -> ReadOutcome {
         let mark = self.mark(Level::Sequenced);
-        if let Some(cold) = positions.first().and_then(|pos| self.is_below(log, *pos)) {
-            let (me, positions) = (self.clone(), positions.to_vec());
-            return ReadOutcome::Cold(self.core.readers.run(move || me.get_below(&cold, log, &positions)));
-        }
         let mut hits: Vec<Hit> = Vec::new();
         {
             let tail = self.core.tail();
+            if let Some(cold) = positions.iter().find_map(|pos| self.is_below(&tail, log, *pos)) {
+                let (me, positions) = (self.clone(), positions.to_vec());
+                return ReadOutcome::Cold(
+                    self.core.readers.run(move || me.get_below(&cold, log, &positions)),
+                );
+            }
             let Some(l) = tail.log(log) else { return ReadOutcome::Ready(Ok(ReadBatch::default())) };
             for pos in positions {
                 let found = entries_from(l, *pos).next().filter(|(_, e)| e.pos <= *pos && *pos >= l.start);
@@ -275,14 +312,16 @@ impl Reader for DiskReader {
         ts_ms: i64,
         level: Level,
     ) -> BoxFuture<Result<Option<Head>, ReadError>> {
-        let start = self.core.tail().log(log).map_or(0, |l| l.start);
-        if let Some(cold) = self.is_below(log, from.max(start)) {
-            let me = self.clone();
-            return self.core.readers.run(move || me.by_time_below(&cold, log, from, ts_ms, level));
-        }
-        let Some(found) = self.find_time(log, from, ts_ms, level) else {
-            return Box::pin(async { Ok(None) });
+        let found = {
+            let tail = self.core.tail();
+            let start = tail.log(log).map_or(0, |l| l.start);
+            if let Some(cold) = self.reaches_below(&tail, log, from.max(start)) {
+                let me = self.clone();
+                return self.core.readers.run(move || me.by_time_below(&cold, log, from, ts_ms, level));
+            }
+            self.find_time(&tail, log, from, ts_ms, level)
         };
+        let Some(found) = found else { return Box::pin(async { Ok(None) }) };
         let outcome = self.fetch(log, from, vec![found]);
         Box::pin(async { Ok(Self::finish(outcome).await?.entries.into_iter().next().map(head)) })
     }
@@ -304,12 +343,15 @@ impl Reader for DiskReader {
     }
 
     fn extents(&self, log: LogId, from: u64, max: usize) -> BoxFuture<Result<Vec<Extent>, ReadError>> {
-        let start = self.core.tail().log(log).map_or(0, |l| l.start);
-        if let Some(cold) = self.is_below(log, from.max(start)) {
-            let me = self.clone();
-            return self.core.readers.run(move || me.extents_below(&cold, log, from, max));
-        }
-        let extents = self.extents_here(log, from, max);
+        let extents = {
+            let tail = self.core.tail();
+            let start = tail.log(log).map_or(0, |l| l.start);
+            if let Some(cold) = self.reaches_below(&tail, log, from.max(start)) {
+                let me = self.clone();
+                return self.core.readers.run(move || me.extents_below(&cold, log, from, max));
+            }
+            Self::extents_here(&tail, log, from, max)
+        };
         Box::pin(async { Ok(extents) })
     }
 }

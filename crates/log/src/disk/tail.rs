@@ -97,6 +97,19 @@ impl LogTail {
     pub(crate) fn seek(&self, pos: u64) -> usize {
         self.runs.partition_point(|r| r.end() <= pos)
     }
+
+    /// Whether what follows `pos` may lie in a file that left: no run covers it. (A file in which nothing lives stays here while
+    /// younger ones leave, so such a place can lie between runs.)
+    pub(crate) fn lacks(&self, pos: u64) -> bool {
+        self.runs.get(self.seek(pos)).map_or(pos < self.next, |run| pos < run.first())
+    }
+
+    /// Whether any position from `pos` on may lie in a file that left.
+    pub(crate) fn lacks_any(&self, pos: u64) -> bool {
+        let mut at = pos;
+        self.runs.iter().skip(self.seek(pos)).any(|r| r.first() > std::mem::replace(&mut at, r.end()))
+            || at < self.next
+    }
 }
 
 struct FileUse {
@@ -118,9 +131,16 @@ pub(crate) struct Tail {
     files: HashMap<u64, FileUse>,
     frames: VecDeque<TailFrame>,
     frame_bytes: usize,
+    /// Grows whenever files leave: whoever looked below before that must look again.
+    left: u64,
 }
 
 impl Tail {
+    /// How often files have left the index.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// A file comes into use.
     pub(crate) fn add_file(&mut self, use_no: u64, file: Arc<SegFile>) {
         self.files.insert(use_no, FileUse { file, logs: Vec::new() });
@@ -228,6 +248,7 @@ impl Tail {
     pub(crate) fn leave(&mut self, file: FileId, lap: u64) {
         let Some((use_no, _)) = self.find(file, lap) else { return };
         let Some(f) = self.files.remove(&use_no) else { return };
+        self.left += 1;
         for log in f.logs {
             if let Some(l) = self.logs.get_mut(&log) {
                 l.runs.retain(|r| r.use_no != use_no);

@@ -144,6 +144,7 @@ fn walk_lap(
             return Err(corrupt(found, apply, h.first_lsn, "a frame does not follow the one before it"));
         }
         let payload = h.payload(store, frame).unwrap_or_default();
+        let replayed = apply.records;
         let touched = apply.payload(w.use_no, offset + len64(FRAME_HEADER_BYTES), payload).map_err(
             |bad| match bad {
                 Bad::Newer => OpenError::NewerFormat {
@@ -161,7 +162,9 @@ fn walk_lap(
         let touched = if w.clean { u64::MAX } else { touched };
         w.frames.push(FrameAt { offset, bytes: frame.len(), touched });
         w.proven = w.proven.max(h.durable_lsn);
-        w.bytes += len64(frame.len());
+        if apply.records > replayed {
+            w.bytes += len64(frame.len());
+        }
         w.end = End { lap: lap.lap, offset: offset + len64(frame.len()), crc: d.header_crc };
         number += 1;
     }
