@@ -154,18 +154,10 @@ impl Cold {
 
     /// At most `max` extents of a log that end after `from`, ascending.
     pub(crate) fn extents(&self, log: LogId, from: u64, max: usize) -> Result<Vec<ExtentRow>, ReadError> {
-        let prefix = extents(log);
+        // Of one moment: rows that come in between would leave a gap.
         let read = || {
-            let mut found = Vec::new();
-            if let Some((key, value)) = self.store.at_or_below(&prefix, &extent_key(log, from))? {
-                found.push(ExtentRow::decode(&key, &value)?);
-            }
-            if let Some(after) = from.checked_add(1) {
-                for (key, value) in self.store.scan(&prefix, &extent_key(log, after), max)? {
-                    found.push(ExtentRow::decode(&key, &value)?);
-                }
-            }
-            Ok(found)
+            let rows = self.store.around(&extents(log), &extent_key(log, from), max)?;
+            rows.iter().map(|(key, value)| ExtentRow::decode(key, value)).collect::<Result<Vec<_>, _>>()
         };
         let mut found = read().map_err(|e: StoreError| failed(&e))?;
         found.retain(|x| x.end > from);

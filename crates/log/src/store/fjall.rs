@@ -3,7 +3,7 @@
 
 use std::ops::Bound;
 
-use ::fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode};
+use ::fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use millstream_env::Disk;
 
 use super::{Change, Pair, STATE_DIR, StateStore};
@@ -76,6 +76,23 @@ impl StateStore for FjallStore {
         let range: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Included(prefix), Bound::Included(at));
         let row = self.rows.range::<&[u8], _>(range).next_back().map(pair).transpose()?;
         Ok(row.filter(|(key, _)| key.starts_with(prefix)))
+    }
+
+    fn around(&self, prefix: &[u8], at: &[u8], max: usize) -> Result<Vec<Pair>, StoreError> {
+        let snapshot = self.db.snapshot();
+        let from = at.max(prefix);
+        let range: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Included(prefix), Bound::Included(from));
+        let before = snapshot.range::<&[u8], _>(&self.rows, range).next_back().map(pair).transpose()?;
+        let mut found: Vec<Pair> = before.into_iter().filter(|(key, _)| key.starts_with(prefix)).collect();
+        let range: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Excluded(from), Bound::Unbounded);
+        for guard in snapshot.range::<&[u8], _>(&self.rows, range).take(max) {
+            let row = pair(guard)?;
+            if !row.0.starts_with(prefix) {
+                break;
+            }
+            found.push(row);
+        }
+        Ok(found)
     }
 
     fn write(&self, changes: &[Change]) -> Result<(), StoreError> {

@@ -44,6 +44,13 @@ pub(crate) trait StateStore: Send + Sync {
     /// If the store fails.
     fn at_or_below(&self, prefix: &[u8], at: &[u8]) -> Result<Option<Pair>, StoreError>;
 
+    /// The row with the greatest key that starts with `prefix` and is at most `at`, and at most `max` that follow it: all of one
+    /// moment.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn around(&self, prefix: &[u8], at: &[u8], max: usize) -> Result<Vec<Pair>, StoreError>;
+
     /// Writes all of it or nothing.
     ///
     /// # Durability

@@ -107,6 +107,15 @@ impl StateStore for SimStore {
         Ok(row.map(|(k, v)| (k.clone(), v.clone())))
     }
 
+    fn around(&self, prefix: &[u8], at: &[u8], max: usize) -> Result<Vec<Pair>, StoreError> {
+        let s = self.on()?;
+        let before = s.rows.range(..=at.to_vec()).next_back().filter(|(k, _)| k.starts_with(prefix));
+        let max = max.saturating_add(usize::from(before.is_some()));
+        let from = before.map_or_else(|| at.max(prefix).to_vec(), |(k, _)| k.clone());
+        let rows = s.rows.range(from..).take_while(|(k, _)| k.starts_with(prefix));
+        Ok(rows.take(max).map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+
     fn write(&self, changes: &[Change]) -> Result<(), StoreError> {
         let mut s = self.on()?;
         if s.batches_max.is_some_and(|max| s.batches >= max) {

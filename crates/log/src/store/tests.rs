@@ -28,6 +28,11 @@ fn check(open: impl Fn() -> Arc<dyn StateStore>) {
     assert_eq!(s.at_or_below(b"b/", b"b/4").unwrap().unwrap().0, b"b/4");
     assert_eq!(s.at_or_below(b"b/", b"b/0").unwrap(), None);
     assert_eq!(s.at_or_below(b"b/", b"a").unwrap(), None);
+    assert_eq!(keys(&s.around(b"b/", b"b/3", 9).unwrap()), ["b/1", "b/4", "b/5"]);
+    assert_eq!(keys(&s.around(b"b/", b"b/4", 1).unwrap()), ["b/4", "b/5"]);
+    assert_eq!(keys(&s.around(b"b/", b"b/0", 1).unwrap()), ["b/1"]);
+    assert_eq!(keys(&s.around(b"b/", b"b/9", 9).unwrap()), ["b/5"]);
+    assert!(s.around(b"d", b"d", 9).unwrap().is_empty());
 }
 
 #[test]
