@@ -30,7 +30,7 @@ pub use mailbox::Pending;
 pub use partitioner::partition_for_key;
 pub use policy::{CleanupPolicy, SettingError, SettingInfo, SettingSource, SettingType, TopicPolicy};
 pub use session::{Session, SessionOptions};
-pub use streams::{Content, StreamBatch, StreamEntry, StreamRead, Streams, TimeMatch};
+pub use streams::{Content, StreamBatch, StreamEntry, StreamRead, Streams};
 
 pub use millstream_engine::catalogue::{
     CatalogueError, Change, PARTITIONS_MAX, PARTITIONS_TOTAL_MAX, Snapshot, Topic, TopicDef,

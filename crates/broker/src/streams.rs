@@ -67,9 +67,6 @@ pub enum Content {
     },
 }
 
-/// What was found by time.
-pub type TimeMatch = Option<StreamEntry>;
-
 /// Answer of [`Streams::read`]: at once from memory, or later.
 pub enum StreamRead {
     /// No I/O was needed.
@@ -137,7 +134,11 @@ impl Streams {
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub async fn by_time(&self, part: &Arc<PartitionView>, ts_ms: i64) -> Result<TimeMatch, ReadError> {
+    pub async fn by_time(
+        &self,
+        part: &Arc<PartitionView>,
+        ts_ms: i64,
+    ) -> Result<Option<StreamEntry>, ReadError> {
         self.from_time(part, part.start(), ts_ms).await
     }
 
@@ -150,7 +151,7 @@ impl Streams {
         part: &Arc<PartitionView>,
         from: u64,
         ts_ms: i64,
-    ) -> Result<TimeMatch, ReadError> {
+    ) -> Result<Option<StreamEntry>, ReadError> {
         let end = part.visible_end();
         let Some(head) = self.reader.by_time(part.log, from, ts_ms, Level::Sequenced).await? else {
             return Ok(None);
@@ -165,7 +166,7 @@ impl Streams {
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub async fn max_time(&self, part: &Arc<PartitionView>) -> Result<TimeMatch, ReadError> {
+    pub async fn max_time(&self, part: &Arc<PartitionView>) -> Result<Option<StreamEntry>, ReadError> {
         let max = self.reader.bounds(part.log).max_ts_ms;
         if max < 0 {
             return Ok(None);

@@ -41,7 +41,7 @@ pub fn check(path: &str, content: &str) -> Vec<Finding> {
     findings
 }
 
-/// Whether `place` stands in `line` as the beginning of a path, not inside one (`src/work/queue.rs`).
+/// Whether `place` stands in `line` as the beginning of a path, not inside one, as a folder of the project of the same name.
 fn starts_a_path(line: &str, place: &str) -> bool {
     line.match_indices(place).any(|(at, _)| {
         let before = line.get(..at).and_then(|text| text.chars().next_back());
