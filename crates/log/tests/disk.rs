@@ -40,3 +40,12 @@ fn random_histories_agree_with_the_model_when_rows_are_kept_and_files_freed() {
     });
     assert!(crashes > 0 && taken > 0);
 }
+
+#[test]
+fn random_histories_agree_with_the_model_when_files_are_adopted_at_once() {
+    let mut crashes = 0;
+    for_each_seed(40, |seed| {
+        crashes += model::run(seed, &OnSim::with_rows(seed, with_rows).adopting_at_once()).crashes;
+    });
+    assert!(crashes > 0);
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millstream_types::LogId;
 
 use super::cold::Cold;
-use super::reader::{DiskReader, Here, Hit, batch, head, read_cold};
+use super::reader::{DiskReader, Here, Hit, batch, fill, head};
 use super::tail::Tail;
 use crate::api::{Extent, Head, Level, Limits, ReadBatch, ReadError};
 use crate::format::bytes::size;
@@ -70,29 +70,80 @@ impl Walk<'_> {
     }
 }
 
+/// One past a log's last position, as far as it can be told without I/O: if it cannot, as far as can be.
+fn end(cold: &Cold, tail: &Tail, log: LogId) -> u64 {
+    match tail.log(log) {
+        Some(l) if l.ends => l.next,
+        // Its row is read once: then a reader that waits at the end of an idle log costs no thread.
+        l => cold.log_at_hand(log).map_or(u64::MAX, |row| row.next.max(l.map_or(0, |l| l.next))),
+    }
+}
+
 impl DiskReader {
     /// Whether a position lies below the index in memory, so that files have to be asked.
     pub(super) fn is_below(&self, tail: &Tail, log: LogId, from: u64) -> Option<Arc<Cold>> {
         let cold = self.cold.as_ref()?;
-        let below = match tail.log(log) {
-            // One cached row: a reader that waits at the end of an idle log costs no thread.
-            None => cold.log(log).map_or(true, |row| from < row.next),
-            Some(l) => from >= l.start && l.lacks(from),
-        };
+        let (l, end) = (tail.log(log), end(cold, tail, log));
+        let below = l.map_or(from < end, |l| from >= l.start && l.lacks(from, end));
         below.then(|| Arc::clone(cold))
     }
 
     /// As `is_below`, for questions about all that follows the position.
     pub(super) fn reaches_below(&self, tail: &Tail, log: LogId, from: u64) -> Option<Arc<Cold>> {
-        match tail.log(log) {
-            None => self.is_below(tail, log, from),
-            Some(l) => self.cold.as_ref().filter(|_| l.lacks_any(from.max(l.start))).map(Arc::clone),
-        }
+        let cold = self.cold.as_ref()?;
+        let (l, end) = (tail.log(log), end(cold, tail, log));
+        let below = l.map_or(from < end, |l| l.lacks_any(from.max(l.start), end));
+        below.then(|| Arc::clone(cold))
     }
 
     fn start(&self, cold: &Cold, log: LogId) -> Result<u64, ReadError> {
         let start = self.core.tail().log(log).map_or(0, |l| l.start);
         Ok(start.max(cold.log(log)?.start))
+    }
+
+    /// The entries that `lim` and `level` allow: in files, or if none of them lies there, in memory.
+    fn find_below(
+        &self,
+        cold: &Cold,
+        log: LogId,
+        from: u64,
+        lim: &Limits,
+        level: Level,
+    ) -> Result<Vec<Hit>, ReadError> {
+        loop {
+            let start = self.start(cold, log)?;
+            if from < start {
+                return Err(ReadError::Trimmed { start });
+            }
+            let left = self.core.tail().left();
+            let mut walk = Walk { cold, log, at: from, lookups: 0 };
+            let (mut hits, mut bytes): (Vec<Hit>, usize) = (Vec::new(), 0);
+            let walked = walk.entries(
+                |_| true,
+                |hit| {
+                    let more = size(u64::from(hit.e.content));
+                    let full =
+                        hits.len() >= lim.max_entries || (!hits.is_empty() && bytes + more > lim.max_bytes);
+                    if full || hit.e.pos >= lim.end_pos {
+                        return false;
+                    }
+                    bytes += more;
+                    hits.push(hit);
+                    true
+                },
+            );
+            match walked {
+                // What was found before the damage is given; the next read finds the damage first.
+                Err(e) if hits.is_empty() => return Err(e),
+                Ok(false) if hits.is_empty() => {
+                    if let Here::Found(hits) = self.find_here(log, walk.at.max(from), lim, level, left)? {
+                        return Ok(hits);
+                    }
+                    // Files left the memory while their rows were not yet looked at.
+                }
+                _ => return Ok(hits),
+            }
+        }
     }
 
     pub(super) fn read_below(
@@ -103,47 +154,13 @@ impl DiskReader {
         lim: &Limits,
         level: Level,
     ) -> Result<ReadBatch, ReadError> {
-        let start = self.start(cold, log)?;
-        if from < start {
-            return Err(ReadError::Trimmed { start });
-        }
-        let left = self.core.tail().left();
-        let mut walk = Walk { cold, log, at: from, lookups: 0 };
-        let (mut hits, mut bytes): (Vec<Hit>, usize) = (Vec::new(), 0);
-        let walked = walk.entries(
-            |_| true,
-            |hit| {
-                let more = size(u64::from(hit.e.content));
-                let full =
-                    hits.len() >= lim.max_entries || (!hits.is_empty() && bytes + more > lim.max_bytes);
-                if full || hit.e.pos >= lim.end_pos {
-                    return false;
-                }
-                bytes += more;
-                hits.push(hit);
-                true
-            },
-        );
-        match walked {
-            // What was found before the damage is given; the next read finds the damage first.
-            Err(e) if hits.is_empty() => return Err(e),
-            Ok(false) if hits.is_empty() => {
-                return match self.read_here(log, walk.at.max(from), lim, level, left)? {
-                    Here::Found(batch) if batch.entries.is_empty() => Ok(ReadBatch { next: from, ..batch }),
-                    Here::Found(batch) => Ok(batch),
-                    // Files left the memory while their rows were not yet looked at.
-                    Here::Moved => self.read_below(cold, log, from, lim, level),
-                };
-            }
-            _ => {}
-        }
-        if let Err(e) = read_cold(log, &mut hits) {
+        let mut hits = self.find_below(cold, log, from, lim, level)?;
+        if let Err(e) = fill(log, &mut hits) {
             let ReadError::Damaged { first, .. } = e else { return Err(e) };
             hits.retain(|h| h.e.pos < first);
             if hits.is_empty() {
                 return Err(e);
             }
-            read_cold(log, &mut hits)?;
         }
         batch(log, from, &hits)
     }
@@ -154,18 +171,21 @@ impl DiskReader {
         log: LogId,
         positions: &[u64],
     ) -> Result<ReadBatch, ReadError> {
-        let start = self.start(cold, log)?;
-        let mut found = ReadBatch::default();
-        for pos in positions.iter().copied().filter(|pos| *pos >= start) {
-            if found.entries.last().is_some_and(|e| pos < e.pos + u64::from(e.count)) {
+        let mut hits: Vec<Hit> = Vec::new();
+        for pos in positions.iter().copied() {
+            if hits.last().is_some_and(|h| pos < h.e.end()) {
                 continue;
             }
             let lim = Limits { max_bytes: usize::MAX, max_entries: 1, end_pos: pos.saturating_add(1) };
-            let one = self.read_below(cold, log, pos, &lim, Level::Sequenced)?;
-            found.entries.extend(one.entries);
-            found.next = one.next;
+            match self.find_below(cold, log, pos, &lim, Level::Sequenced) {
+                Ok(found) => hits.extend(found),
+                // It does not exist, or no longer.
+                Err(ReadError::Trimmed { .. }) => {}
+                Err(e) => return Err(e),
+            }
         }
-        Ok(found)
+        fill(log, &mut hits)?;
+        batch(log, 0, &hits)
     }
 
     pub(super) fn by_time_below(
@@ -192,7 +212,7 @@ impl DiskReader {
                     room
                 },
             )?;
-            read_cold(log, &mut hits)?;
+            fill(log, &mut hits)?;
             let entries = batch(log, from, &hits)?.entries;
             if let Some(e) = entries.into_iter().find(|e| e.max_ts_ms >= ts_ms) {
                 return Ok(Some(head(e)));

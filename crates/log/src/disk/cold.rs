@@ -1,5 +1,5 @@
 //! [`Cold`]: finds entries in adopted files by their rows and footers. Everything here may do I/O: reader threads only, but for
-//! [`Cold::log`], which reads one row.
+//! [`Cold::log`], which reads one row, and [`Cold::log_at_hand`], which reads nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -29,7 +29,15 @@ pub(crate) struct Cold {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
     shelf: Mutex<Shelf>,
-    logs: Mutex<HashMap<LogId, LogRow>>,
+    logs: Mutex<LogRows>,
+}
+
+/// Log rows in memory.
+#[derive(Default)]
+struct LogRows {
+    rows: HashMap<LogId, LogRow>,
+    /// Grows whenever a row changes: one read before that is not kept.
+    changes: u64,
 }
 
 #[derive(Default)]
@@ -88,23 +96,40 @@ impl Cold {
         held.files.remove(&id).map_or_else(Weak::new, |f| f.file)
     }
 
+    fn logs(&self) -> MutexGuard<'_, LogRows> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The row of a log changed.
     pub(crate) fn changed(&self, log: LogId) {
-        self.logs.lock().unwrap_or_else(PoisonError::into_inner).remove(&log);
+        let mut logs = self.logs();
+        logs.changes += 1;
+        logs.rows.remove(&log);
+    }
+
+    /// A log's row, if it is in memory.
+    pub(crate) fn log_at_hand(&self, log: LogId) -> Option<LogRow> {
+        self.logs().rows.get(&log).copied()
     }
 
     /// A log's row; the default if it has none.
     pub(crate) fn log(&self, log: LogId) -> Result<LogRow, ReadError> {
-        if let Some(row) = self.logs.lock().unwrap_or_else(PoisonError::into_inner).get(&log) {
-            return Ok(*row);
-        }
+        let changes = {
+            let logs = self.logs();
+            if let Some(row) = logs.rows.get(&log) {
+                return Ok(*row);
+            }
+            logs.changes
+        };
         let row = self.store.get(&log_key(log)).map_err(|e| failed(&e))?;
         let row = row.map_or(Ok(LogRow::default()), |v| LogRow::decode(&v)).map_err(|e| failed(&e))?;
-        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        if logs.len() >= LOG_ROWS_MAX {
-            logs.clear();
+        let mut logs = self.logs();
+        if logs.changes == changes {
+            if logs.rows.len() >= LOG_ROWS_MAX {
+                logs.rows.clear();
+            }
+            logs.rows.insert(log, row);
         }
-        logs.insert(log, row);
         Ok(row)
     }
 

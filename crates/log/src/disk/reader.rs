@@ -88,15 +88,15 @@ impl DiskReader {
         ReadOutcome::Cold(self.core.readers.run(move || read_all(log, from, &mut hits)))
     }
 
-    /// Reads from the index in memory, waiting for the disk, unless files left it since it was at `left`.
-    pub(super) fn read_here(
+    /// As `find`, with bytes where they are in memory, unless files left the index since it was at `left`.
+    pub(super) fn find_here(
         &self,
         log: LogId,
         from: u64,
         lim: &Limits,
         level: Level,
         left: u64,
-    ) -> Result<Here<ReadBatch>, ReadError> {
+    ) -> Result<Here<Vec<Hit>>, ReadError> {
         let mut hits = {
             let tail = self.core.tail();
             if tail.left() != left {
@@ -107,7 +107,7 @@ impl DiskReader {
         for h in hits.iter_mut().filter(|h| h.bytes.is_none()) {
             h.bytes = self.core.recent(h.use_no, &h.e);
         }
-        read_all(log, from, &mut hits).map(Here::Found)
+        Ok(Here::Found(hits))
     }
 
     /// The first entry in the index in memory at or past `from` whose largest timestamp is at least `ts_ms`.
@@ -187,26 +187,34 @@ fn damaged(log: LogId, h: &Hit) -> ReadError {
     }
 }
 
-/// Reads the bytes of those hits that have none.
 fn read_all(log: LogId, from: u64, hits: &mut [Hit]) -> Result<ReadBatch, ReadError> {
+    fill(log, hits)?;
+    batch(log, from, hits)
+}
+
+/// Reads the bytes of those hits that have none.
+pub(super) fn fill(log: LogId, hits: &mut [Hit]) -> Result<(), ReadError> {
     for cold in hits.chunk_by_mut(|a, b| a.bytes.is_some() == b.bytes.is_some()) {
         if cold.iter().any(|h| h.bytes.is_none()) {
             read_cold(log, cold)?;
         }
     }
-    batch(log, from, hits)
+    Ok(())
 }
 
 /// Reads the bytes of hits from their files, neighbours together, and checks them.
-pub(super) fn read_cold(log: LogId, hits: &mut [Hit]) -> Result<(), ReadError> {
+fn read_cold(log: LogId, hits: &mut [Hit]) -> Result<(), ReadError> {
     let mut rest = hits;
     while let Some(first) = rest.first() {
-        let (start, use_no, file) = (u64::from(first.e.offset), first.use_no, Arc::clone(&first.file));
+        let (start, file) = (u64::from(first.e.offset), Arc::clone(&first.file));
         let mut end = start + u64::from(first.e.len);
         let mut n = 1;
         for h in rest.iter().skip(1) {
             let (at, to) = (u64::from(h.e.offset), u64::from(h.e.offset) + u64::from(h.e.len));
-            if h.use_no != use_no || at > end + GAP_BYTES_MAX || to - start > READ_BYTES_MAX {
+            if (h.file.id, h.file.lap) != (file.id, file.lap)
+                || at > end + GAP_BYTES_MAX
+                || to - start > READ_BYTES_MAX
+            {
                 break;
             }
             (end, n) = (to, n + 1);

@@ -86,6 +86,8 @@ pub(crate) struct LogTail {
     pub start: u64,
     /// One past the last position sequenced.
     pub next: u64,
+    /// Whether `next` is where the log ends: an append said so, or its row was looked at. A trim alone says nothing of the end.
+    pub ends: bool,
     /// Largest timestamp seen, -1 = none.
     pub max_ts_ms: i64,
     /// One run per file, ascending.
@@ -98,17 +100,17 @@ impl LogTail {
         self.runs.partition_point(|r| r.end() <= pos)
     }
 
-    /// Whether what follows `pos` may lie in a file that left: no run covers it. (A file in which nothing lives stays here while
-    /// younger ones leave, so such a place can lie between runs.)
-    pub(crate) fn lacks(&self, pos: u64) -> bool {
-        self.runs.get(self.seek(pos)).map_or(pos < self.next, |run| pos < run.first())
+    /// Whether what follows `pos` in a log that ends at `end` may lie in a file that left: no run covers it. (A file in which
+    /// nothing lives stays here while younger ones leave, so such a place can lie between runs.)
+    pub(crate) fn lacks(&self, pos: u64, end: u64) -> bool {
+        self.runs.get(self.seek(pos)).map_or(pos < end, |run| pos < run.first())
     }
 
     /// Whether any position from `pos` on may lie in a file that left.
-    pub(crate) fn lacks_any(&self, pos: u64) -> bool {
+    pub(crate) fn lacks_any(&self, pos: u64, end: u64) -> bool {
         let mut at = pos;
         self.runs.iter().skip(self.seek(pos)).any(|r| r.first() > std::mem::replace(&mut at, r.end()))
-            || at < self.next
+            || at < end
     }
 }
 
@@ -163,6 +165,7 @@ impl Tail {
         self.logs.entry(log).or_insert_with(|| LogTail {
             start: 0,
             next: 0,
+            ends: false,
             max_ts_ms: -1,
             runs: VecDeque::new(),
         })
@@ -171,7 +174,7 @@ impl Tail {
     /// Adds an entry behind all others of its log.
     pub(crate) fn push(&mut self, log: LogId, use_no: u64, lsn: u64, mut e: IndexEntry) {
         let l = self.log_mut(log);
-        l.next = e.end();
+        (l.next, l.ends) = (e.end(), true);
         l.max_ts_ms = l.max_ts_ms.max(e.max_ts_ms);
         let fresh = l.runs.back().is_none_or(|r| r.use_no != use_no);
         if fresh {
@@ -235,7 +238,7 @@ impl Tail {
     pub(crate) fn raise(&mut self, log: LogId, start: u64, next: u64, max_ts_ms: i64) {
         let l = self.log_mut(log);
         l.start = l.start.max(start);
-        l.next = l.next.max(next);
+        (l.next, l.ends) = (l.next.max(next), true);
         l.max_ts_ms = l.max_ts_ms.max(max_ts_ms);
     }
 

@@ -6,4 +6,5 @@ mod golden;
 mod kept;
 mod kept_crash;
 mod nasty;
+mod resolve;
 mod support;

@@ -62,7 +62,7 @@ pub(crate) trait StateStore: Send + Sync {
 }
 
 /// Which state store a log opens.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub enum StoreKind {
     /// Fjall, in the real directory behind the disk.
     #[default]

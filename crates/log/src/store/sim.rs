@@ -7,12 +7,14 @@ use super::{Change, Pair, STATE_DIR, StateStore};
 use crate::api::StoreError;
 
 /// Rows in memory. Clones share them; [`SimStore::crash`] makes the store that the next boot finds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct SimStore {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+type Hook = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
+#[derive(Default)]
 struct State {
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
     /// A batch whose sync failed: the next boot finds it, or not.
@@ -20,6 +22,7 @@ struct State {
     batches: u64,
     batches_max: Option<u64>,
     off: bool,
+    after_looks: Option<Hook>,
 }
 
 impl State {
@@ -61,6 +64,12 @@ impl SimStore {
     pub fn fail_after(&self, n: u64) {
         let mut s = self.lock();
         s.batches_max = Some(s.batches + n);
+    }
+
+    /// Calls `f` with the key whenever rows around one were looked up, before the one who asked learns of them: so a test holds a
+    /// reader between the rows and what follows.
+    pub fn after_looks(&self, f: impl Fn(&[u8]) + Send + Sync + 'static) {
+        self.lock().after_looks = Some(Arc::new(f));
     }
 
     /// Batches written so far.
@@ -113,7 +122,13 @@ impl StateStore for SimStore {
         let max = max.saturating_add(usize::from(before.is_some()));
         let from = before.map_or_else(|| at.max(prefix).to_vec(), |(k, _)| k.clone());
         let rows = s.rows.range(from..).take_while(|(k, _)| k.starts_with(prefix));
-        Ok(rows.take(max).map(|(k, v)| (k.clone(), v.clone())).collect())
+        let found = rows.take(max).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let hook = s.after_looks.clone();
+        drop(s);
+        if let Some(hook) = hook {
+            hook(at);
+        }
+        Ok(found)
     }
 
     fn write(&self, changes: &[Change]) -> Result<(), StoreError> {

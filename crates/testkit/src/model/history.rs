@@ -318,7 +318,7 @@ impl History<'_> {
                 block_on(reader.heads(log, from, lim, level)).map(Given::Heads)
             }
             1 => block_on(reader.by_time(log, from, ts_ms, level)).map(Given::ByTime),
-            2 => finish(reader.get(log, &positions)).map(Given::Some),
+            2 | 3 => finish(reader.get(log, &positions)).map(Given::Some),
             _ => finish(reader.read(log, from, lim, level)).map(Given::Range),
         };
         let after = self.opened().marks.get();
