@@ -57,10 +57,12 @@ pub struct Opened {
 /// What opening found and did; for the ready line and the metrics.
 #[derive(Clone, Debug, Default)]
 pub struct OpenReport {
-    /// Log bytes read and replayed.
+    /// Bytes of the frames that held records to be replayed.
     pub replayed_bytes: u64,
     /// Records replayed.
     pub replayed_records: u64,
+    /// Log bytes read: for the replay, for the index in memory, and to find the end.
+    pub read_bytes: u64,
     /// A torn tail was cut so that this is the next LSN.
     pub cut_at: Option<Lsn>,
     /// Frames written again in place because nothing proved them durable.

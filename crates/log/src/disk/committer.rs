@@ -18,6 +18,7 @@ use crate::format::bytes::{align4k, len64};
 use crate::format::frame::{CONTINUES_IN, FRAME_HEADER_BYTES, FrameHeader, MARKER, finish};
 use crate::format::header::{BLOCK_BYTES, FRAMES_OFFSET, LINK_OFFSET};
 use crate::format::link::Link;
+use crate::format::rows::EndRow;
 
 /// Most bytes of frames in one write, unless one frame has more.
 const WRITE_BYTES_MAX: usize = 8 << 20;
@@ -75,12 +76,30 @@ impl Committer {
                 core.lose(format!("{at}: writing or syncing the records after {after} failed: {e}"));
             }
         }
-        if !self.core.marks.is_lost()
-            && let Err(e) = self.mark_end()
-        {
-            self.core.lose(format!("{}: the last write failed: {e}", path(self.file.id)));
+        let end = self.close();
+        self.tell(SpaceEvent::Stop(end));
+    }
+
+    /// All that was sequenced is durable: says where the log ends, and gives the last file away as full.
+    fn close(&mut self) -> Option<EndRow> {
+        if self.core.marks.is_lost() {
+            return None;
         }
-        self.tell(SpaceEvent::Stop);
+        if let Err(e) = self.mark_end() {
+            self.core.lose(format!("{}: the last write failed: {e}", path(self.file.id)));
+            return None;
+        }
+        self.seal();
+        let End { lap, offset, crc } = self.end;
+        Some(EndRow { lap, offset, crc, lsn: self.core.marks.level(Level::Durable) })
+    }
+
+    /// Nothing more is written to the file, and all of it is durable.
+    fn seal(&self) {
+        self.file.set_sealed();
+        let (first_lsn, last_lsn) = (Lsn(self.lsns.0), Lsn(self.lsns.1));
+        let (file, lap, frames_end) = (self.file.id, self.file.lap, self.end.offset);
+        self.tell(SpaceEvent::Sealed(SealedFile { file, lap, first_lsn, last_lsn, frames_end }));
     }
 
     fn tell(&self, event: SpaceEvent) {
@@ -176,16 +195,8 @@ impl Committer {
 
     /// The first frame of a new file: the one before is full and durable. Its end goes into the link frame.
     fn go_on_in(&mut self, first: &Frame, durable_lsn: u64, write: &mut Write) {
-        self.file.set_sealed();
-        let (first_lsn, last_lsn) = (Lsn(self.lsns.0), Lsn(self.lsns.1));
-        let sealed = SealedFile {
-            file: self.file.id,
-            lap: self.file.lap,
-            first_lsn,
-            last_lsn,
-            frames_end: self.end.offset,
-        };
-        self.tell(SpaceEvent::Sealed(sealed));
+        self.seal();
+        let last_lsn = Lsn(self.lsns.1);
         let continues = first.flags & CONTINUES_IN != 0;
         let first_lsn = if continues { last_lsn } else { Lsn(first.first_lsn) };
         self.tell(SpaceEvent::Began { file: first.file.id, lap: first.file.lap, first_lsn });
@@ -248,10 +259,12 @@ impl Committer {
             flags: MARKER,
             ..FrameHeader::default()
         };
-        finish(header, &core.store, &mut buf);
+        let crc = finish(header, &core.store, &mut buf);
         buf.resize_zeroed(BLOCK_BYTES);
         self.file.direct.write_at(offset, &[IoSlice::new(&buf)])?;
-        self.file.direct.sync_data()
+        self.file.direct.sync_data()?;
+        self.end = End { lap: self.file.lap, offset: offset + len64(BLOCK_BYTES), crc };
+        Ok(())
     }
 }
 

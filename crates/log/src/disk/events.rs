@@ -2,6 +2,8 @@
 
 use millstream_types::{LogId, Lsn};
 
+use crate::format::rows::EndRow;
+
 /// Physical id of a segment file: the number in its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct FileId(pub u64);
@@ -94,6 +96,6 @@ pub(crate) enum SpaceEvent {
     },
     /// A file was sealed. Its last record may end in the next file, and is told then.
     Sealed(SealedFile),
-    /// No more will come.
-    Stop,
+    /// No more will come. Where the log ends, if all of it is durable.
+    Stop(Option<EndRow>),
 }

@@ -18,7 +18,8 @@ use super::file::{SegFile, path};
 use super::sink::Sink;
 use crate::api::{LogConfig, RowBatch, StoreError};
 use crate::format::rows::{
-    LOGS, META_KEY, MetaRow, TOMBSTONES, encode, encode_object, last_number, object_key, tombstone_key,
+    END_KEY, EndRow, LOGS, META_KEY, MetaRow, TOMBSTONES, encode, encode_object, last_number, object_key,
+    tombstone_key,
 };
 use crate::space::Account;
 use crate::store::{Change, StateStore};
@@ -31,6 +32,8 @@ const EVENTS_MAX: usize = 256;
 const DIRTY_ROWS_MAX: usize = 20_000;
 /// Index in memory of full files above which they are given one on disk.
 const INDEX_BYTES_MAX: u64 = 32 << 20;
+/// A stop begins no more indexes after this time; what is left is read by the next opening.
+const STOP_ADOPTING_NS_MAX: u64 = 2_000_000_000;
 /// A place in the log is noted each so many bytes.
 const NOTE_BYTES: u64 = 1 << 20;
 
@@ -39,6 +42,8 @@ pub(crate) struct Kept {
     pub store: Arc<dyn StateStore>,
     pub meta: MetaRow,
     pub account: Account,
+    /// Where the log was closed, as the opening found it, and as the last batch is to say it.
+    pub end: Option<EndRow>,
     /// Full files of the log without an index, by (file, lap).
     pub sealed: HashMap<(FileId, u64), SealedFile>,
     /// Removed objects whose older effects the next opening might still see.
@@ -113,12 +118,12 @@ impl Keeper {
             let mut next = match events.recv_timeout(TICK) {
                 Ok(event) => Some(event),
                 Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => Some(SpaceEvent::Stop),
+                Err(RecvTimeoutError::Disconnected) => Some(SpaceEvent::Stop(None)),
             };
             let mut applied = 0;
             while let Some(event) = next {
-                if event == SpaceEvent::Stop {
-                    return self.stop();
+                if let SpaceEvent::Stop(end) = event {
+                    return self.stop(end);
                 }
                 self.apply(event)?;
                 applied += 1;
@@ -127,16 +132,28 @@ impl Keeper {
             if self.core.marks.is_lost() {
                 continue;
             }
-            self.turn(false)?;
+            self.turn()?;
         }
     }
 
-    /// Everything that was sequenced is durable, or the log is lost and nothing more is known to be.
-    fn stop(&mut self) -> Result<(), StoreError> {
+    /// Everything that was sequenced is durable, or the log is lost and nothing more is known to be. All files get their index, so
+    /// that the next opening need not read them.
+    fn stop(&mut self, end: Option<EndRow>) -> Result<(), StoreError> {
         if self.core.marks.is_lost() {
             return Ok(());
         }
-        self.turn(true)
+        let until_ns = self.clock.mono_ns().saturating_add(STOP_ADOPTING_NS_MAX);
+        let mut adopted = Vec::new();
+        for file in self.kept.account.to_adopt().collect::<Vec<_>>() {
+            if self.clock.mono_ns() < until_ns {
+                adopted.extend(self.adopt(file)?);
+            }
+        }
+        let rows = self.take_rows();
+        self.kept.end = end;
+        self.write(&rows, &adopted)?;
+        self.let_go();
+        Ok(())
     }
 
     fn apply(&mut self, event: SpaceEvent) -> Result<(), StoreError> {
@@ -161,27 +178,22 @@ impl Keeper {
                 self.kept.sealed.insert((sealed.file, sealed.lap), sealed);
                 self.look_for_adoption = true;
             }
-            SpaceEvent::Stop => {}
+            SpaceEvent::Stop(_) => {}
         }
         Ok(())
     }
 
     /// Does what there is to do: adopts, writes a batch, frees, asks for rows.
-    fn turn(&mut self, force: bool) -> Result<(), StoreError> {
+    fn turn(&mut self) -> Result<(), StoreError> {
         if self.kept.account.has_work() {
             self.kept.account.work()?;
         }
         let adopted = self.adopt_some()?;
-        let rows = self.sink.take_ready(self.durable);
-        if let Some((_, last)) = rows.last() {
-            let clean = last.oldest_dirty.map_or(last.applied.0 + 1, |l| l.0);
-            self.object_floor = self.object_floor.max(clean.min(self.durable + 1));
-        }
+        let rows = self.take_rows();
         let now = self.clock.mono_ns();
         let interval_ns = self.cfg.flush_interval_ms.saturating_mul(1_000_000);
         let behind = self.kept.account.applied() > self.kept.meta.space_lsn;
-        let due = force
-            || !rows.is_empty()
+        let due = !rows.is_empty()
             || !adopted.is_empty()
             || self.kept.account.dirty() >= DIRTY_ROWS_MAX
             || (behind && now.saturating_sub(self.batch_ns) >= interval_ns)
@@ -193,6 +205,16 @@ impl Keeper {
         self.let_go();
         self.ask(now, interval_ns);
         Ok(())
+    }
+
+    /// The engine's rows that may be written, and what they say of the floor of its effects.
+    fn take_rows(&mut self) -> Vec<(u64, RowBatch)> {
+        let rows = self.sink.take_ready(self.durable);
+        if let Some((_, last)) = rows.last() {
+            let clean = last.oldest_dirty.map_or(last.applied.0 + 1, |l| l.0);
+            self.object_floor = self.object_floor.max(clean.min(self.durable + 1));
+        }
+        rows
     }
 
     /// The floor as it will be once everything known now is durable in the store.
@@ -209,6 +231,7 @@ impl Keeper {
         let mut batch: Vec<Change> = Vec::new();
         self.object_rows(rows, &mut batch);
         batch.extend(self.kept.account.take_changes());
+        batch.extend(self.kept.end.take().map(|end| (END_KEY.to_vec(), Some(end.encode()))));
         let meta = MetaRow {
             floor,
             object_floor: self.object_floor,
@@ -294,17 +317,20 @@ impl Keeper {
         let over = index_bytes.saturating_sub(INDEX_BYTES_MAX).div_ceil(share.max(1));
         let over = usize::try_from(over).unwrap_or(usize::MAX).max(waiting.len().saturating_sub(files_max));
         let n = if full { waiting.len() } else { over.min(waiting.len()) };
-        for (id, lap) in waiting.into_iter().take(n) {
-            let Some(sealed) = self.kept.sealed.remove(&(id, lap)) else { continue };
-            let runs = self.core.tail().runs(id, lap);
-            let at = write_index(&self.disk, &self.core.store, &sealed, &runs).map_err(|e| StoreError {
-                file: path(id),
-                cause: format!("its index cannot be written: {e}"),
-            })?;
-            self.kept.account.adopt(id, lap, at)?;
-            adopted.push((id, lap));
+        for file in waiting.into_iter().take(n) {
+            adopted.extend(self.adopt(file)?);
         }
         Ok(adopted)
+    }
+
+    /// Gives a file its index.
+    fn adopt(&mut self, (id, lap): (FileId, u64)) -> Result<Option<(FileId, u64)>, StoreError> {
+        let Some(sealed) = self.kept.sealed.remove(&(id, lap)) else { return Ok(None) };
+        let runs = self.core.tail().runs(id, lap);
+        let at = write_index(&self.disk, &self.core.store, &sealed, &runs)
+            .map_err(|e| StoreError { file: path(id), cause: format!("its index cannot be written: {e}") })?;
+        self.kept.account.adopt(id, lap, at)?;
+        Ok(Some((id, lap)))
     }
 
     /// Gives files back that no reader holds any more.

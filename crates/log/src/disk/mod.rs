@@ -50,7 +50,7 @@ use self::sink::Sink;
 use self::writer::{Head, Writer};
 use crate::api::{Gate, LogConfig, LogStore, OpenError, Opened, Replay, StateReader, StateSink};
 use crate::format::header::Meta;
-use crate::format::rows::{META_KEY, MetaRow};
+use crate::format::rows::{END_KEY, EndRow, META_KEY, MetaRow};
 use crate::space::Account;
 use crate::store::{STATE_DIR, StoreKind};
 
@@ -99,7 +99,8 @@ impl DiskLog {
         }
         let account = Account::load(Arc::clone(&store), meta.space_lsn)?;
         let tombstones = keeper::tombstones(&*store)?;
-        Ok(Some(Kept { store, meta, account, sealed: HashMap::new(), tombstones }))
+        let end = store.get(END_KEY)?.map(|row| EndRow::decode(&row)).transpose()?;
+        Ok(Some(Kept { store, meta, account, end, sealed: HashMap::new(), tombstones }))
     }
 }
 

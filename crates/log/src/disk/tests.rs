@@ -1,6 +1,7 @@
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod basics;
+mod closed;
 mod crash;
 mod golden;
 mod kept;

@@ -13,6 +13,8 @@ const VERSION: u8 = 1;
 
 /// The key of the one [`MetaRow`].
 pub(crate) const META_KEY: &[u8] = b"M";
+/// The key of the one [`EndRow`].
+pub(crate) const END_KEY: &[u8] = b"E";
 /// Prefix of [`FileRow`]s.
 pub(crate) const FILES: &[u8] = b"F";
 /// Prefix of [`LogRow`]s.
@@ -150,6 +152,31 @@ impl MetaRow {
         let [low, high, floor, object_floor, floor_lap, space_lsn, durable_hint, next_lap] = decode(value)?;
         let uuid = (u128::from(high) << 64 | u128::from(low)).to_le_bytes();
         Ok(Self { uuid, floor, object_floor, floor_lap, space_lsn, durable_hint, next_lap })
+    }
+}
+
+/// The log was closed and ends here: nothing behind it was ever durable. It is there only while no opening goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EndRow {
+    /// The last lap.
+    pub lap: u64,
+    /// Offset after its last frame.
+    pub offset: u64,
+    /// Header checksum of its last frame.
+    pub crc: u32,
+    /// The last record.
+    pub lsn: u64,
+}
+
+impl EndRow {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        encode([self.lap, self.offset, u64::from(self.crc), self.lsn])
+    }
+
+    pub(crate) fn decode(value: &[u8]) -> Result<Self, StoreError> {
+        let [lap, offset, crc, lsn] = decode(value)?;
+        let crc = u32::try_from(crc).map_err(|_| damaged())?;
+        Ok(Self { lap, offset, crc, lsn })
     }
 }
 

@@ -242,11 +242,12 @@ impl Account {
         holding.min().unwrap_or(u64::MAX)
     }
 
-    /// The lap in which reading the log begins, for this floor.
+    /// The lap in which reading the log begins, for this floor: the last, if all lies below.
     pub(crate) fn floor_lap(&self, floor: u64) -> u64 {
         let adopted = self.files.values().filter(|f| f.last_lsn >= floor).map(|f| f.lap);
         let open = self.open.iter().filter(|f| !f.sealed || f.last_lsn >= floor).map(|f| f.lap);
-        adopted.chain(open).min().unwrap_or(0)
+        let laps = self.files.values().map(|f| f.lap).chain(self.open.iter().map(|f| f.lap));
+        adopted.chain(open).min().or_else(|| laps.max()).unwrap_or(0)
     }
 
     /// Rows changed and not written.

@@ -12,6 +12,7 @@ use crate::disk::tail::{IndexEntry, Tail};
 use crate::format::bytes::{len32, size};
 use crate::format::op::{Found, OpError, To, take_op};
 use crate::format::part::PartHeader;
+use crate::format::rows::EndRow;
 
 /// What is being rebuilt.
 pub(crate) struct Apply<'r> {
@@ -83,13 +84,23 @@ impl<'r> Apply<'r> {
         self.kept.as_ref().map_or(1, |k| k.meta.floor)
     }
 
-    fn is_adopted(&self, file: &SegFile) -> bool {
+    /// Where the log was closed.
+    pub(crate) fn closed(&self) -> Option<EndRow> {
+        self.kept.as_ref().and_then(|k| k.end)
+    }
+
+    /// Whether a lap has its index on disk.
+    pub(crate) fn is_adopted(&self, lap: u64) -> bool {
+        self.kept.as_ref().is_some_and(|k| k.account.adopted_files().any(|(_, row)| row.lap == lap))
+    }
+
+    fn has_index(&self, file: &SegFile) -> bool {
         self.kept.as_ref().is_some_and(|k| k.account.is_adopted(file.id, file.lap))
     }
 
     /// A lap comes into use.
     pub(crate) fn file(&mut self, use_no: u64, file: Arc<SegFile>) {
-        if !self.is_adopted(&file) {
+        if !self.has_index(&file) {
             self.tail.add_file(use_no, Arc::clone(&file));
         }
         let first_lsn = self.incomplete();
@@ -197,7 +208,7 @@ impl<'r> Apply<'r> {
         let asked = self.is_asked(lsn);
         let file = self.files.iter().rev().find(|(no, _)| *no == use_no).map(|(_, f)| Arc::clone(f));
         let file = file.ok_or(Bad::Nonsense("a part lies in no file"))?;
-        let adopted = self.is_adopted(&file);
+        let adopted = self.has_index(&file);
         while !rest.is_empty() {
             let at = offset + u64::from(len32(ops.len() - rest.len()));
             let (found, len) = take_op(&mut rest)?;

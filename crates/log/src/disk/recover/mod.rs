@@ -18,6 +18,7 @@ use millstream_types::{Epoch, Lsn};
 
 use self::apply::Apply;
 use self::meta::io;
+use self::proof::Behind;
 use self::scan::Scan;
 use self::walk::Walked;
 use self::window::Window;
@@ -30,6 +31,7 @@ use super::pool::ReadyPool;
 use super::tail::Tail;
 use crate::api::{LogConfig, OpenError, OpenReport, Replay, StateReader};
 use crate::format::header::{LINK_OFFSET, Meta};
+use crate::format::rows::{END_KEY, EndRow};
 
 /// What was found, and the new lap in which the log goes on.
 pub(crate) struct Recovered {
@@ -66,8 +68,15 @@ pub(crate) fn recover(
     let w = walk::walk(&env.disk, store, &scan, &mut apply)?;
     let (next, records, mut tail) = (apply.next, apply.records, apply.tail);
     let hint = kept.as_ref().map_or(0, |k| k.meta.durable_hint);
-    let behind = proof::look(store, &scan, &w, next, hint, &|id| adopted.contains_key(&id))?;
-    let frames_rewritten = rewrite(&scan, &w)?;
+    // The log was closed here, and nobody went on: there is nothing to prove and nothing in doubt.
+    let is_end =
+        |e: EndRow| (e.lap, e.offset, e.crc, e.lsn) == (w.end.lap, w.end.offset, w.end.crc, next - 1);
+    let closed = hint < next && kept.as_ref().and_then(|k| k.end).is_some_and(is_end);
+    let (mut behind, mut frames_rewritten) = (Behind::default(), 0);
+    if !closed {
+        behind = proof::look(store, &scan, &w, next, hint, &|id| adopted.contains_key(&id))?;
+        frames_rewritten = rewrite(&scan, &w)?;
+    }
 
     // From the lap before, if the last holds nothing but its link: so crash loops eat no disk.
     // A marker says no more than the link. The lap in which reading begins must stay until the store says otherwise.
@@ -114,6 +123,10 @@ pub(crate) fn recover(
         kept.account.applied_to(Lsn(next - 1));
         kept.account.finish_replay()?;
         kept.account.begin(file.id, file.lap, next);
+        if kept.end.take().is_some() {
+            // Before anything is durable behind it.
+            kept.store.write(&[(END_KEY.to_vec(), None)])?;
+        }
         let logs: Vec<_> = tail.logs().map(|(log, _)| log).collect();
         for log in logs {
             let row = kept.account.log(log)?;
@@ -126,7 +139,8 @@ pub(crate) fn recover(
         replayed_records: records,
         cut_at: torn.then_some(Lsn(next)),
         frames_rewritten,
-        unclean: !w.clean,
+        read_bytes: scan.read_bytes + w.read_bytes + behind.read_bytes,
+        unclean: !w.clean && !closed,
     };
     let end = End { lap: file.lap, offset: crate::format::header::FRAMES_OFFSET, crc };
     Ok(Recovered { epoch, next, tail, pool, file, use_no, end, report })

@@ -28,6 +28,8 @@ pub(crate) struct Behind {
     pub torn: bool,
     /// Highest lap seen in any frame header.
     pub lap_max: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
 }
 
 /// Refuses if anything proves that record `next` was durable.
@@ -83,6 +85,7 @@ pub(crate) fn look(
             }
             at += STEP;
         }
+        behind.read_bytes += window.read_bytes;
     }
     if last.is_none() && hint >= next {
         let (file, detail) =

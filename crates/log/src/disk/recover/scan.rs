@@ -8,7 +8,7 @@ use super::meta::io;
 use crate::api::OpenError;
 use crate::disk::events::FileId;
 use crate::disk::file::{SEG_DIR, path};
-use crate::format::bytes::size;
+use crate::format::bytes::{len64, size};
 use crate::format::frame::FrameHeader;
 use crate::format::header::{
     FRAMES_OFFSET, Header, LINK_OFFSET, SEAL_OFFSET, SEGMENT_VERSION, SegmentHeader,
@@ -43,6 +43,8 @@ pub(crate) struct Scan {
     pub next_id: u64,
     pub lap_max: u64,
     pub epoch_max: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
 }
 
 /// Reads the first blocks of all files but those to skip: adopted ones that lie wholly below the floor.
@@ -51,7 +53,7 @@ pub(crate) fn scan(
     store: &StoreId,
     skip: &dyn Fn(FileId) -> bool,
 ) -> Result<Scan, OpenError> {
-    let mut scan = Scan { files: Vec::new(), next_id: 0, lap_max: 0, epoch_max: 0 };
+    let mut scan = Scan { files: Vec::new(), next_id: 0, lap_max: 0, epoch_max: 0, read_bytes: 0 };
     let mut blocks = AlignedBuf::with_capacity(size(FRAMES_OFFSET));
     for name in disk.list(SEG_DIR).map_err(io(SEG_DIR))? {
         let Ok(id) = u64::from_str_radix(&name, 16) else { continue };
@@ -67,7 +69,7 @@ pub(crate) fn scan(
         let len = file.len().map_err(io(path(id)))?;
         blocks.clear();
         blocks.resize_zeroed(size(FRAMES_OFFSET));
-        file.read_at(0, &mut blocks).map_err(io(path(id)))?;
+        scan.read_bytes += len64(file.read_at(0, &mut blocks).map_err(io(path(id)))?);
         let found = look(&mut scan, store, id, file, len, &blocks)?;
         scan.files.push(found);
     }

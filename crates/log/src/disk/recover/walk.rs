@@ -17,6 +17,8 @@ use crate::format::bytes::len64;
 use crate::format::frame::{FRAME_HEADER_BYTES, FRAME_VERSION, MARKER};
 use crate::format::header::{BLOCK_BYTES, FRAMES_OFFSET, LINK_OFFSET};
 use crate::format::ids::StoreId;
+use crate::format::link::Link;
+use crate::format::rows::EndRow;
 
 /// A frame of the last lap.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +46,8 @@ pub(crate) struct Walked {
     /// Highest LSN that some frame says is durable.
     pub proven: u64,
     pub bytes: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
     /// The last frame is the marker of a clean end.
     pub clean: bool,
     /// A record was begun and not finished.
@@ -129,6 +133,13 @@ fn walk_lap(
     let until = next.map(|(_, n)| n.link);
     w.touched = 0;
     let mut number = 1;
+    if let Some(end) = closed_at(lap, until, apply) {
+        apply.begin_at(end.lsn + 1);
+        w.touched = if end.lsn < lap.link.first_lsn { 0 } else { end.lsn };
+        w.clean = true;
+        w.end = End { lap: end.lap, offset: end.offset, crc: end.crc };
+        return Ok(());
+    }
     while until.is_none_or(|link| w.end.offset < link.prev_end) {
         let offset = w.end.offset;
         let Some((d, frame)) = window.frame(store, offset).map_err(failed)? else { break };
@@ -168,6 +179,7 @@ fn walk_lap(
         w.end = End { lap: lap.lap, offset: offset + len64(frame.len()), crc: d.header_crc };
         number += 1;
     }
+    w.read_bytes += window.read_bytes;
     if let Some(link) = until
         && (w.end.offset, w.end.crc) != (link.prev_end, link.prev_crc)
     {
@@ -176,6 +188,15 @@ fn walk_lap(
         return Err(corrupt(found, apply, link.first_lsn.saturating_sub(1), &detail));
     }
     Ok(())
+}
+
+/// Where the lap in which the walk begins was closed, if nothing in it must be read: it lies wholly below the floor and has its
+/// index on disk, or holds no record.
+fn closed_at(lap: Linked, until: Option<Link>, apply: &Apply<'_>) -> Option<EndRow> {
+    let end = apply.closed().filter(|e| e.lap == lap.lap && lap.lap == apply.floor_lap())?;
+    let known = end.lsn < lap.link.first_lsn || apply.is_adopted(lap.lap);
+    let goes_on_there = until.is_none_or(|link| (link.prev_end, link.prev_crc) == (end.offset, end.crc));
+    (known && goes_on_there && end.lsn < apply.floor()).then_some(end)
 }
 
 fn corrupt(found: &Found, apply: &Apply<'_>, last: u64, detail: &str) -> OpenError {

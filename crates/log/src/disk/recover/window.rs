@@ -16,11 +16,13 @@ pub(crate) struct Window {
     len: u64,
     start: u64,
     buf: AlignedBuf,
+    /// Bytes read so far.
+    pub read_bytes: u64,
 }
 
 impl Window {
     pub(crate) fn new(file: Arc<dyn File>, len: u64) -> Self {
-        Self { file, len, start: 0, buf: AlignedBuf::with_capacity(WINDOW_BYTES) }
+        Self { file, len, start: 0, buf: AlignedBuf::with_capacity(WINDOW_BYTES), read_bytes: 0 }
     }
 
     /// Bytes `[offset, offset + want)`, fewer at the end of the file. `offset` is a multiple of 4 KiB.
@@ -35,6 +37,7 @@ impl Window {
             self.buf.resize_for_overwrite(bytes);
             let n = self.file.read_at(offset, &mut self.buf)?;
             self.buf.resize_for_overwrite(n);
+            self.read_bytes += len64(n);
             self.start = offset;
         }
         let at = size(offset - self.start);
