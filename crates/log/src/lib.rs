@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod bugs;
 mod disk;
 mod format;
 pub mod mem;
@@ -12,5 +13,7 @@ mod space;
 mod store;
 
 pub use api::*;
+#[cfg(all(feature = "deliberate_bugs", debug_assertions))]
+pub use bugs::Bug;
 pub use disk::DiskLog;
 pub use store::{SimStore, StoreKind};

@@ -3,7 +3,7 @@
 //! - [`log_contract`]: the one suite that every log passes. Start at [`log_contract!`].
 //! - [`model`]: a naive log and random histories with power cuts. Start at [`model::run`].
 //! - [`seeds`]: runs by seed.
-//! - [`under`]: the logs it runs over, with a power switch.
+//! - [`under`]: the logs it runs over, with a power switch; [`wrapped`]: the same with a broken store.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
@@ -17,9 +17,11 @@
 pub mod block_on;
 pub mod log_contract;
 pub mod model;
+mod rot;
 pub mod seeds;
 pub mod seen;
 pub mod under;
+pub mod wrapped;
 
 /// The layers below, for tests of crates that may not depend on them: a protocol's tests open a broker over a log in memory.
 pub use {millstream_env as env, millstream_log as log};

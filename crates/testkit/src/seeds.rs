@@ -1,6 +1,6 @@
 //! Runs by seed: which ones, and how to run a failing one again.
 //!
-//! `MILLSTREAM_SEEDS=5000` runs seeds 0 to 4999 instead of a test's own few; `MILLSTREAM_SEEDS=17..18` runs seed 17 alone.
+//! `cargo xtask sim` does this for all of them. `MILLSTREAM_SEEDS=5000` runs seeds 0 to 4999 instead of a test's own few; `MILLSTREAM_SEEDS=17..18` runs seed 17 alone.
 
 use std::ops::Range;
 
@@ -26,6 +26,12 @@ pub fn for_each_seed(few: u64, mut run: impl FnMut(u64)) {
         let _tell = Tell(seed);
         run(seed);
     }
+}
+
+/// Prints what the seeds of one test came to, on one line that `cargo xtask sim` reads.
+pub fn tell(counts: &[(&str, u64)]) {
+    let counts: Vec<String> = counts.iter().map(|(what, n)| format!("{what} {n}")).collect();
+    println!("\ntally: {}", counts.join(", "));
 }
 
 struct Tell(u64);

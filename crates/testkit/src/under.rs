@@ -13,6 +13,9 @@ use millstream_env::{Disk, Env};
 use millstream_log::mem::{Commit, MemLog};
 use millstream_log::{LogConfig, LogStore, SimStore};
 
+use crate::model::SpaceHeld;
+use crate::rot;
+
 /// A log and the machine it is on.
 pub trait LogUnderTest {
     /// The log as this machine finds it now.
@@ -48,6 +51,14 @@ pub trait LogUnderTest {
     fn slow_syncs(&self, _by: Duration) {}
     /// Moves the machine's time on, where it is simulated.
     fn advance(&self, _by: Duration) {}
+    /// Flips a bit of some frame of the log, which is closed; gives what flips it back. `None`: cannot be done here.
+    fn rot(&self, _random: u64) -> Option<Box<dyn FnOnce()>> {
+        None
+    }
+    /// What the log holds of its disk and its state store. `None`: it keeps no rows, so it gives nothing back.
+    fn space_held(&self) -> Option<SpaceHeld> {
+        None
+    }
     /// Small sizes, so that little data fills files.
     fn config(&self) -> LogConfig {
         config()
@@ -244,6 +255,19 @@ impl LogUnderTest for OnSim {
     fn hold(&self) -> Option<Box<dyn Any>> {
         let hold = Arc::clone(&self.disk.lock().unwrap_or_else(PoisonError::into_inner).1);
         Some(Box::new(hold.hold()))
+    }
+    fn rot(&self, random: u64) -> Option<Box<dyn FnOnce()>> {
+        // With rows, files below the floor rot unseen until they are read: another question.
+        matches!(self.make, How::Alone(_)).then(|| rot::flip(&self.disk(), random))?
+    }
+    fn space_held(&self) -> Option<SpaceHeld> {
+        let How::WithRows(_) = self.make else { return None };
+        let mut held =
+            SpaceHeld { files: self.disk().list("seg").map_or(0, |n| n.len()), ..SpaceHeld::default() };
+        for (key, _) in self.rows().dump() {
+            *held.rows.entry(key.first().copied().unwrap_or(0)).or_default() += 1;
+        }
+        Some(held)
     }
     fn fail(&self) -> bool {
         self.disk().inject(Fault::new(Call::Sync).always());

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use millstream_env::Env;
 use millstream_env::sim::{Call, Fault};
 use millstream_log::mem::Commit;
 use millstream_log::{
@@ -13,6 +11,7 @@ use millstream_log::{
 };
 
 use millstream_testkit::under::{LogUnderTest, Mem, OnSim};
+use millstream_testkit::wrapped::Wrapped;
 use millstream_types::{Epoch, LogId, Lsn};
 
 use crate::world::run;
@@ -29,34 +28,38 @@ fn must_be_caught(what: &str, seeds: u64, make: impl Fn(u64) -> Box<dyn LogUnder
 
 #[test]
 fn a_disk_that_lies_about_syncs_is_noticed() {
-    must_be_caught("syncs that lie", 40, |seed| Box::new(Broken::new(LyingDisk(on_sim(seed)))));
+    must_be_caught("syncs that lie", 40, |seed| {
+        Box::new(Wrapped::new(on_sim(seed), |under: &OnSim| {
+            let fault = Fault::new(Call::Sync).on_path(|path| path.starts_with("seg/")).after(2);
+            under.disk().inject(fault.always().lie());
+            under.store()
+        }))
+    });
 }
 
 #[test]
 fn effects_that_are_not_replayed_are_noticed() {
-    must_be_caught("forgotten effects", 40, |_| Box::new(Broken::new(With(memory(), Bug::ForgetsEffects))));
+    must_be_caught("forgotten effects", 40, |_| with(memory(), Bug::ForgetsEffects));
 }
 
 #[test]
 fn appends_that_are_not_replayed_are_noticed() {
-    must_be_caught("forgotten appends", 40, |_| Box::new(Broken::new(With(memory(), Bug::ForgetsAppends))));
+    must_be_caught("forgotten appends", 40, |_| with(memory(), Bug::ForgetsAppends));
 }
 
 #[test]
 fn a_reader_that_leaves_out_an_entry_is_noticed() {
-    must_be_caught("entries left out", 40, |_| Box::new(Broken::new(With(memory(), Bug::LeavesOut))));
+    must_be_caught("entries left out", 40, |_| with(memory(), Bug::LeavesOut));
 }
 
 #[test]
 fn a_reader_that_moves_entries_is_noticed() {
-    must_be_caught("entries moved", 40, |_| Box::new(Broken::new(With(memory(), Bug::Swaps))));
+    must_be_caught("entries moved", 40, |_| with(memory(), Bug::Swaps));
 }
 
 #[test]
 fn answers_before_the_sync_are_noticed() {
-    must_be_caught("answers before the sync", 40, |seed| {
-        Box::new(Broken::new(With(on_sim(seed), Bug::AnswersEarly)))
-    });
+    must_be_caught("answers before the sync", 40, |seed| with(on_sim(seed), Bug::AnswersEarly));
 }
 
 fn memory() -> Mem {
@@ -65,27 +68,6 @@ fn memory() -> Mem {
 
 fn on_sim(seed: u64) -> OnSim {
     OnSim::new(seed, |env| Box::new(DiskLog::new(env)))
-}
-
-/// Something to break a log under test with.
-trait Breaks {
-    type Under: LogUnderTest;
-    fn under(&self) -> &Self::Under;
-    fn store(&self) -> Box<dyn LogStore>;
-}
-
-struct LyingDisk(OnSim);
-
-impl Breaks for LyingDisk {
-    type Under = OnSim;
-    fn under(&self) -> &OnSim {
-        &self.0
-    }
-    fn store(&self) -> Box<dyn LogStore> {
-        let fault = Fault::new(Call::Sync).on_path(|path| path.starts_with("seg/")).after(2);
-        self.0.disk().inject(fault.always().lie());
-        self.0.store()
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -97,60 +79,8 @@ enum Bug {
     AnswersEarly,
 }
 
-struct With<U>(U, Bug);
-
-impl<U: LogUnderTest> Breaks for With<U> {
-    type Under = U;
-    fn under(&self) -> &U {
-        &self.0
-    }
-    fn store(&self) -> Box<dyn LogStore> {
-        Box::new(BuggyStore(self.0.store(), self.1))
-    }
-}
-
-struct Broken<B>(B);
-
-impl<B: Breaks> Broken<B> {
-    fn new(breaks: B) -> Self {
-        Self(breaks)
-    }
-}
-
-impl<B: Breaks> LogUnderTest for Broken<B> {
-    fn store(&self) -> Box<dyn LogStore> {
-        self.0.store()
-    }
-    fn crash(&self) -> bool {
-        self.0.under().crash()
-    }
-    fn kill(&self) -> bool {
-        self.0.under().kill()
-    }
-    fn slow_syncs(&self, by: Duration) {
-        self.0.under().slow_syncs(by);
-    }
-    fn disturb(&self, random: u64) {
-        self.0.under().disturb(random);
-    }
-    fn cut_after(&self, calls: u64) {
-        self.0.under().cut_after(calls);
-    }
-    fn is_off(&self) -> bool {
-        self.0.under().is_off()
-    }
-    fn env(&self) -> Env {
-        self.0.under().env()
-    }
-    fn fail(&self) -> bool {
-        self.0.under().fail()
-    }
-    fn advance(&self, by: Duration) {
-        self.0.under().advance(by);
-    }
-    fn config(&self) -> LogConfig {
-        self.0.under().config()
-    }
+fn with<U: LogUnderTest + 'static>(under: U, bug: Bug) -> Box<dyn LogUnderTest> {
+    Box::new(Wrapped::new(under, move |under: &U| Box::new(BuggyStore(under.store(), bug))))
 }
 
 struct BuggyStore(Box<dyn LogStore>, Bug);

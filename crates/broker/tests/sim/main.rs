@@ -2,8 +2,7 @@
 //! everything it answered, in the manner of Jepsen's Kafka workload.
 //!
 //! A seed fixes what clients do and which faults strike when; the broker's threads may interleave differently each time, so a seed
-//! that fails once may need a few runs to fail again. `MILLSTREAM_SEEDS` runs more seeds, or one: see
-//! `millstream_testkit::seeds`.
+//! that fails once may need a few runs to fail again. `cargo xtask sim` runs more seeds, or one.
 //!
 //! - [`world`]: one history. Start at [`world::run`].
 //! - [`book`]: what was sent and answered, and what must therefore be true.
@@ -19,17 +18,28 @@ use std::time::Duration;
 
 use millstream_log::mem::Commit;
 use millstream_log::{DiskLog, StoreKind};
-use millstream_testkit::seeds::for_each_seed;
+use millstream_testkit::seeds::{for_each_seed, tell};
 use millstream_testkit::under::{LogUnderTest, Mem, OnSim};
 use world::{Tally, run};
 
 fn many(few: u64, make: impl Fn(u64) -> Box<dyn LogUnderTest>) -> Tally {
-    let mut sum = Tally::default();
+    let (mut seeds, mut sum) = (0, Tally::default());
     for_each_seed(few, |seed| match run(seed, &*make(seed)) {
-        Ok(tally) => sum += tally,
+        Ok(tally) => {
+            sum += tally;
+            seeds += 1;
+        }
         Err(violation) => panic!("{violation}"),
     });
-    println!("{sum:?}");
+    tell(&[
+        ("seeds", seeds),
+        ("crashes", sum.crashes),
+        ("acknowledged", sum.acknowledged),
+        ("checked", sum.checked),
+        ("unknown", sum.unknown),
+        ("duplicates", sum.duplicates),
+        ("transactions", sum.transacted),
+    ]);
     sum
 }
 

@@ -16,6 +16,7 @@ use super::pool::ReadyPool;
 use super::readers::ReaderThreads;
 use super::tail::{IndexEntry, Tail};
 use crate::api::{Gate, Permit};
+use crate::bugs::Bugs;
 use crate::format::bytes::{align4k, size};
 use crate::format::frame::FRAME_BYTES_MAX;
 use crate::format::ids::StoreId;
@@ -104,6 +105,7 @@ pub(crate) struct Core {
     pub tail: RwLock<Tail>,
     /// The lock on the data directory; released with the last handle.
     pub _lock: Box<dyn Send + Sync>,
+    pub bugs: Bugs,
 }
 
 /// Held by a thread that the log cannot do without: if it panics, the log is lost and everyone is told.

@@ -17,6 +17,7 @@ use super::events::{FileId, SealedFile, SpaceEvent, SpaceOp};
 use super::file::{SegFile, path};
 use super::sink::Sink;
 use crate::api::{LogConfig, RowBatch, StoreError};
+use crate::bugs::Bug;
 use crate::format::rows::{
     END_KEY, EndRow, LOGS, META_KEY, MetaRow, TOMBSTONES, encode, encode_object, last_number, object_key,
     tombstone_key,
@@ -227,7 +228,8 @@ impl Keeper {
     /// it is durable.
     fn write(&mut self, rows: &[(u64, RowBatch)], adopted: &[(FileId, u64)]) -> Result<(), StoreError> {
         let floor = self.floor().max(self.kept.meta.floor);
-        let dead = self.kept.account.take_dead(floor)?;
+        let reusable = if self.core.bugs.has(Bug::ReusesFileEarly) { u64::MAX } else { floor };
+        let dead = self.kept.account.take_dead(reusable)?;
         let mut batch: Vec<Change> = Vec::new();
         self.object_rows(rows, &mut batch);
         batch.extend(self.kept.account.take_changes());

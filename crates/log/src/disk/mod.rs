@@ -49,6 +49,7 @@ use self::recover::{Recovered, meta, recover};
 use self::sink::Sink;
 use self::writer::{Head, Writer};
 use crate::api::{Gate, LogConfig, LogStore, OpenError, Opened, Replay, StateReader, StateSink};
+use crate::bugs::Bugs;
 use crate::format::header::Meta;
 use crate::format::rows::{END_KEY, EndRow, META_KEY, MetaRow};
 use crate::space::Account;
@@ -67,6 +68,7 @@ const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 pub struct DiskLog {
     env: Env,
     store: Option<StoreKind>,
+    bugs: Bugs,
 }
 
 impl DiskLog {
@@ -75,13 +77,20 @@ impl DiskLog {
     #[must_use]
     pub fn new(env: Env) -> Self {
         let store = env.disk.real_root().map(|_| StoreKind::Fjall);
-        Self { env, store }
+        Self { env, store, bugs: Bugs::default() }
     }
 
     /// A log that keeps its rows in a store of this kind.
     #[must_use]
     pub fn with_store(env: Env, store: StoreKind) -> Self {
-        Self { env, store: Some(store) }
+        Self { env, store: Some(store), bugs: Bugs::default() }
+    }
+
+    /// The same with a promise broken on purpose. Only where debug assertions are on.
+    #[cfg(all(feature = "deliberate_bugs", debug_assertions))]
+    #[must_use]
+    pub fn with_bug(self, bug: crate::Bug) -> Self {
+        Self { bugs: Bugs::with(bug), ..self }
     }
 
     /// Opens the state store and reads what it says of the log.
@@ -97,7 +106,8 @@ impl DiskLog {
             let detail = "its rows are those of another log".to_owned();
             return Err(OpenError::Foreign { file: STATE_DIR.to_owned(), detail });
         }
-        let account = Account::load(Arc::clone(&store), meta.space_lsn)?;
+        let mut account = Account::load(Arc::clone(&store), meta.space_lsn)?;
+        account.bugs = self.bugs.clone();
         let tombstones = keeper::tombstones(&*store)?;
         let end = store.get(END_KEY)?.map(|row| EndRow::decode(&row)).transpose()?;
         Ok(Some(Kept { store, meta, account, end, sealed: HashMap::new(), tombstones }))
@@ -117,7 +127,8 @@ impl LogStore for DiskLog {
         };
         let recovered = recover(&self.env, &meta, cfg, Arc::clone(&rows), kept.as_mut(), replay)?;
         let keeping = kept.zip(sink);
-        start(&self.env, &meta, cfg, recovered, lock, rows, keeping).map_err(meta::io("the log's threads"))
+        start(&self.env, &meta, cfg, recovered, (lock, self.bugs.clone()), rows, keeping)
+            .map_err(meta::io("the log's threads"))
     }
 }
 
@@ -126,7 +137,7 @@ fn start(
     meta: &Meta,
     cfg: &LogConfig,
     r: Recovered,
-    lock: Box<dyn Send + Sync>,
+    (lock, bugs): (Box<dyn Send + Sync>, Bugs),
     rows: Arc<dyn StateReader>,
     keeping: Option<(Kept, Arc<Sink>)>,
 ) -> io::Result<Opened> {
@@ -153,6 +164,7 @@ fn start(
         handing: Mutex::new(()),
         tail: RwLock::new(r.tail),
         _lock: lock,
+        bugs,
     });
     let (mut cold, mut events, mut keeper, mut writers) = (None, None, None, None);
     let mut sink: Arc<dyn StateSink> = Arc::new(NoStore);

@@ -12,6 +12,7 @@ use millstream_types::{LogId, Lsn};
 use super::open::OpenFile;
 use super::overlay::Overlay;
 use crate::api::StoreError;
+use crate::bugs::Bugs;
 use crate::disk::events::{FileId, SealedFile, SpaceOp};
 use crate::format::rows::{
     ExtentRow, FILES, FileRow, LogRow, TODOS, decode, extent_key, file_key, last_number, log_key,
@@ -40,6 +41,7 @@ pub(crate) struct Account {
     /// Last LSN applied.
     pub(super) applied: u64,
     pub(super) replaying: bool,
+    pub(crate) bugs: Bugs,
 }
 
 impl Account {
@@ -59,8 +61,18 @@ impl Account {
             todos.insert(LogId(last_number(&key).unwrap_or_default()), before);
         }
         let (changed_files, open) = (BTreeSet::new(), VecDeque::new());
-        let deleted = Vec::new();
-        Ok(Self { rows, files, changed_files, open, todos, deleted, applied: space_lsn, replaying: true })
+        let (deleted, bugs) = (Vec::new(), Bugs::default());
+        Ok(Self {
+            rows,
+            files,
+            changed_files,
+            open,
+            todos,
+            deleted,
+            applied: space_lsn,
+            replaying: true,
+            bugs,
+        })
     }
 
     /// Rows include every record up to this one.

@@ -5,6 +5,7 @@ use millstream_types::LogId;
 use super::account::Account;
 use super::open::{OpenFile, Stretch};
 use crate::api::StoreError;
+use crate::bugs::Bug;
 use crate::disk::events::FileId;
 use crate::format::retired::{CHUNK_POSITIONS, Retired};
 use crate::format::rows::{
@@ -56,7 +57,7 @@ impl Account {
             if n > 0 {
                 self.put_set(log, chunk, &set);
             }
-            newly += n;
+            newly += if self.bugs.has(Bug::CountsRetireTwice) { to - from } else { n };
         }
         Ok(newly)
     }

@@ -46,18 +46,19 @@ pub(super) fn compare(model: &mut Model, durable: Lsn, opened: &Opened, seen: &S
         assert_eq!(now, Some((*lsn, *state)), "object {key:?} from its row and replay since {floor}");
     }
     for log in model.logs.keys() {
-        compare_log(model, *log, opened);
+        tally.checked += compare_log(model, *log, opened);
     }
 }
 
-fn compare_log(model: &Model, log: LogId, opened: &Opened) {
+/// Gives how many entries were compared.
+fn compare_log(model: &Model, log: LogId, opened: &Opened) -> u64 {
     let one = &model.logs[&log];
     let lim = Limits { max_bytes: 50_000, max_entries: 50, end_pos: u64::MAX };
     let last = model.last();
     if one.deleted {
         let read = finish(opened.reader.read(log, 0, lim, Level::Durable));
         assert!(read.map_or(true, |b| b.entries.is_empty()), "a deleted log gives entries");
-        return;
+        return 0;
     }
     let bounds = opened.reader.bounds(log);
     assert_eq!(bounds.start, one.start, "start of {log:?}");
@@ -65,13 +66,14 @@ fn compare_log(model: &Model, log: LogId, opened: &Opened) {
         let read = finish(opened.reader.read(log, one.start - 1, lim, Level::Durable));
         assert_eq!(read.map(|b| b.next).unwrap_err(), ReadError::Trimmed { start: one.start });
     }
-    let mut from = one.start;
+    let (mut from, mut checked) = (one.start, 0);
     loop {
         let batch = finish(opened.reader.read(log, from, lim, Level::Durable)).unwrap();
         check_read(model, &Read { log, from, lim, shown: (last, last), durable: (last, last) }, &batch);
         if batch.entries.is_empty() {
-            break;
+            return checked;
         }
+        checked += batch.entries.len() as u64;
         from = batch.next;
     }
 }

@@ -1,6 +1,9 @@
 //! One random history, run on a log and on the model side by side.
 
+mod queues;
+
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
 use bytes::Bytes;
 use millstream_log::{
@@ -16,6 +19,11 @@ use crate::seeds::Dice;
 use crate::seen::{Event, Seen};
 use crate::under::LogUnderTest;
 
+use queues::QUEUES;
+pub use queues::SpaceHeld;
+
+/// Random bytes that bodies are cut from.
+const NOISE_BYTES: u64 = 256 << 10;
 /// Steps of one history.
 const STEPS: u64 = 160;
 /// Openings that may fail in a row because the power goes while the log recovers.
@@ -26,6 +34,10 @@ const CUTS_WHILE_OPENING: u64 = 3;
 pub struct Tally {
     /// Records put in order.
     pub records: u64,
+    /// Records that were durable, and are there at the end.
+    pub acknowledged: u64,
+    /// Entries compared after openings.
+    pub checked: u64,
     /// Openings.
     pub openings: u64,
     /// Power cuts and kills.
@@ -36,15 +48,44 @@ pub struct Tally {
     pub rows: u64,
     /// Records replayed.
     pub replayed: u64,
+    /// Rot that an opening refused.
+    pub refused: u64,
+    /// Times that everything was settled and the room came back.
+    pub drained: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, o: Self) {
+        self.records += o.records;
+        self.acknowledged += o.acknowledged;
+        self.checked += o.checked;
+        self.openings += o.openings;
+        self.crashes += o.crashes;
+        self.taken += o.taken;
+        self.rows += o.rows;
+        self.replayed += o.replayed;
+        self.refused += o.refused;
+        self.drained += o.drained;
+    }
+}
+
+/// What a history is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Everything at random, over a dozen logs.
+    Mixed,
+    /// Few queues whose messages are settled, so that files are given back.
+    Queues,
 }
 
 /// Runs the history of one seed.
 ///
 /// # Panics
 /// If the log differs from the model.
-pub fn run(seed: u64, under: &dyn LogUnderTest) -> Tally {
+pub fn run(seed: u64, under: &dyn LogUnderTest, shape: Shape) -> Tally {
     let mut dice = Dice::new(seed);
     let large = dice.once_in(5);
+    let noise = Bytes::from(dice.bytes(if shape == Shape::Queues { NOISE_BYTES } else { 0 }));
     let mut model = Model::default();
     let mut tally = Tally::default();
     let opened = open(under, &mut dice, &mut model, Lsn(0), &mut tally);
@@ -57,11 +98,19 @@ pub fn run(seed: u64, under: &dyn LogUnderTest) -> Tally {
         durable: Lsn(0),
         dirty: BTreeMap::new(),
         large,
+        shape,
+        generations: [0; QUEUES as usize],
+        noise,
+        broken: false,
     };
     for _ in 0..STEPS {
         history.step();
     }
+    if shape == Shape::Queues {
+        history.drain();
+    }
     history.end_of_opening(&Ending::Clean);
+    history.tally.acknowledged = history.durable.0;
     history.tally
 }
 
@@ -90,6 +139,12 @@ struct History<'a> {
     /// Objects with effects that no row given holds, and the first such record.
     dirty: BTreeMap<Vec<u8>, Lsn>,
     large: bool,
+    shape: Shape,
+    /// How often each queue was deleted.
+    generations: [u64; QUEUES as usize],
+    noise: Bytes,
+    /// Something was broken on purpose since the machine last started: the log may be lost.
+    broken: bool,
 }
 
 const OBJECTS: [&[u8]; 6] = [b"a", b"ab", b"b", b"queue/1", b"queue/2", b"queue/20"];
@@ -107,16 +162,21 @@ impl History<'_> {
             }
             70..=77 => self.offer(),
             78..=83 => self.wait(),
-            84..=91 => self.look(),
+            84..=89 => self.look(),
+            90 if self.shape == Shape::Queues => self.drain(),
+            90 => self.look(),
+            91 => self.rot(),
             92 => self.end_of_opening(&Ending::Clean),
             93 | 94 => self.end_of_opening(&Ending::Cut),
             95 | 96 => self.end_of_opening(&Ending::Kill),
             97 | 98 => {
                 let calls = self.dice.below(12);
+                self.broken = true;
                 self.under.cut_after(calls);
             }
             _ => {
                 let random = self.dice.below(1 << 32);
+                self.broken = true;
                 self.under.disturb(random);
             }
         }
@@ -124,13 +184,23 @@ impl History<'_> {
     }
 
     fn notice_loss(&mut self) {
-        if self.opened().marks.lost().is_some() || self.under.is_off() {
+        if self.troubled() {
             let ending = if self.dice.once_in(2) { Ending::Cut } else { Ending::Kill };
             self.end_of_opening(&ending);
         }
     }
 
+    /// Whether the log or the machine is gone, which must have a reason.
+    fn troubled(&self) -> bool {
+        let lost = self.opened.as_ref().and_then(|o| o.marks.lost());
+        assert!(lost.is_none() || self.broken, "the log was lost, and nothing was broken: {lost:?}");
+        lost.is_some() || self.under.is_off()
+    }
+
     fn log(&mut self) -> LogId {
+        if self.shape == Shape::Queues {
+            return self.queue();
+        }
         LogId(0x1000_0000_0000_0000 | self.dice.below(6) << 16 | self.dice.below(2))
     }
 
@@ -162,6 +232,9 @@ impl History<'_> {
     }
 
     fn record(&mut self) -> Vec<Operation> {
+        if self.shape == Shape::Queues {
+            return self.queue_record();
+        }
         let mut ahead = BTreeMap::new();
         let mut gone = Vec::new();
         let n = if self.dice.once_in(4) { 1 + self.dice.below(6) } else { 1 };
@@ -230,11 +303,13 @@ impl History<'_> {
         }
         let ops: Vec<_> = record.iter().map(Operation::op).collect();
         let size = bytes(&ops);
-        let permit = match self.opened().gate.try_admit(Class::Publish, size) {
+        let publishes = |o: &Operation| matches!(o, Operation::Append { .. } | Operation::FanOut { .. });
+        let class = if record.iter().any(publishes) { Class::Publish } else { Class::Settle };
+        let permit = match self.opened().gate.try_admit(class, size) {
             Ok(permit) => permit,
             Err(AdmitError::Busy) => {
                 self.wait();
-                match block_on(self.opened().gate.admit(Class::Publish, size)) {
+                match block_on(self.opened().gate.admit(class, size)) {
                     Ok(permit) => permit,
                     Err(_) => return,
                 }
@@ -362,6 +437,7 @@ impl History<'_> {
         let marks = opened.marks.get();
         if done {
             self.tally.crashes += 1;
+            self.broken = false;
         }
         if opened.marks.lost().is_none() && !done {
             drop(opened);
@@ -371,6 +447,11 @@ impl History<'_> {
             self.durable = self.durable.max(marks.durable.min(self.model.last()));
             drop(opened);
         }
+        self.go_on();
+    }
+
+    /// Opens again, and makes dirty what is in no row.
+    fn go_on(&mut self) {
         self.dirty.clear();
         let opened = open(self.under, &mut self.dice, &mut self.model, self.durable, &mut self.tally);
         self.durable = self.model.last();
@@ -385,6 +466,43 @@ impl History<'_> {
             }
         }
         self.opened = Some(opened);
+    }
+}
+
+impl History<'_> {
+    /// Kills the log when all is durable, and turns over a bit of a frame. What a later write proves must not be cut in silence; an
+    /// opening that refuses changes nothing, so with the bit turned back all is there.
+    fn rot(&mut self) {
+        self.wait();
+        let proven = self.durable;
+        let effect = self.dice.bytes(8);
+        self.put(vec![Operation::Effect(OBJECTS[0].to_vec(), effect)]);
+        self.wait();
+        if self.troubled() || self.durable <= proven || proven == Lsn(0) {
+            return;
+        }
+        let random = self.dice.below(u64::MAX);
+        if !self.under.kill() {
+            return;
+        }
+        self.broken = false;
+        self.tally.crashes += 1;
+        self.opened = None;
+        if let Some(turn_back) = self.under.rot(random) {
+            let mut seen = Seen::default();
+            match self.under.store().open(&self.under.config(), &mut seen) {
+                Ok(opened) => {
+                    compare(&mut self.model, proven, &opened, &seen, &mut self.tally);
+                    self.durable = self.model.last();
+                }
+                Err(OpenError::Corrupt { .. }) => {
+                    self.tally.refused += 1;
+                    turn_back();
+                }
+                Err(e) => panic!("rot is told as rot: {e}"),
+            }
+        }
+        self.go_on();
     }
 }
 
