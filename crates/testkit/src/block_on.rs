@@ -49,12 +49,17 @@ pub fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
 ///
 /// # Panics
 /// If it never does.
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn until(what: &str, holds: impl FnMut() -> bool) {
+    assert!(comes(holds), "never came: {what}");
+}
+
+/// Looks until the condition holds; false if it never does.
+pub fn comes(mut holds: impl FnMut() -> bool) -> bool {
     for _ in 0..STUCK_MS / LOOK_MS {
         if holds() {
-            return;
+            return true;
         }
         std::thread::park_timeout(Duration::from_millis(LOOK_MS));
     }
-    panic!("never came: {what}");
+    false
 }

@@ -7,13 +7,15 @@ use millstream_log::{Row, RowBatch};
 use millstream_types::LogId;
 
 use super::History;
-use crate::block_on::until;
+use crate::block_on::comes;
 use crate::model::past::{Kept, Operation};
 
 /// Queues at a time; a deleted one is followed by another.
 pub(super) const QUEUES: u64 = 4;
 /// What may be settled next: the oldest so many.
 const SETTLE_AHEAD: usize = 8;
+/// How often everything is settled, as crashes may take it back.
+const DRAINS_MAX: usize = 5;
 /// Segment files when nothing lives: free ones kept for use again, those ready, the active one, and those between two of them.
 const FILES_MAX: usize = 16 + 2 + 1 + 3;
 /// Rows of files when nothing lives: one may hold the beginning of a record that ends in the active file.
@@ -146,20 +148,38 @@ impl History<'_> {
         vec![retire, self.effect(log), Operation::Append { log: to, entry }, self.effect(to)]
     }
 
-    /// Settles or trims everything, writes every row, and waits until what the log holds is no more than it needs for nothing.
-    pub(super) fn drain(&mut self) {
-        for n in 0..self.generations.len() {
-            let log = self.queue_at(n);
+    /// Settles or trims everything there is.
+    fn settle_all(&mut self) {
+        // All of the model's: a crash may have taken back a deletion, and then the queue has two.
+        let logs: Vec<LogId> = self.model.logs.keys().copied().collect();
+        for log in logs {
             let all = runs(self.unsettled(log, false).into_iter());
-            let record = match self.model.logs.get(&log) {
-                Some(one) if self.dice.once_in(2) => vec![Operation::Trim(log, one.next)],
-                Some(_) if !all.is_empty() => vec![Operation::Retire(log, all)],
-                _ => continue,
+            let Some(next) = self.model.logs.get(&log).filter(|l| !l.deleted).map(|l| l.next) else {
+                continue;
             };
-            self.put(record);
+            if self.dice.once_in(2) {
+                self.put(vec![Operation::Trim(log, next)]);
+            } else if !all.is_empty() {
+                self.put(vec![Operation::Retire(log, all)]);
+            }
         }
         self.wait();
-        if self.troubled() || self.under.space_held().is_none() {
+    }
+
+    fn anything_lives(&self) -> bool {
+        self.model.logs.keys().any(|log| !self.unsettled(*log, false).is_empty())
+    }
+
+    /// Settles everything, writes every row, and waits until what the log holds is no more than it needs for nothing.
+    pub(super) fn drain(&mut self) {
+        for _ in 0..DRAINS_MAX {
+            self.settle_all();
+            // A crash on the way may have taken it back.
+            if !self.anything_lives() {
+                break;
+            }
+        }
+        if self.anything_lives() || self.under.space_held().is_none() {
             return;
         }
         let rows = std::mem::take(&mut self.dirty).into_keys().map(|key| {
@@ -168,12 +188,9 @@ impl History<'_> {
         });
         let batch = RowBatch { rows: rows.collect(), oldest_dirty: None, applied: self.model.last() };
         self.opened().sink.offer(batch);
-        until("the room of what nobody needs", || {
-            self.troubled()
-                || self.under.space_held().is_none_or(|held| {
-                    held.files <= FILES_MAX && held.rows(b'F') <= FILE_ROWS_MAX && held.rows(b'X') == 0
-                })
-        });
+        let room_is_back =
+            comes(|| self.troubled() || self.under.space_held().is_none_or(|held| held.is_of_nothing()));
+        assert!(room_is_back, "nothing lives, and this is held: {:?}", self.under.space_held());
         self.tally.drained += u64::from(!self.troubled());
         self.notice_loss();
     }
@@ -189,6 +206,10 @@ pub struct SpaceHeld {
 }
 
 impl SpaceHeld {
+    fn is_of_nothing(&self) -> bool {
+        self.files <= FILES_MAX && self.rows(b'F') <= FILE_ROWS_MAX && self.rows(b'X') == 0
+    }
+
     fn rows(&self, letter: u8) -> u64 {
         self.rows.get(&letter).copied().unwrap_or(0)
     }
