@@ -1,4 +1,4 @@
-//! The project's own automation: `cargo xtask test`, `conformance`, `bench`, `tidy`.
+//! The project's own automation: `cargo xtask test`, `sim`, `conformance`, `bench`, `tidy`.
 //!
 //! It drives other programs and reads what they print. It depends on no crate of the workspace, so that it builds in
 //! seconds and can judge a workspace that does not. Start at [`run`].
@@ -12,6 +12,7 @@ mod conformance;
 mod millstream;
 mod original;
 mod process;
+mod sim;
 mod summary;
 mod tally;
 mod test;
@@ -29,6 +30,9 @@ usage: cargo xtask COMMAND
 
   test [--rust-only | --conformance-only] [--require-all] [--only NAME]
       every test: cargo's, then against the release binary the client programs, the command line, the crash tests
+  sim [--seeds N] [--from S] [--seed S] [--only NAME] [--jobs 1|2] [--bugs]
+      the simulation: N seeds (2000) from S on, spread over all variants of the log and the broker; or one seed again;
+      or the bugs on purpose that it must notice. `test` runs the share of it that every change must pass
   conformance kafka [--against original|millstream] [--bootstrap HOST:PORT] [--only NAME] [--check SUBSTRING]
       the client programs against Apache Kafka, this broker, or a broker that is already there
   bench kafka [--seconds N] [--rounds N] [--quick] [--partitions 6,500] [--binary PATH]
@@ -39,6 +43,8 @@ usage: cargo xtask COMMAND
       the house rules
 
 What --only names: the client programs python, kcat, java, go, node; the command line cli; the crash tests kill9, hold_sync.
+For sim: log, broker, log-memory, log-memory-by-hand, log-disk, log-rows, log-queues, broker-memory, broker-slow, broker-disk,
+broker-rows.
 ";
 
 fn main() -> ExitCode {
@@ -62,6 +68,7 @@ fn run(mut args: Args) -> Result<bool> {
         }
         Some("test") => test::run(&root, args),
         Some("conformance") => conformance::run(&root, args),
+        Some("sim") => sim::run(&root, args),
         Some("bench") => bench::run(&root, args),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
