@@ -43,8 +43,8 @@ usage: cargo xtask COMMAND
       the house rules
 
 What --only names: the client programs python, kcat, java, go, node; the command line cli; the crash tests kill9, hold_sync.
-For sim: log, broker, log-memory, log-memory-by-hand, log-disk, log-rows, log-queues, broker-memory, broker-slow, broker-disk,
-broker-rows.
+For sim: log, broker, log-memory, log-memory-by-hand, log-disk, log-rows, log-adopting, log-queues,
+broker-memory, broker-slow, broker-disk, broker-rows.
 ";
 
 fn main() -> ExitCode {

@@ -71,6 +71,12 @@ const VARIANTS: &[Variant] = &[
         weight: 4,
     },
     Variant {
+        name: "log-adopting",
+        package: "millstream-log",
+        test: "histories_agree_with_the_model_when_files_are_adopted_at_once",
+        weight: 4,
+    },
+    Variant {
         name: "log-queues",
         package: "millstream-log",
         test: "queues_that_are_settled_keep_what_lives_and_give_the_rest_of_the_room_back",

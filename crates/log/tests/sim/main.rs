@@ -70,8 +70,15 @@ fn histories_agree_with_the_model_when_rows_are_kept_and_files_freed() {
 }
 
 #[test]
+fn histories_agree_with_the_model_when_files_are_adopted_at_once() {
+    let (seeds, sum) =
+        many(40, Shape::Mixed, |seed| Box::new(OnSim::with_rows(seed, with_rows).adopting_at_once()));
+    assert!(seeds < MANY || (sum.crashes > 0 && sum.taken > 0), "{sum:?}");
+}
+
+#[test]
 fn queues_that_are_settled_keep_what_lives_and_give_the_rest_of_the_room_back() {
     let (seeds, sum) =
-        many(20, Shape::Queues, |seed| Box::new(OnSim::with_rows(seed, with_rows).adopting_at_once()));
+        many(15, Shape::Queues, |seed| Box::new(OnSim::with_rows(seed, with_rows).adopting_at_once()));
     assert!(seeds < 10 || (sum.crashes > 0 && sum.drained > 0), "{sum:?}");
 }
