@@ -53,6 +53,9 @@ const LAYERS: &[Layer] = &[
 /// The crates that tests alone may use; they may use any layer in their own tests too.
 const TEST_ONLY: &[&str] = &["millstream-testkit"];
 
+/// The feature with bugs on purpose; only dev-dependencies may ask for it, and test kits may pass it on.
+const BUGS: &str = "deliberate_bugs";
+
 /// Asks cargo, and compares.
 pub fn check(root: &Path) -> Result<Vec<Finding>> {
     let told = Command::new(workspace::cargo())
@@ -83,6 +86,12 @@ pub fn compare(metadata: &Value) -> Result<Vec<Finding>> {
             if ours && let Some(what) = judge(layer, used, dependency.get("kind").and_then(Value::as_str)) {
                 findings.push(finding(name, what));
             }
+            if dependency.get("kind").and_then(Value::as_str) != Some("dev") && asks_for_bugs(dependency) {
+                findings.push(finding(name, format!("only a dev-dependency may ask {used} for {BUGS}")));
+            }
+        }
+        if !TEST_ONLY.contains(&name) && passes_bugs_on(package) {
+            findings.push(finding(name, format!("only a test kit may have a feature that brings {BUGS}")));
         }
     }
     Ok(findings)
@@ -98,6 +107,17 @@ fn judge(layer: &Layer, used: &str, kind: Option<&str>) -> Option<String> {
         _ if layer.uses.contains(&used) => None,
         _ => Some(format!("may not use {used}: dependencies point down, and only along the list of layers")),
     }
+}
+
+fn asks_for_bugs(dependency: &Value) -> bool {
+    dependency.get("features").and_then(Value::as_array).is_some_and(|all| all.iter().any(|f| f == BUGS))
+}
+
+/// Whether a feature of the package, `default` above all, brings that of a dependency or its own.
+fn passes_bugs_on(package: &Value) -> bool {
+    let features = package.get("features").and_then(Value::as_object);
+    let brought = features.into_iter().flat_map(|f| f.values()).filter_map(Value::as_array).flatten();
+    brought.filter_map(Value::as_str).any(|f| f.rsplit(['/', '?']).next() == Some(BUGS))
 }
 
 fn finding(at: &str, what: String) -> Finding {

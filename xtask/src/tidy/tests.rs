@@ -42,6 +42,23 @@ fn the_test_kit_is_for_tests_only() {
 }
 
 #[test]
+fn bugs_on_purpose_are_for_dev_dependencies_only() {
+    let of = |name: &str, kind: Option<&str>, features: Value| {
+        let dependency =
+            json!({"name": "millstream-log", "kind": kind, "path": "here", "features": ["deliberate_bugs"]});
+        let package = json!({"name": name, "dependencies": [dependency], "features": features});
+        edges::compare(&json!({"packages": [package]})).unwrap().len()
+    };
+    assert_eq!(of("millstream-broker", Some("dev"), json!({})), 0);
+    assert_eq!(of("millstream-broker", None, json!({})), 1);
+    assert_eq!(
+        of("millstream-broker", Some("dev"), json!({"default": ["millstream-log/deliberate_bugs"]})),
+        1
+    );
+    assert_eq!(of("millstream-testkit", Some("dev"), json!({"bugs": ["millstream-log/deliberate_bugs"]})), 0);
+}
+
+#[test]
 fn a_crate_without_a_layer_is_found_and_foreign_crates_are_not() {
     assert_eq!(edges_of("millstream-extra", &[]), 1);
     let foreign = json!({"packages": [{"name": "millstream-types", "dependencies": [{"name": "bytes", "kind": null}]}]});
