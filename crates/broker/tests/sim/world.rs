@@ -96,6 +96,8 @@ struct World<'a> {
     topics: BTreeMap<&'static str, Known>,
     tally: Tally,
     cluster_id: Option<String>,
+    /// Something was broken on purpose since the machine last started: the broker may be lost.
+    broken: bool,
 }
 
 impl<'a> World<'a> {
@@ -108,6 +110,7 @@ impl<'a> World<'a> {
             topics: TOPICS.iter().map(|name| (*name, Known::Absent)).collect(),
             tally: Tally::default(),
             cluster_id: None,
+            broken: false,
         };
         if world.dice.once_in(4) {
             machine.slow_syncs(std::time::Duration::from_millis(1));
@@ -183,11 +186,18 @@ impl<'a> World<'a> {
             93 => self.restart(End::Clean).await?,
             94 => self.restart(End::Cut).await?,
             95 => self.restart(End::Kill).await?,
-            96..=97 => self.machine.cut_after(self.dice.below(20)),
-            98 => self.machine.disturb(self.dice.below(1 << 32)),
+            96..=97 => {
+                self.broken = true;
+                self.machine.cut_after(self.dice.below(20));
+            }
+            98 => {
+                self.broken = true;
+                self.machine.disturb(self.dice.below(1 << 32));
+            }
             _ => self.create(n).await?,
         }
-        if self.up.as_ref().is_some_and(|up| up.broker.lost().is_some()) {
+        if let Some(lost) = self.up.as_ref().and_then(|up| up.broker.lost()) {
+            must!(self.broken, "the broker was lost, and nothing was broken: {lost:?}");
             let how = if self.dice.once_in(2) { End::Cut } else { End::Kill };
             self.restart(how).await?;
         }
@@ -323,6 +333,7 @@ impl<'a> World<'a> {
             self.tally.restarts += 1;
         } else {
             self.tally.crashes += 1;
+            self.broken = false;
         }
         Ok(())
     }

@@ -99,7 +99,7 @@ pub fn run(seed: u64, under: &dyn LogUnderTest, shape: Shape) -> Tally {
         dirty: BTreeMap::new(),
         large,
         shape,
-        generations: [0; QUEUES as usize],
+        generations: [0; QUEUES],
         noise,
         broken: false,
     };
@@ -141,7 +141,7 @@ struct History<'a> {
     large: bool,
     shape: Shape,
     /// How often each queue was deleted.
-    generations: [u64; QUEUES as usize],
+    generations: [u64; QUEUES],
     noise: Bytes,
     /// Something was broken on purpose since the machine last started: the log may be lost.
     broken: bool,
@@ -162,9 +162,8 @@ impl History<'_> {
             }
             70..=77 => self.offer(),
             78..=83 => self.wait(),
-            84..=89 => self.look(),
             90 if self.shape == Shape::Queues => self.drain(),
-            90 => self.look(),
+            84..=90 => self.look(),
             91 => self.rot(),
             92 => self.end_of_opening(&Ending::Clean),
             93 | 94 => self.end_of_opening(&Ending::Cut),

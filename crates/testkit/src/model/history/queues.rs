@@ -11,7 +11,7 @@ use crate::block_on::comes;
 use crate::model::past::{Kept, Operation};
 
 /// Queues at a time; a deleted one is followed by another.
-pub(super) const QUEUES: u64 = 4;
+pub(super) const QUEUES: usize = 4;
 /// What may be settled next: the oldest so many.
 const SETTLE_AHEAD: usize = 8;
 /// How often everything is settled, as crashes may take it back.
@@ -39,12 +39,12 @@ fn object(log: LogId) -> Vec<u8> {
 
 impl History<'_> {
     pub(super) fn queue(&mut self) -> LogId {
-        let n = usize::try_from(self.dice.below(QUEUES)).unwrap();
+        let n = usize::try_from(self.dice.below(QUEUES as u64)).unwrap();
         self.queue_at(n)
     }
 
     fn queue_at(&self, n: usize) -> LogId {
-        LogId(0x2000_0000_0000_0000 | (self.generations[n] * QUEUES + n as u64) << 16)
+        LogId(0x2000_0000_0000_0000 | (self.generations[n] * QUEUES as u64 + n as u64) << 16)
     }
 
     /// Entries of a log that nobody settled, and those somebody did that are still counted.
