@@ -133,7 +133,8 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
         }
         None => sliced(&chosen, seeds, from),
     };
-    let place = Scratch::new(tools::made(root).join("sim"))?;
+    // Of this process alone: two runs may go on at once.
+    let place = Scratch::new(tools::made(root).join(format!("sim-{}", std::process::id())))?;
     let report = Mutex::new(Report::new(slices.iter().map(|s| s.seeds.end - s.seeds.start).sum()));
     let waiting = Mutex::new(slices);
     std::thread::scope(|threads| {
