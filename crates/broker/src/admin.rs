@@ -184,11 +184,15 @@ impl Session {
         self.topic(uuid)
     }
 
-    async fn submit_change(&self, change: Change, bytes: usize) -> Result<Vec<TopicDef>, AdminError> {
-        let permit = self.admit(Class::Settle, bytes).await?;
-        match self.submit(Some(permit), Op::Catalogue(vec![change])).await {
-            Reply::Catalogue(result) => Ok(result?),
-            _ => Err(CallError::FateUnknown.into()),
+    async fn submit_change(&self, change: Change, mut bytes: usize) -> Result<Vec<TopicDef>, AdminError> {
+        loop {
+            let permit = self.admit(Class::Settle, bytes).await?;
+            match self.submit(Some(permit), Op::Catalogue(vec![change.clone()])).await {
+                // More is bound to it than one looked for.
+                Reply::Catalogue(Err(CatalogueError::Room { bytes: needed })) if needed > bytes => bytes = needed,
+                Reply::Catalogue(result) => return Ok(result?),
+                _ => return Err(CallError::FateUnknown.into()),
+            }
         }
     }
 }

@@ -150,6 +150,12 @@ pub enum CatalogueError {
         /// The limit.
         max: u32,
     },
+    /// The record needs more room than was taken for it: take this much and ask again.
+    #[error("the change needs {bytes} bytes of room")]
+    Room {
+        /// How much.
+        bytes: usize,
+    },
     /// Somebody else changed it meanwhile: look again.
     #[error("the definition changed meanwhile (version {current})")]
     Version {

@@ -2,3 +2,4 @@
 
 pub(crate) mod append;
 pub(crate) mod catalogue;
+pub(crate) mod routing;

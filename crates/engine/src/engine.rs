@@ -55,7 +55,7 @@ pub struct Engine {
     /// Why replay failed, if it did.
     pub(crate) failed: Option<LoadError>,
     expiry: Expiry,
-    now: Now,
+    pub(crate) now: Now,
     taken_rows: usize,
     in_flight: VecDeque<(BatchId, usize)>,
 }
@@ -119,6 +119,14 @@ impl Engine {
             Op::Catalogue(changes) => self.catalogue(asker, &changes, permit, log, out),
             Op::Trim { part, before } => self.trim(asker, part, before, permit, log, out),
             Op::DescribeProducers(part) => self.describe_producers(asker, part, out),
+            Op::Routing(changes) => {
+                let reply = self.change_routes(session, &changes, permit, log, out);
+                self.answer(asker, out, Reply::Routing(reply));
+            }
+            Op::ListBindings { ns, of, from } => {
+                let page = self.list_bindings(ns, &of, from);
+                self.answer(asker, out, Reply::Bindings(page));
+            }
         }
     }
 
@@ -203,7 +211,7 @@ impl Engine {
     }
 
     /// Writes one record and applies it.
-    fn commit(
+    pub(crate) fn commit(
         &mut self,
         log: &mut dyn Commits,
         permit: Permit,
@@ -327,19 +335,24 @@ impl Engine {
         log: &mut dyn Commits,
         out: &mut Effects,
     ) {
-        let reply = match catalogue::decide(&self.state, &self.live.snapshot, self.now.wall_ms, changes) {
-            Err(e) => Err(e),
-            Ok(plan) => {
-                if !plan.changed.is_empty() {
-                    self.commit(log, writing(permit), &plan.ops(), Some(asker.session));
-                    // A snapshot that was not published yet need not be copied.
-                    drop(out.catalogue.take());
-                    self.live.changed(&self.state, &plan.changed);
-                    out.catalogue = Some(self.snapshot());
+        let room = permit.as_ref().map_or(0, |p| p.bytes);
+        let index = &self.live.routes;
+        let reply =
+            match catalogue::decide(&self.state, &self.live.snapshot, index, self.now.wall_ms, changes, room)
+            {
+                Err(e) => Err(e),
+                Ok(plan) => {
+                    if !plan.changed.is_empty() {
+                        self.commit(log, writing(permit), &plan.ops(), Some(asker.session));
+                        // A snapshot that was not published yet need not be copied.
+                        drop(out.catalogue.take());
+                        self.live.changed(&self.state, &plan.changed);
+                        self.routes_changed(&plan.routing, out);
+                        out.catalogue = Some(self.snapshot());
+                    }
+                    Ok(plan.defs)
                 }
-                Ok(plan.defs)
-            }
-        };
+            };
         self.answer(asker, out, Reply::Catalogue(reply));
     }
 
@@ -393,6 +406,6 @@ impl Engine {
     }
 }
 
-fn writing(permit: Option<Permit>) -> Permit {
+pub(crate) fn writing(permit: Option<Permit>) -> Permit {
     permit.expect("an operation that writes comes with a permit")
 }

@@ -10,6 +10,7 @@ use millstream_types::{LogId, Lsn};
 
 use crate::catalogue::{Snapshot, Topic, TopicDef};
 use crate::partition::PartitionView;
+use crate::routes::Index;
 use crate::rows::cat::{CatKey, TopicRow};
 use crate::rows::part::{PartRow, trim_epochs};
 use crate::state::State;
@@ -19,6 +20,7 @@ use crate::state::State;
 pub(crate) struct Live {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) leader_epoch: u32,
+    pub(crate) routes: Index,
     waiting: VecDeque<(Lsn, Move)>,
 }
 
@@ -36,7 +38,12 @@ impl Live {
         for (key, row) in state.cat.iter() {
             put(&mut snapshot, state, leader_epoch, None, row.def(key));
         }
-        Self { snapshot: Arc::new(snapshot), leader_epoch, waiting: VecDeque::new() }
+        Self {
+            snapshot: Arc::new(snapshot),
+            leader_epoch,
+            routes: Index::of(state),
+            waiting: VecDeque::new(),
+        }
     }
 
     /// The catalogue's rows have changed: the snapshot follows. Topics that did not change are shared with the one before.

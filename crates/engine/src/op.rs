@@ -5,10 +5,11 @@
 
 use bytes::Bytes;
 use millstream_log::Permit;
-use millstream_types::{ConnId, LogId, Lsn};
+use millstream_types::{ConnId, LogId, Lsn, Namespace};
 use thiserror::Error;
 
 use crate::catalogue::{CatalogueError, Change, TopicDef};
+use crate::exchange::{BindingsFrom, BindingsOf, BindingsPage, ExchangeChange, RouteEvent, RoutingError};
 use crate::group::{GroupOp, GroupReply};
 
 /// The time, taken once per turn.
@@ -53,6 +54,8 @@ pub struct Effects {
     pub answers: Vec<Answer>,
     /// The catalogue changed: the new snapshot, to be published before the answers of this turn.
     pub catalogue: Option<std::sync::Arc<crate::catalogue::Snapshot>>,
+    /// Exchanges and bindings changed, in this order; to be followed before the answers of this turn.
+    pub routes: Vec<RouteEvent>,
 }
 
 /// What to do.
@@ -78,6 +81,17 @@ pub enum Op {
     },
     /// Reads the producers of a partition.
     DescribeProducers(LogId),
+    /// Changes of exchanges and bindings, all or nothing, one record.
+    Routing(Vec<ExchangeChange>),
+    /// Reads bindings, at most [`BINDINGS_PAGE_MAX`](crate::exchange::BINDINGS_PAGE_MAX).
+    ListBindings {
+        /// Namespace.
+        ns: Namespace,
+        /// Which.
+        of: BindingsOf,
+        /// Where to begin; `None`: with the first.
+        from: Option<BindingsFrom>,
+    },
 }
 
 /// One append to one partition.
@@ -167,6 +181,10 @@ pub enum Reply {
     Trim(Result<u64, AppendError>),
     /// To `DescribeProducers`.
     Producers(Result<Vec<ProducerInfo>, AppendError>),
+    /// To `Routing`: per change, whether it changed anything.
+    Routing(Result<Vec<bool>, RoutingError>),
+    /// To `ListBindings`.
+    Bindings(BindingsPage),
     /// The log was lost after this was sequenced: whether it happened is not known.
     FateUnknown,
 }

@@ -7,7 +7,9 @@
 //!
 //! Start at [`RowKey`] and [`RowValue`]; [`crate::table::Table`] keeps the rows of one family.
 
+pub mod bind;
 pub mod cat;
+pub mod exchange;
 pub mod id;
 pub mod part;
 pub mod prod;
@@ -22,6 +24,10 @@ pub mod family {
     pub const ID: u8 = 0x01;
     /// Topics (later queues and exchanges). See [`super::cat`].
     pub const CAT: u8 = 0x02;
+    /// Exchanges. See [`super::exchange`].
+    pub const EXCHANGE: u8 = 0x03;
+    /// Bindings. See [`super::bind`].
+    pub const BIND: u8 = 0x04;
     /// Partitions. See [`super::part`].
     pub const PART: u8 = 0x10;
     /// Producers of a partition. See [`super::prod`].

@@ -6,12 +6,15 @@
 use std::sync::Arc;
 
 use millstream_log::{EntryHead, Op, Row, StateReader};
-use millstream_types::{LogId, Lsn};
+use millstream_types::{LogId, Lsn, Namespace};
 
 use crate::attrs::{self, Attrs};
+use crate::codec::DecodeError;
 use crate::error::LoadError;
 use crate::group::Groups;
+use crate::rows::bind::{BindKey, BindRow};
 use crate::rows::cat::{CatKey, TopicRow};
+use crate::rows::exchange::{ExchangeKey, ExchangeRow};
 use crate::rows::family;
 use crate::rows::id::Ids;
 use crate::rows::part::PartRow;
@@ -26,6 +29,8 @@ pub(crate) struct State {
     pub(crate) part: Table<LogId, PartRow>,
     pub(crate) prod: Table<ProdKey, ProdRow>,
     pub(crate) groups: Groups,
+    pub(crate) exchange: Table<ExchangeKey, ExchangeRow>,
+    pub(crate) bind: Table<BindKey, BindRow>,
 }
 
 impl State {
@@ -36,6 +41,8 @@ impl State {
         self.cat = Table::load(rows)?;
         self.part = Table::load(rows)?;
         self.prod = Table::load(rows)?;
+        self.exchange = Table::load(rows)?;
+        self.bind = Table::load(rows)?;
         Ok(())
     }
 
@@ -49,9 +56,25 @@ impl State {
             Some(&(family::GROUP | family::MEMBER | family::OFFSET)) => {
                 self.groups.apply_effect(lsn, key, bytes)
             }
+            Some(&family::EXCHANGE) => self.exchange_effect(lsn, key, bytes),
+            Some(&family::BIND) => self.bind.apply_effect(lsn, key, bytes),
             _ => return Err(LoadError::family(key)),
         }
         .map_err(|e| LoadError::row(key, e))
+    }
+
+    /// Removing an exchange voids the bindings from it.
+    fn exchange_effect(&mut self, lsn: Lsn, key: &[u8], bytes: &[u8]) -> Result<(), DecodeError> {
+        if let Some(removed) = self.exchange.apply_effect(lsn, key, bytes)? {
+            self.bind.apply_removed(lsn, &removed);
+        }
+        Ok(())
+    }
+
+    /// Whether a queue has this name. The catalogue holds no queues yet, so nothing can be bound to one.
+    #[expect(clippy::unused_self, reason = "queues will be rows of it")]
+    pub(crate) fn is_queue(&self, _: Namespace, _: &str) -> bool {
+        false
     }
 
     /// Applies an append to the rows that follow from it: the partition, and the producer of a batch.
@@ -84,6 +107,8 @@ impl State {
         self.part.record_end(lsn);
         self.prod.record_end(lsn);
         self.groups.record_end(lsn);
+        self.exchange.record_end(lsn);
+        self.bind.record_end(lsn);
     }
 
     /// Applies a whole record that was just put in order, as replay would.
@@ -131,7 +156,14 @@ impl State {
     }
 
     fn tables(&mut self) -> Vec<&mut dyn Dirty> {
-        let mut all: Vec<&mut dyn Dirty> = vec![&mut self.ids, &mut self.cat, &mut self.part, &mut self.prod];
+        let mut all: Vec<&mut dyn Dirty> = vec![
+            &mut self.ids,
+            &mut self.cat,
+            &mut self.part,
+            &mut self.prod,
+            &mut self.exchange,
+            &mut self.bind,
+        ];
         all.extend(self.groups.tables());
         all
     }

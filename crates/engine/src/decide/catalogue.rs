@@ -11,7 +11,10 @@ use millstream_types::{LogId, Namespace, ObjectId, ObjectKind};
 use crate::catalogue::{
     CatalogueError, Change, Kind, PARTITIONS_MAX, PARTITIONS_TOTAL_MAX, Snapshot, TopicDef,
 };
-use crate::effect::RowEffect;
+use crate::decide::routing;
+use crate::effect::{OP_OVERHEAD_BYTES, RowEffect};
+use crate::exchange::{Target, TargetKind};
+use crate::routes::Index;
 use crate::rows::cat::{CatKey, TopicRow, effect};
 use crate::rows::id::{Counter, Ids};
 use crate::state::State;
@@ -23,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) defs: Vec<TopicDef>,
     /// Names that change, with what they stand for afterwards.
     pub(crate) changed: BTreeMap<CatKey, Option<TopicRow>>,
+    /// Bindings to topics that are removed go with them.
+    pub(crate) routing: routing::Plan,
     effects: Vec<RowEffect>,
     deleted: Vec<LogId>,
 }
@@ -31,7 +36,7 @@ impl Plan {
     /// The operations of the record; none if nothing changes.
     pub(crate) fn ops(&self) -> Vec<Op<'_>> {
         let deletes = self.deleted.iter().map(|log| Op::Delete { log: *log });
-        self.effects.iter().map(RowEffect::op).chain(deletes).collect()
+        self.effects.iter().chain(&self.routing.effects).map(RowEffect::op).chain(deletes).collect()
     }
 }
 
@@ -45,14 +50,17 @@ struct Draft<'a> {
     deleted: Vec<LogId>,
     next_object: u64,
     total: usize,
+    routing: routing::Draft<'a>,
 }
 
 /// Decides the changes, in order.
 pub(crate) fn decide(
     state: &State,
     catalogue: &Snapshot,
+    index: &Index,
     wall_ms: u64,
     changes: &[Change],
+    room: usize,
 ) -> Result<Plan, CatalogueError> {
     let first_object = state.ids.next(Counter::Objects);
     let mut draft = Draft {
@@ -64,6 +72,7 @@ pub(crate) fn decide(
         deleted: Vec::new(),
         next_object: first_object,
         total: catalogue.by_log.len(),
+        routing: routing::Draft::new(state, index, wall_ms),
     };
     let mut defs = Vec::with_capacity(changes.len());
     for change in changes {
@@ -74,7 +83,14 @@ pub(crate) fn decide(
     if draft.next_object > first_object {
         effects.push(Ids::effect(Counter::Objects, draft.next_object));
     }
-    Ok(Plan { defs, changed: draft.changed, effects, deleted: draft.deleted })
+    let own =
+        effects.iter().map(RowEffect::bytes_bound).sum::<usize>() + draft.deleted.len() * OP_OVERHEAD_BYTES;
+    let unbinds = draft.routing.bytes();
+    if unbinds > 0 && own + unbinds > room {
+        return Err(CatalogueError::Room { bytes: own + unbinds });
+    }
+    let routing = draft.routing.into_plan();
+    Ok(Plan { defs, changed: draft.changed, routing, effects, deleted: draft.deleted })
 }
 
 impl Draft<'_> {
@@ -161,6 +177,7 @@ impl Draft<'_> {
         self.total = self.total.saturating_sub(row.partitions.len());
         self.deleted.extend(row.partitions.iter().map(|o| LogId::new(*o, 0)));
         let def = row.def(&key);
+        self.routing.target_gone(key.ns, &Target { kind: TargetKind::Topic, name: key.name.clone() });
         self.uuids.insert(uuid, None);
         self.changed.insert(key, None);
         Ok(def)

@@ -45,7 +45,7 @@ impl FakeLog {
         Lsn(self.records.len() as u64)
     }
     pub fn permit(&self) -> Permit {
-        self.gate.try_admit(Class::Settle, 1 << 10).unwrap()
+        self.gate.try_admit(Class::Settle, 1 << 16).unwrap()
     }
     /// What a crash leaves.
     pub fn cut(&mut self, durable: Lsn) {

@@ -87,7 +87,7 @@ pub(crate) fn of_admin(e: &AdminError) -> Result<ResponseError, Close> {
             CatalogueError::NotMore { .. } | CatalogueError::TooMany { .. } => {
                 ResponseError::InvalidPartitions
             }
-            CatalogueError::Version { .. } => ResponseError::NotController,
+            CatalogueError::Version { .. } | CatalogueError::Room { .. } => ResponseError::NotController,
         },
         AdminError::Call(CallError::Refused(r)) => match r {
             Refused::TooLarge { .. } => ResponseError::PolicyViolation,
