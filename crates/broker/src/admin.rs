@@ -189,7 +189,9 @@ impl Session {
             let permit = self.admit(Class::Settle, bytes).await?;
             match self.submit(Some(permit), Op::Catalogue(vec![change.clone()])).await {
                 // More is bound to it than one looked for.
-                Reply::Catalogue(Err(CatalogueError::Room { bytes: needed })) if needed > bytes => bytes = needed,
+                Reply::Catalogue(Err(CatalogueError::Room { bytes: needed })) if needed > bytes => {
+                    bytes = needed;
+                }
                 Reply::Catalogue(result) => return Ok(result?),
                 _ => return Err(CallError::FateUnknown.into()),
             }

@@ -43,6 +43,8 @@ pub enum Action {
 pub enum Resource {
     /// A topic.
     Topic(Namespace, String),
+    /// An exchange.
+    Exchange(Namespace, String),
     /// A consumer group.
     Group(Namespace, String),
     /// The broker itself.

@@ -337,5 +337,30 @@ fn get_value(b: &mut Bytes, depth: usize) -> Result<HeaderValue, EnvelopeError> 
     })
 }
 
+/// Version of encoded arguments.
+const ARGUMENTS_VERSION: u8 = 1;
+
+/// The arguments of a binding or an exchange as they are stored: `version u8`, then as an envelope's headers, sorted by name, so that
+/// equal arguments are equal bytes.
+pub(crate) fn encode_arguments(arguments: &[Header]) -> Result<Vec<u8>, EnvelopeError> {
+    bound("number of arguments", arguments.len(), HEADERS_MAX)?;
+    let mut sorted = arguments.to_vec();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut out = BytesMut::new();
+    out.put_u8(ARGUMENTS_VERSION);
+    put_headers(&mut out, &sorted, 0)?;
+    Ok(out.to_vec())
+}
+
+/// The counterpart of [`encode_arguments`].
+pub(crate) fn decode_arguments(bytes: &[u8]) -> Result<Vec<Header>, EnvelopeError> {
+    let mut bytes = Bytes::copy_from_slice(bytes);
+    if get_u8(&mut bytes)? != ARGUMENTS_VERSION {
+        return Err(EnvelopeError::Damaged("arguments of a later version"));
+    }
+    let arguments = get_headers(&mut bytes, 0)?;
+    if bytes.is_empty() { Ok(arguments) } else { Err(EnvelopeError::Damaged("more than the arguments")) }
+}
+
 #[cfg(test)]
 mod tests;

@@ -11,10 +11,12 @@ mod broker;
 mod config;
 mod envelope;
 mod error;
+mod exchanges;
 mod mailbox;
 mod partitioner;
 mod policy;
 mod retention;
+mod routing;
 mod session;
 mod streams;
 mod time;
@@ -26,14 +28,23 @@ pub use broker::Broker;
 pub use config::BrokerConfig;
 pub use envelope::{EnvelopeError, Header, HeaderValue, Message, property};
 pub use error::{AdminError, CallError, Refused};
+pub use exchanges::{Binding, BindingList, ExchangeError, NewExchange, arguments_of};
 pub use mailbox::Pending;
 pub use partitioner::partition_for_key;
 pub use policy::{CleanupPolicy, SettingError, SettingInfo, SettingSource, SettingType, TopicPolicy};
+pub use routing::{
+    Names, ROUTE_EXCHANGES_MAX, ROUTE_KEYS_MAX, ROUTE_TARGETS_MAX, RouteError, RouteRequest, RouteScratch,
+    RouteTarget, Routes,
+};
 pub use session::{Session, SessionOptions};
 pub use streams::{Content, StreamBatch, StreamEntry, StreamRead, Streams};
 
 pub use millstream_engine::catalogue::{
     CatalogueError, Change, PARTITIONS_MAX, PARTITIONS_TOTAL_MAX, Snapshot, Topic, TopicDef,
+};
+pub use millstream_engine::exchange::{
+    ARGUMENTS_BYTES_MAX, BINDINGS_MAX, BindingsFrom, BindingsOf, ExchangeDef, ExchangeType,
+    ROUTING_KEY_BYTES_MAX, RoutingError, Target, TargetKind, predeclared,
 };
 pub use millstream_engine::group;
 pub use millstream_engine::op::{

@@ -15,6 +15,7 @@ use millstream_log::{Class, Gate, Permit, Sequence, StateSink, Watermarks};
 use millstream_types::{ConnId, Lsn};
 
 use crate::mailbox::{Mailbox, Published};
+use crate::routing::{Builder, Routes};
 use crate::time::BrokerClock;
 
 /// Drafts decided in one turn.
@@ -96,12 +97,22 @@ impl Inbox {
 pub(crate) struct Shared {
     pub(crate) published: Arc<Published>,
     pub(crate) catalogue: RwLock<Arc<Snapshot>>,
+    pub(crate) routes: RwLock<Arc<Routes>>,
     pub(crate) inbox: Inbox,
 }
 
 impl Shared {
     pub(crate) fn catalogue(&self) -> Arc<Snapshot> {
         Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
+    }
+    pub(crate) fn routes(&self) -> Arc<Routes> {
+        Arc::clone(&self.routes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+    pub(crate) fn set_routes(&self, routes: Arc<Routes>) {
+        // The last ones may be long: whoever lets go of them last does so without the lock.
+        let last =
+            std::mem::replace(&mut *self.routes.write().unwrap_or_else(PoisonError::into_inner), routes);
+        drop(last);
     }
     pub(crate) fn set_catalogue(&self, snapshot: Arc<Snapshot>) {
         *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
@@ -133,6 +144,7 @@ pub(crate) struct Sequencer {
     pub(crate) sink: Arc<dyn StateSink>,
     pub(crate) clock: BrokerClock,
     pub(crate) shared: Arc<Shared>,
+    routes: Builder,
     sessions: HashMap<ConnId, Arc<Mailbox>>,
     /// Sessions with answers that wait for an LSN, ascending.
     waiting: VecDeque<(Lsn, ConnId)>,
@@ -152,7 +164,10 @@ impl Sequencer {
         shared: Arc<Shared>,
     ) -> Self {
         let sessions = HashMap::new();
+        let routes = Builder::of(engine.exchanges(), engine.bindings());
+        shared.set_routes(routes.routes());
         Self {
+            routes,
             engine,
             sequence,
             gate,
@@ -241,6 +256,12 @@ impl Sequencer {
     fn answer(&mut self) {
         if let Some(snapshot) = self.effects.catalogue.take() {
             self.shared.set_catalogue(snapshot);
+        }
+        if !self.effects.routes.is_empty() {
+            for event in self.effects.routes.drain(..) {
+                self.routes.follow(&event);
+            }
+            self.shared.set_routes(self.routes.routes());
         }
         let published = self.shared.published.get();
         for a in self.effects.answers.drain(..) {
