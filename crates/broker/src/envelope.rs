@@ -53,6 +53,12 @@ pub mod property {
     pub const TIMESTAMP_MS: u8 = 9;
     /// 1 = transient, 2 = persistent.
     pub const DELIVERY_MODE: u8 = 10;
+    /// AMQP's cluster id, text.
+    pub const CLUSTER_ID: u8 = 11;
+    /// Priority as published, one byte.
+    pub const PRIORITY: u8 = 12;
+    /// Expiration as published: decimal milliseconds, text.
+    pub const EXPIRATION: u8 = 13;
 }
 
 /// A header.

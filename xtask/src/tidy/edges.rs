@@ -25,6 +25,7 @@ const LAYERS: &[Layer] = &[
         name: "millstream-broker",
         uses: &["millstream-types", "millstream-env", "millstream-log", "millstream-engine"],
     },
+    Layer { name: "millstream-amqp", uses: &["millstream-types", "millstream-broker"] },
     Layer { name: "millstream-kafka", uses: &["millstream-types", "millstream-broker"] },
     Layer {
         // The log, to open the one that it hands to the broker, and for nothing else.

@@ -1,0 +1,190 @@
+//! What can be wrong with bytes, and the reply code that says so to the peer (section 1.2, constants).
+
+use millstream_types::limits::HEADER_DEPTH_MAX;
+use thiserror::Error;
+
+/// A reply code of the specification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum ReplyCode {
+    /// Content too large. Closes the channel.
+    ContentTooLarge = 311,
+    /// A precondition failed. Closes the channel.
+    PreconditionFailed = 406,
+    /// A frame that cannot be decoded. Closes the connection, as all that follow.
+    FrameError = 501,
+    /// A frame with illegal values.
+    SyntaxError = 502,
+    /// A frame out of sequence.
+    CommandInvalid = 503,
+    /// A channel that was not opened, or may not carry this.
+    ChannelError = 504,
+    /// A frame that was not expected, usually within content.
+    UnexpectedFrame = 505,
+    /// Something the server does not do.
+    NotImplemented = 540,
+}
+
+impl ReplyCode {
+    /// As sent.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+    /// Whether only the channel is closed.
+    #[must_use]
+    pub const fn is_soft(self) -> bool {
+        matches!(self, Self::ContentTooLarge | Self::PreconditionFailed)
+    }
+}
+
+/// Bytes that are not what they should be.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum CodecError {
+    /// A frame larger than agreed.
+    #[error("a frame of {bytes} bytes where {max} were agreed")]
+    FrameTooLarge {
+        /// With head and end.
+        bytes: u64,
+        /// With head and end.
+        max: u32,
+    },
+    /// The octet behind the payload is another.
+    #[error("frame end octet {found:#04x}")]
+    FrameEnd {
+        /// What is there.
+        found: u8,
+    },
+    /// No such type of frame.
+    #[error("frame type {found}")]
+    FrameType {
+        /// What is there.
+        found: u8,
+    },
+    /// A heartbeat with a channel or a payload.
+    #[error("a heartbeat on channel {channel} with {bytes} bytes")]
+    Heartbeat {
+        /// Its channel.
+        channel: u16,
+        /// Its payload.
+        bytes: usize,
+    },
+    /// A part ends too early.
+    #[error("{what} cut short")]
+    Short {
+        /// Which.
+        what: &'static str,
+    },
+    /// A part is longer than what it holds.
+    #[error("{bytes} bytes too many behind {what}")]
+    Long {
+        /// Which.
+        what: &'static str,
+        /// How many.
+        bytes: usize,
+    },
+    /// A value that none may have.
+    #[error("{what} is not legal")]
+    Illegal {
+        /// Which.
+        what: &'static str,
+    },
+    /// Tables or arrays in one another deeper than any message may have.
+    #[error("tables and arrays nested deeper than {HEADER_DEPTH_MAX}")]
+    TooDeep,
+    /// More than a limit.
+    #[error("more than {max} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
+    /// No such class or method.
+    #[error("unknown method {class}.{method}")]
+    UnknownMethod {
+        /// Class id.
+        class: u16,
+        /// Method id.
+        method: u16,
+    },
+    /// A frame that does not belong here.
+    #[error("{found} frame where {expected} was expected")]
+    Unexpected {
+        /// What came.
+        found: &'static str,
+        /// What should have.
+        expected: &'static str,
+    },
+    /// More body than the header said.
+    #[error("{bytes} bytes of body more than the header said")]
+    BodyTooLong {
+        /// How many.
+        bytes: u64,
+    },
+    /// Content of a class that has none, or of another than its method's.
+    #[error("content header of class {class}")]
+    ContentClass {
+        /// The class.
+        class: u16,
+    },
+    /// Content on channel 0.
+    #[error("content on channel 0")]
+    ChannelZero,
+    /// A message larger than any may be.
+    #[error("a message of {bytes} bytes; the limit is {max}")]
+    ContentTooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        max: usize,
+    },
+    /// An expiration that is no number of milliseconds.
+    #[error("invalid expiration")]
+    Expiration,
+}
+
+impl CodecError {
+    /// The code to close the channel or the connection with.
+    #[must_use]
+    pub const fn reply_code(&self) -> ReplyCode {
+        match self {
+            // 2.3.7, 4.2.3: a frame that cannot be told from noise. 4.2.6.1: a content header of the wrong class.
+            Self::FrameTooLarge { .. }
+            | Self::FrameEnd { .. }
+            | Self::FrameType { .. }
+            | Self::Heartbeat { .. }
+            | Self::ContentClass { .. } => ReplyCode::FrameError,
+            Self::Short { .. }
+            | Self::Long { .. }
+            | Self::Illegal { .. }
+            | Self::TooDeep
+            | Self::TooMany { .. } => ReplyCode::SyntaxError,
+            Self::UnknownMethod { .. } => ReplyCode::NotImplemented,
+            // 4.2.6: incomplete or badly formatted content.
+            Self::Unexpected { .. } | Self::BodyTooLong { .. } => ReplyCode::UnexpectedFrame,
+            Self::ChannelZero => ReplyCode::ChannelError,
+            Self::ContentTooLarge { .. } => ReplyCode::ContentTooLarge,
+            Self::Expiration => ReplyCode::PreconditionFailed,
+        }
+    }
+}
+
+/// What the protocol cannot express.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum EncodeError {
+    /// A name or property of more than 255 bytes.
+    #[error("{what} of {bytes} bytes; the protocol has 255")]
+    TooLong {
+        /// Which.
+        what: &'static str,
+        /// Its length.
+        bytes: usize,
+    },
+    /// A table or value of 4 GiB or more, or nested deeper than any message may be.
+    #[error("{what} is too large")]
+    TooLarge {
+        /// Which.
+        what: &'static str,
+    },
+}
