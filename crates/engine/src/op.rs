@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::catalogue::{CatalogueError, Change, TopicDef};
 use crate::exchange::{BindingsFrom, BindingsOf, BindingsPage, ExchangeChange, RouteEvent, RoutingError};
 use crate::group::{GroupOp, GroupReply};
+use crate::queue::api::{Delivery, MoveWork, ReadWindow, Unused};
 
 /// The time, taken once per turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +57,14 @@ pub struct Effects {
     pub catalogue: Option<std::sync::Arc<crate::catalogue::Snapshot>>,
     /// Exchanges and bindings changed, in this order; to be followed before the answers of this turn.
     pub routes: Vec<RouteEvent>,
+    /// Messages for consumers, in order per consumer.
+    pub deliveries: Vec<Delivery>,
+    /// Heads to be read for queues' windows; see `Engine::window_read`.
+    pub reads: Vec<ReadWindow>,
+    /// Messages to be taken to dead-letter targets.
+    pub moves: Vec<MoveWork>,
+    /// Queues that should go.
+    pub unused: Vec<Unused>,
 }
 
 /// What to do.

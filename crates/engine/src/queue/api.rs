@@ -1,0 +1,664 @@
+//! What may be asked of queues, and what comes back.
+//!
+//! Start at [`QueueOp`]. Deliveries do not answer an operation: they go to a consumer's session as they come ([`Delivery`]).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use millstream_log::{Head, ReadError};
+use millstream_types::limits::NAME_BYTES_MAX;
+use millstream_types::{ConnId, LogId, Lsn, Namespace, ObjectId};
+use thiserror::Error;
+
+use super::policy::QueuePolicy;
+use crate::op::Ticket;
+
+/// Consumers of one queue.
+pub const CONSUMERS_MAX: usize = 65_535;
+/// Leases of one queue at a time; at the bound its dispatch stops until some end.
+pub const LEASES_MAX: usize = 1_000_000;
+/// Messages of one queue that the mover holds at a time.
+pub const HELD_MAX: usize = 65_536;
+/// Queues of one broker, while all their rows are resident.
+pub const QUEUES_MAX: usize = 1_000_000;
+/// Messages of one receive.
+pub const RECEIVE_MAX: u32 = 10_000;
+/// Bytes that were delivered to a session and not taken over by its socket: above, it gets nothing more.
+pub const OUTBOX_BYTES_MAX: u64 = 1 << 20;
+/// Lanes from here on hold messages published with a delay; below, lane = priority.
+pub const DELAY_LANE: u16 = 256;
+
+/// A queue's definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueDef {
+    /// Its namespace.
+    pub ns: Namespace,
+    /// Its name, unique in the namespace over topics and queues.
+    pub name: String,
+    /// Its id, never used again.
+    pub id: ObjectId,
+    /// What it does with messages.
+    pub policy: QueuePolicy,
+    /// Settings that were given, by key, as text; the engine does not read them.
+    pub settings: BTreeMap<String, String>,
+    /// When it was made, milliseconds since the epoch.
+    pub created_ms: u64,
+    /// Grows by one with each change.
+    pub version: u32,
+}
+
+/// One change of a queue's definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueueChange {
+    /// Makes a queue.
+    Create {
+        /// Namespace.
+        ns: Namespace,
+        /// Name.
+        name: String,
+        /// Policy.
+        policy: QueuePolicy,
+        /// Settings.
+        settings: BTreeMap<String, String>,
+    },
+    /// Replaces policy and settings.
+    Alter {
+        /// Which.
+        id: ObjectId,
+        /// The version that the new ones were made from: another one is a conflict.
+        expect: u32,
+        /// All of the policy afterwards. `ordering` cannot change.
+        policy: QueuePolicy,
+        /// All settings afterwards.
+        settings: BTreeMap<String, String>,
+    },
+    /// Removes a queue and its messages. Leases on them end as `Unknown`, consumers are told nothing more.
+    Delete {
+        /// Which.
+        id: ObjectId,
+        /// Only if it has no consumer.
+        if_unused: bool,
+        /// Only if no message is in it, whatever its state.
+        if_empty: bool,
+        /// Only if it was not used for its `expires_ms`.
+        if_idle: bool,
+    },
+}
+
+/// Why a change of queues was refused; nothing was changed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum QueueError {
+    /// The name is taken by another queue.
+    #[error("{name} exists already")]
+    Exists {
+        /// The name.
+        name: String,
+        /// The queue that has it.
+        id: ObjectId,
+    },
+    /// The name is taken by a topic.
+    #[error("{name} exists and is of another kind")]
+    WrongKind {
+        /// The name.
+        name: String,
+    },
+    /// Empty, or longer than `NAME_BYTES_MAX`.
+    #[error("a name has 1 to {NAME_BYTES_MAX} bytes")]
+    InvalidName,
+    /// A policy that cannot be.
+    #[error("{what} cannot be so")]
+    Policy {
+        /// Which part of it.
+        what: &'static str,
+    },
+    /// No such queue.
+    #[error("no such queue")]
+    NotFound,
+    /// Somebody else changed it meanwhile: look again.
+    #[error("the definition changed meanwhile (version {current})")]
+    Version {
+        /// The version now.
+        current: u32,
+    },
+    /// It has consumers, or was used meanwhile.
+    #[error("the queue is in use")]
+    InUse,
+    /// It holds messages.
+    #[error("the queue is not empty")]
+    NotEmpty,
+    /// A limit was reached.
+    #[error("more than {max} queues")]
+    TooMany {
+        /// The limit.
+        max: usize,
+    },
+}
+
+/// An operation on queues.
+#[non_exhaustive]
+#[derive(Debug)]
+pub enum QueueOp {
+    /// Makes, alters and removes queues: all or nothing, one record.
+    Change(Vec<QueueChange>),
+    /// Messages for queues: one record; each queue accepts or refuses each message on its own.
+    Publish(Vec<Publish>),
+    /// A consumer: deliveries come until it is cancelled or its session ends. Needs room for a record (class Settle).
+    Subscribe {
+        /// The queue.
+        queue: ObjectId,
+        /// The session's own number for it, not in use.
+        consumer: ConsumerId,
+        /// How it takes messages.
+        opts: ConsumerOpts,
+    },
+    /// More explicit credit for a consumer that has one. Without a permit.
+    Credit {
+        /// Which.
+        consumer: ConsumerId,
+        /// Deliveries more.
+        add: u64,
+    },
+    /// Most leases at a time, from now on; what is out stays out. Without a permit.
+    Prefetch {
+        /// Which consumer; `None`: all of this session's together.
+        consumer: Option<ConsumerId>,
+        /// 0 = no limit.
+        max: u32,
+    },
+    /// Stops or starts deliveries. Without a permit.
+    Flow {
+        /// Which consumer; `None`: all of this session's.
+        consumer: Option<ConsumerId>,
+        /// Whether they flow.
+        on: bool,
+    },
+    /// Ends a consumer. Its leases stay its session's. Without a permit.
+    Cancel {
+        /// Which.
+        consumer: ConsumerId,
+    },
+    /// Takes messages that are ready, or waits for the first. Without a permit: the dispatch makes the record.
+    Receive(Receive),
+    /// The receive with this ticket is no longer wanted: it is answered with nothing, unless it was answered already.
+    StopReceive {
+        /// Its ticket.
+        ticket: Ticket,
+    },
+    /// Ends leases; one record. Each item counts on its own.
+    Settle(Vec<SettleItem>),
+    /// Moves the end of timed leases; one record.
+    Extend(Vec<ExtendItem>),
+    /// Removes all messages of a queue.
+    Purge {
+        /// Which.
+        queue: ObjectId,
+        /// Messages that are leased stay (else their leases end as `Unknown`).
+        keep_leased: bool,
+    },
+    /// What the mover did with messages that it holds; class Publish if it appends. One record; each item counts on its own.
+    Move(Vec<MoveItem>),
+    /// Holds ready messages for the mover, in delivery order: the first step of a redrive.
+    Hold {
+        /// The queue.
+        queue: ObjectId,
+        /// Most messages, at most [`RECEIVE_MAX`].
+        max: u32,
+    },
+    /// Takes messages off the parking place. One record.
+    Unpark(Vec<UnparkItem>),
+    /// What is in a queue. Without a permit.
+    Stats {
+        /// Which.
+        queue: ObjectId,
+    },
+}
+
+/// Names a consumer within its session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerId(pub u64);
+
+/// One message for some queues.
+#[derive(Debug)]
+pub struct Publish {
+    /// The queues, each once.
+    pub to: Vec<Target>,
+    /// Need not survive a restart.
+    pub transient: bool,
+    /// 0 to 255.
+    pub priority: u8,
+    /// Not to be delivered from then on, milliseconds since the epoch.
+    pub expiry_ms: Option<u64>,
+    /// Hash of its key, under the store's secret.
+    pub key_hash: Option<u64>,
+    /// Its first home, if it is moved.
+    pub origin: Option<(LogId, u64)>,
+    /// Bytes of envelope at the front of the body.
+    pub envelope_len: u32,
+    /// Its timestamp, milliseconds, -1 = none.
+    pub max_ts_ms: i64,
+    /// Envelope and payload in pieces.
+    pub body: Vec<Bytes>,
+}
+
+/// One queue that a message goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Which.
+    pub queue: ObjectId,
+    /// Not to be delivered there before, milliseconds since the epoch. `None`: the queue's own delay, if it has one.
+    pub due_ms: Option<u64>,
+}
+
+impl From<ObjectId> for Target {
+    fn from(queue: ObjectId) -> Self {
+        Self { queue, due_ms: None }
+    }
+}
+
+/// What became of one message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Queues that took it.
+    pub accepted: u32,
+    /// Where it is, in the first of them.
+    pub home: Option<(LogId, u64)>,
+    /// Queues that did not, and why.
+    pub refused: Vec<(ObjectId, Refusal)>,
+}
+
+/// Why a queue did not take a message.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such queue (any more): to be routed again.
+    #[error("the queue does not exist")]
+    Gone,
+    /// It is full.
+    #[error("the queue is full")]
+    Full,
+}
+
+/// How long a lease is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseKind {
+    /// Until it is settled or its session ends.
+    Bound,
+    /// So long.
+    Timed {
+        /// Milliseconds, at most `LEASE_MS_MAX`; `None`: as the queue says.
+        lease_ms: Option<u64>,
+        /// Ends with the session too, and only the session may settle it. Else whoever knows the delivery number may.
+        owned: bool,
+    },
+}
+
+/// How a consumer takes messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsumerOpts {
+    /// How long.
+    pub lease: LeaseKind,
+    /// Deliveries go out before their lease is durable.
+    pub ride: bool,
+    /// Deliveries are settled as they go out: there is no lease.
+    pub auto_ack: bool,
+    /// Most leases at a time; 0 = no limit.
+    pub prefetch: u32,
+    /// Deliveries until more credit is given; `None`: as many as there are.
+    pub credit: Option<u64>,
+    /// Higher ones are served first.
+    pub priority: i32,
+    /// No other consumer may be there.
+    pub exclusive: bool,
+}
+
+/// Takes messages once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receive {
+    /// The queue.
+    pub queue: ObjectId,
+    /// Most messages, 1 to [`RECEIVE_MAX`].
+    pub max: u32,
+    /// Payload bytes after which no more are taken; at least one message.
+    pub bytes_max: u64,
+    /// How long to wait for the first, milliseconds.
+    pub wait_ms: u64,
+    /// How long the leases are.
+    pub lease: LeaseKind,
+    /// The answer goes out before the leases are durable.
+    pub ride: bool,
+    /// They are settled as they go out.
+    pub auto_ack: bool,
+}
+
+/// One attempt to hand a message to a consumer. The body is at (`LogId::new(queue, lane)`, `pos`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Whose.
+    pub session: ConnId,
+    /// Which consumer; 0 in the answer to a receive.
+    pub consumer: ConsumerId,
+    /// The queue.
+    pub queue: ObjectId,
+    /// The lane.
+    pub lane: u16,
+    /// The position.
+    pub pos: u64,
+    /// To be given back when the lease is settled. Of a position, no two deliveries have the same; neighbours may have.
+    pub delivery_no: u32,
+    /// Times it was handed out, this one included.
+    pub deliveries: u16,
+    /// Times that failed.
+    pub attempts: u16,
+    /// It may have been handed out before.
+    pub redelivered: bool,
+    /// Payload bytes.
+    pub bytes: u32,
+    /// Not to be shown before this LSN is durable; 0 = at once.
+    pub wait: Lsn,
+}
+
+/// How a lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Done: the message goes.
+    Ack,
+    /// Back to its place.
+    Release {
+        /// Whether this counts as a failed attempt.
+        failed: bool,
+        /// Rest, milliseconds; `None`: as the queue's backoff says, if it failed.
+        delay_ms: Option<u64>,
+    },
+    /// It cannot be worked on: to the dead-letter target, or dropped.
+    Reject,
+    /// It never reached the consumer: back to its place as if it had not been taken.
+    Undelivered,
+}
+
+/// Leases that end: a run of positions with one delivery number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettleItem {
+    /// The queue.
+    pub queue: ObjectId,
+    /// The lane.
+    pub lane: u16,
+    /// First position.
+    pub pos: u64,
+    /// Positions, at least 1.
+    pub len: u32,
+    /// The delivery number of all of them.
+    pub delivery_no: u32,
+    /// How.
+    pub verb: Verb,
+}
+
+/// Timed leases that get a new end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExtendItem {
+    /// The queue.
+    pub queue: ObjectId,
+    /// The lane.
+    pub lane: u16,
+    /// First position.
+    pub pos: u64,
+    /// Positions, at least 1.
+    pub len: u32,
+    /// The delivery number of all of them.
+    pub delivery_no: u32,
+    /// From now, milliseconds, at most `LEASE_MS_MAX`.
+    pub lease_ms: u64,
+}
+
+/// Why a lease could not be settled or extended.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum SettleError {
+    /// No such queue or message: it may be settled already.
+    #[error("the message does not exist")]
+    Unknown,
+    /// It was given back, or handed out again since.
+    #[error("the delivery is not the last one")]
+    Stale,
+    /// The lease ran out.
+    #[error("the lease has run out")]
+    Expired,
+    /// Another session has it.
+    #[error("another consumer holds the lease")]
+    NotHolder,
+}
+
+/// Why a message ends, or is on its way to the dead-letter target. The number is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Cause {
+    /// A consumer is done with it.
+    Acked = 1,
+    /// It was too old.
+    Expired = 2,
+    /// A consumer rejected it.
+    Rejected = 3,
+    /// Its attempts were used up.
+    Exhausted = 4,
+    /// The queue was full.
+    Length = 5,
+    /// The queue was purged.
+    Purged = 6,
+    /// It was moved elsewhere.
+    Moved = 7,
+    /// An operator takes it elsewhere.
+    Redrive = 8,
+    /// An operator removed it.
+    Skipped = 9,
+    /// Its bytes were damaged.
+    Damaged = 10,
+}
+
+/// A message that the mover holds and that it should take elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MoveWork {
+    /// Where it is.
+    pub queue: ObjectId,
+    /// The lane.
+    pub lane: u16,
+    /// The position.
+    pub pos: u64,
+    /// To be given back.
+    pub delivery_no: u32,
+    /// Why.
+    pub cause: Cause,
+    /// Times it was handed out.
+    pub deliveries: u16,
+    /// Times that failed.
+    pub attempts: u16,
+    /// It can be read once this LSN is durable.
+    pub wait: Lsn,
+}
+
+/// What the mover did with one message.
+#[derive(Debug)]
+pub struct MoveItem {
+    /// Where it is.
+    pub queue: ObjectId,
+    /// The lane.
+    pub lane: u16,
+    /// The position.
+    pub pos: u64,
+    /// As [`MoveWork`] said.
+    pub delivery_no: u32,
+    /// What becomes of it.
+    pub then: MoveThen,
+}
+
+/// What becomes of a message that the mover holds.
+#[derive(Debug)]
+pub enum MoveThen {
+    /// It goes elsewhere, in the same record.
+    Publish {
+        /// Where to, with the body as it is to be there.
+        publish: Publish,
+        /// Queues that refuse do not hold it back: what no queue takes is dropped. Else it stays held if one refuses, and nothing is
+        /// appended.
+        at_most_once: bool,
+    },
+    /// It goes to no queue (no target, a cycle).
+    Drop(Cause),
+    /// Back to its place, nothing counted.
+    Release,
+}
+
+/// Why the mover's work on a message was not taken.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum MoveError {
+    /// The mover does not hold it (any more).
+    #[error("the message is not held")]
+    NotHeld,
+    /// A target refused it: it stays held.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+/// A parked message and what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnparkItem {
+    /// Where it is.
+    pub queue: ObjectId,
+    /// The lane.
+    pub lane: u16,
+    /// The position.
+    pub pos: u64,
+    /// Back to its place with no attempts counted; else it goes to the dead-letter target, or is dropped.
+    pub release: bool,
+}
+
+/// What is in a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueStats {
+    /// May be delivered (visible or about to be).
+    pub ready: Tally,
+    /// At consumers.
+    pub leased: Tally,
+    /// Not to be delivered yet: published with a delay, or resting after a failure.
+    pub scheduled: Tally,
+    /// On the way to the dead-letter target.
+    pub held: Tally,
+    /// Set aside.
+    pub parked: Tally,
+    /// Consumers.
+    pub consumers: u32,
+    /// Receives that wait.
+    pub waiting: u32,
+    /// Ever published.
+    pub appended: Tally,
+    /// Of these, gone.
+    pub settled: Tally,
+}
+
+/// Messages and their payload bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Messages.
+    pub n: u64,
+    /// Payload bytes.
+    pub bytes: u64,
+}
+
+/// Answers to [`QueueOp`].
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueueReply {
+    /// To `Change`: the definitions made or changed; of a removal, the one removed.
+    Changed(Result<Vec<QueueDef>, QueueError>),
+    /// To `Publish`: one per message.
+    Published(Vec<Published>),
+    /// To `Subscribe`.
+    Subscribed(Result<(), SubscribeError>),
+    /// To `Credit`, `Prefetch`, `Flow`, `Cancel`, `StopReceive`. What does not exist is left alone.
+    Done,
+    /// To `Receive`: empty if nothing came in time.
+    Received(Result<Vec<Delivery>, ReceiveError>),
+    /// To `Settle` and `Extend`: the items that did not count, by index.
+    Settled {
+        /// In order.
+        errors: Vec<(usize, SettleError)>,
+    },
+    /// To `Purge`: messages removed.
+    Purged(Option<u64>),
+    /// To `Move`: one per item.
+    Moved(Vec<Result<(), MoveError>>),
+    /// To `Hold`: what is held now. It is not given as work too.
+    Held(Option<Vec<MoveWork>>),
+    /// To `Unpark`: the items that did not count, by index.
+    Unparked {
+        /// In order.
+        errors: Vec<(usize, SettleError)>,
+    },
+    /// To `Stats`.
+    Stats(Option<QueueStats>),
+}
+
+/// Why there is no consumer.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum SubscribeError {
+    /// No such queue.
+    #[error("no such queue")]
+    NotFound,
+    /// Another consumer is exclusive, or is there already and this one would be.
+    #[error("the queue has an exclusive consumer")]
+    Exclusive,
+    /// The session uses this number already.
+    #[error("the consumer exists")]
+    Exists,
+    /// A limit was reached.
+    #[error("more than {CONSUMERS_MAX} consumers")]
+    TooMany,
+}
+
+/// Why nothing is received.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum ReceiveError {
+    /// No such queue (any more).
+    #[error("no such queue")]
+    NotFound,
+    /// An exclusive or single active consumer has the queue.
+    #[error("the queue has an exclusive consumer")]
+    Exclusive,
+    /// So many leases are out that none more may be.
+    #[error("more than {LEASES_MAX} leases")]
+    OverLimit,
+    /// A limit was reached.
+    #[error("more than {CONSUMERS_MAX} consumers")]
+    TooMany,
+}
+
+/// Heads that a queue wants read: attrs and lengths of its next messages. Answered by [`WindowRead`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadWindow {
+    /// The queue.
+    pub queue: ObjectId,
+    /// Its log.
+    pub log: LogId,
+    /// First position wanted.
+    pub from: u64,
+    /// Nothing from here on.
+    pub end: u64,
+    /// Most entries.
+    pub max_entries: usize,
+    /// To be given back.
+    pub token: u64,
+}
+
+/// Heads as read.
+#[derive(Debug)]
+pub struct WindowRead {
+    /// What was asked.
+    pub asked: ReadWindow,
+    /// Heads, ascending. Fewer than `max_entries` only if there are no more below `end`.
+    pub heads: Result<Vec<Head>, ReadError>,
+}
+
+/// Something became of a queue that its keeper should act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unused {
+    /// Nobody used it for its `expires_ms`: to be deleted with `if_unused` and `if_idle`.
+    Idle(ObjectId),
+    /// Its last consumer went and it is to go with it: to be deleted with `if_unused`.
+    LastConsumer(ObjectId),
+}
