@@ -77,9 +77,13 @@ impl Broker {
             producer_expiry_ms: cfg.producer_expiry_ms,
             offsets_retention_ms: cfg.offsets_retention_ms,
             group_initial_rebalance_delay_ms: cfg.group_initial_rebalance_delay_ms,
+            ..EngineConfig::default()
         });
         let opened = store.open(&cfg.log, &mut engine)?;
         let Opened { epoch, sequencer, gate, reader, marks, sink, rows: _, report } = opened;
+        if !report.unclean {
+            engine.stopped_cleanly();
+        }
         let cluster_id = cluster_id(&env)?;
         let mut clock = BrokerClock::new(Arc::clone(&env.clock));
         engine

@@ -10,6 +10,13 @@ use crate::rows::family;
 use crate::rows::id::{Counter, Ids};
 use crate::table::Dirty;
 
+/// Who asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker {
+    pub(crate) session: ConnId,
+    pub(crate) ticket: Ticket,
+}
+
 /// Lent by the engine for one call.
 pub struct Ctx<'a> {
     log: &'a mut dyn Commits,

@@ -9,7 +9,7 @@ use millstream_log::{BatchId, Budget, Op as LogOp, Permit, RowBatch};
 use millstream_types::{ConnId, LogId, Lsn};
 
 use crate::catalogue::{Change, Snapshot};
-use crate::ctx::Ctx;
+use crate::ctx::{Asker, Ctx};
 use crate::decide::{append, catalogue};
 use crate::effect::RowEffect;
 use crate::error::LoadError;
@@ -17,9 +17,13 @@ use crate::expiry::Expiry;
 use crate::group::{GroupConfig, Groups};
 use crate::live::Live;
 use crate::op::{
-    Answer, AppendError, AppendItem, Commits, Draft, Effects, Now, Op, ProducerInfo, Reply, Ticket, Transact,
+    Answer, AppendError, AppendItem, Commits, Draft, Effects, Now, Op, ProducerInfo, Reply, Transact,
     TransactError,
 };
+use crate::queue::WindowSizes;
+use crate::queue::api::WindowRead;
+use crate::queue::directory::Directory;
+use crate::queue::queues::{Cx, Queues};
 use crate::rows::id::{Counter, Ids};
 use crate::state::State;
 
@@ -32,6 +36,8 @@ pub struct EngineConfig {
     pub offsets_retention_ms: u64,
     /// How long the first rebalance of an empty group waits for more members, milliseconds.
     pub group_initial_rebalance_delay_ms: u64,
+    /// How much of each lane of a queue is kept in memory.
+    pub queue_windows: WindowSizes,
 }
 
 impl Default for EngineConfig {
@@ -40,6 +46,7 @@ impl Default for EngineConfig {
             producer_expiry_ms: 24 * 3_600_000,
             offsets_retention_ms: 7 * 24 * 3_600_000,
             group_initial_rebalance_delay_ms: 3_000,
+            queue_windows: WindowSizes::default(),
         }
     }
 }
@@ -50,6 +57,7 @@ pub struct Engine {
     pub(crate) cfg: EngineConfig,
     pub(crate) state: State,
     pub(crate) live: Live,
+    pub(crate) queues: Queues,
     /// Last LSN applied.
     pub(crate) last_lsn: Lsn,
     /// Why replay failed, if it did.
@@ -58,13 +66,6 @@ pub struct Engine {
     pub(crate) now: Now,
     taken_rows: usize,
     in_flight: VecDeque<(BatchId, usize)>,
-}
-
-/// Who asked.
-#[derive(Clone, Copy)]
-struct Asker {
-    session: ConnId,
-    ticket: Ticket,
 }
 
 impl Engine {
@@ -92,7 +93,34 @@ impl Engine {
         self.live = Live::of(&self.state, self.live.leader_epoch);
         self.expiry = Expiry::of(&self.state.prod, self.cfg.producer_expiry_ms, now);
         self.state.groups.serve(now);
+        let epoch = u64::from(self.live.leader_epoch);
+        self.queues.sizes = self.cfg.queue_windows;
+        self.queues.serve(&self.state.queues, epoch, now);
         Ok(())
+    }
+
+    /// The log was closed cleanly before it was opened, by its report: nothing was delivered of which it knows nothing. To be said
+    /// before [`Engine::serve`]; what is not said is not so.
+    pub fn stopped_cleanly(&mut self) {
+        self.queues.clean = true;
+    }
+
+    /// The queues there are: shared, and as the last record left them.
+    #[must_use]
+    pub fn queues(&self) -> Arc<Directory> {
+        Arc::clone(&self.queues.directory)
+    }
+
+    /// Heads that a queue wanted read ([`Effects::reads`]).
+    pub fn window_read(&mut self, now: Now, read: WindowRead) {
+        self.now = now;
+        self.queues.window_read(&self.state.queues, now, read);
+    }
+
+    /// A session's socket took over so many bytes of what was delivered to it: of each message its payload and
+    /// [`DELIVERY_BYTES`](crate::queue::DELIVERY_BYTES).
+    pub fn handed_over(&mut self, session: ConnId, bytes: u64) {
+        self.queues.handed_over(session, bytes);
     }
 
     /// The catalogue now.
@@ -127,6 +155,9 @@ impl Engine {
                 let page = self.list_bindings(ns, &of, from);
                 self.answer(asker, out, Reply::Bindings(page));
             }
+            Op::Queue(op) => {
+                self.with_queues(log, out, |queues, cx| queues.op(cx, asker, op, permit));
+            }
         }
     }
 
@@ -138,12 +169,14 @@ impl Engine {
             self.commit(log, permit, &ops, None);
         }
         self.with_groups(log, out, |groups, ctx| groups.tick(now, ctx));
+        self.with_queues(log, out, |queues, cx| queues.tick(cx));
     }
 
     /// When [`Engine::tick`] is wanted next, monotonic milliseconds.
     #[must_use]
     pub fn next_timer(&self) -> Option<u64> {
-        self.expiry.next_mono_ms(self.now).into_iter().chain(self.state.groups.next_timer()).min()
+        let groups = self.state.groups.next_timer();
+        self.expiry.next_mono_ms(self.now).into_iter().chain(groups).chain(self.queues.next_timer()).min()
     }
 
     /// Records up to `lsn` are durable: what they made becomes visible, and who waits for it is woken. To be called once after
@@ -151,12 +184,14 @@ impl Engine {
     pub fn durable(&mut self, lsn: Lsn) {
         self.last_lsn = self.last_lsn.max(lsn);
         self.live.durable(lsn);
+        self.queues.durable(lsn);
     }
 
     /// The log is lost. Joins and syncs that wait are answered `FateUnknown`; so must be, by their holder, all answers given whose LSN
     /// is not durable. Nothing more may be asked of this engine.
     pub fn lost(&mut self, out: &mut Effects) {
         self.live.lost();
+        self.queues.lost();
         self.state.groups.lost(out);
     }
 
@@ -164,6 +199,7 @@ impl Engine {
     pub fn session_gone(&mut self, now: Now, session: ConnId, log: &mut dyn Commits, out: &mut Effects) {
         self.now = now;
         self.with_groups(log, out, |groups, ctx| groups.session_gone(now, session, ctx));
+        self.with_queues(log, out, |queues, cx| queues.session_gone(cx, session));
     }
 
     /// Takes changed rows, those first that are dirty for longest. Only between records.
@@ -208,6 +244,16 @@ impl Engine {
         let exists = |log: LogId| catalogue.by_log.contains_key(&log);
         let mut ctx = Ctx::new(log, out, &mut self.last_lsn, &mut self.state.ids, &exists);
         f(&mut self.state.groups, &mut ctx);
+    }
+
+    fn with_queues(
+        &mut self,
+        log: &mut dyn Commits,
+        out: &mut Effects,
+        f: impl FnOnce(&mut Queues, &mut Cx<'_>),
+    ) {
+        let Self { state, last_lsn, queues, now, .. } = self;
+        f(queues, &mut Cx { state, log, out, last_lsn, now: *now });
     }
 
     /// Writes one record and applies it.

@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::catalogue::{CatalogueError, Change, TopicDef};
 use crate::exchange::{BindingsFrom, BindingsOf, BindingsPage, ExchangeChange, RouteEvent, RoutingError};
 use crate::group::{GroupOp, GroupReply};
-use crate::queue::api::{Delivery, MoveWork, ReadWindow, Unused};
+use crate::queue::api::{Delivery, MoveWork, QueueOp, QueueReply, ReadWindow, Unused};
 
 /// The time, taken once per turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,6 +101,8 @@ pub enum Op {
         /// Where to begin; `None`: with the first.
         from: Option<BindingsFrom>,
     },
+    /// An operation on queues.
+    Queue(QueueOp),
 }
 
 /// One append to one partition.
@@ -194,6 +196,8 @@ pub enum Reply {
     Routing(Result<Vec<bool>, RoutingError>),
     /// To `ListBindings`.
     Bindings(BindingsPage),
+    /// To `Queue`.
+    Queue(QueueReply),
     /// The log was lost after this was sequenced: whether it happened is not known.
     FateUnknown,
 }

@@ -28,6 +28,8 @@ pub mod family {
     pub const EXCHANGE: u8 = 0x03;
     /// Bindings. See [`super::bind`].
     pub const BIND: u8 = 0x04;
+    /// Definitions of queues. See [`crate::queue::rows::def`].
+    pub const QUEUE: u8 = 0x05;
     /// Partitions. See [`super::part`].
     pub const PART: u8 = 0x10;
     /// Producers of a partition. See [`super::prod`].
@@ -38,6 +40,12 @@ pub mod family {
     pub const MEMBER: u8 = 0x21;
     /// Offsets committed for a group.
     pub const OFFSET: u8 = 0x22;
+    /// Heads of queues. See [`crate::queue::rows::head`].
+    pub const HEAD: u8 = 0x30;
+    /// Chunks of queues. See [`crate::queue::rows::chunk`].
+    pub const CHUNK: u8 = 0x31;
+    /// Delays of queues. See [`crate::queue::rows::due`].
+    pub const DUE: u8 = 0x32;
 }
 
 /// Key of a row.
@@ -101,6 +109,14 @@ impl<'a> KeyDec<'a> {
     /// [`DecodeError::Short`].
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
         Ok(u8::from_be_bytes(self.array()?))
+    }
+
+    /// 2 bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError::Short`].
+    pub fn u16(&mut self) -> Result<u16, DecodeError> {
+        Ok(u16::from_be_bytes(self.array()?))
     }
 
     /// 4 bytes.

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use millstream_log::{EntryHead, Op, Row, StateReader};
-use millstream_types::{LogId, Lsn, Namespace};
+use millstream_types::{LogId, Lsn, Namespace, ObjectKind};
 
 use crate::attrs::{self, Attrs};
 use crate::codec::DecodeError;
 use crate::error::LoadError;
 use crate::group::Groups;
+use crate::queue::rows::QueueRows;
+use crate::queue::rows::def::QueueName;
 use crate::rows::bind::{BindKey, BindRow};
 use crate::rows::cat::{CatKey, TopicRow};
 use crate::rows::exchange::{ExchangeKey, ExchangeRow};
@@ -31,12 +33,14 @@ pub(crate) struct State {
     pub(crate) groups: Groups,
     pub(crate) exchange: Table<ExchangeKey, ExchangeRow>,
     pub(crate) bind: Table<BindKey, BindRow>,
+    pub(crate) queues: QueueRows,
 }
 
 impl State {
     /// Loads all rows.
     pub(crate) fn load(&mut self, rows: &Arc<dyn StateReader>) -> Result<(), LoadError> {
         self.groups.load(rows)?;
+        self.queues = QueueRows::load(rows)?;
         self.ids = Table::load(rows)?;
         self.cat = Table::load(rows)?;
         self.part = Table::load(rows)?;
@@ -58,6 +62,9 @@ impl State {
             }
             Some(&family::EXCHANGE) => self.exchange_effect(lsn, key, bytes),
             Some(&family::BIND) => self.bind.apply_effect(lsn, key, bytes),
+            Some(&(family::QUEUE | family::HEAD | family::CHUNK | family::DUE)) => {
+                self.queues.apply_effect(lsn, key, bytes)
+            }
             _ => return Err(LoadError::family(key)),
         }
         .map_err(|e| LoadError::row(key, e))
@@ -71,16 +78,25 @@ impl State {
         Ok(())
     }
 
-    /// Whether a queue has this name. The catalogue holds no queues yet, so nothing can be bound to one.
-    #[expect(clippy::unused_self, reason = "queues will be rows of it")]
-    pub(crate) fn is_queue(&self, _: Namespace, _: &str) -> bool {
-        false
+    /// Whether a queue has this name.
+    pub(crate) fn is_queue(&self, ns: Namespace, name: &str) -> bool {
+        self.queues.defs.get(&QueueName { ns, name: name.to_owned() }).is_some()
     }
 
-    /// Applies an append to the rows that follow from it: the partition, and the producer of a batch.
+    /// Applies an append to the rows that follow from it: the partition, and the producer of a batch; or the queue's head.
     pub(crate) fn append(&mut self, lsn: Lsn, e: &EntryHead<'_>) -> Result<(), LoadError> {
         let attrs =
             attrs::decode(e.attrs).map_err(|error| LoadError::Entry { log: e.log.0, pos: e.pos, error })?;
+        if is_queue(e.log) {
+            match &attrs {
+                Attrs::Single(single) => self.queues.append(lsn, e, single),
+                Attrs::Batch { .. } => {
+                    let error = DecodeError::Value { what: "entry kind in a queue" };
+                    return Err(LoadError::Entry { log: e.log.0, pos: e.pos, error });
+                }
+            }
+            return Ok(());
+        }
         self.part.apply_append(lsn, e.log, e.pos, e.count);
         if let Attrs::Batch { meta, append_ms, .. } = &attrs {
             self.prod.apply_append(lsn, e.log, e.pos, meta, *append_ms);
@@ -88,13 +104,20 @@ impl State {
         Ok(())
     }
 
-    /// Applies a trim.
+    /// Applies a trim. A queue's follows from its floor.
     pub(crate) fn trim(&mut self, lsn: Lsn, log: LogId, before: u64) {
+        if is_queue(log) {
+            return;
+        }
         self.part.apply_trim(lsn, log, before);
     }
 
-    /// Applies a deletion: everything beneath the partition goes with it.
+    /// Applies a deletion: everything beneath the partition or queue goes with it.
     pub(crate) fn delete(&mut self, lsn: Lsn, log: LogId) {
+        if is_queue(log) {
+            self.queues.delete(lsn, log);
+            return;
+        }
         self.part.apply_delete(lsn, log);
         self.prod.apply_delete(lsn, log);
         self.groups.partition_deleted(lsn, log);
@@ -109,6 +132,7 @@ impl State {
         self.groups.record_end(lsn);
         self.exchange.record_end(lsn);
         self.bind.record_end(lsn);
+        self.queues.record_end(lsn);
     }
 
     /// Applies a whole record that was just put in order, as replay would.
@@ -165,6 +189,11 @@ impl State {
             &mut self.bind,
         ];
         all.extend(self.groups.tables());
+        all.extend(self.queues.tables());
         all
     }
+}
+
+fn is_queue(log: LogId) -> bool {
+    log.object().kind() == Some(ObjectKind::Queue)
 }

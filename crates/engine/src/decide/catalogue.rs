@@ -8,12 +8,11 @@ use millstream_log::Op;
 use millstream_types::limits::NAME_BYTES_MAX;
 use millstream_types::{LogId, Namespace, ObjectId, ObjectKind};
 
-use crate::catalogue::{
-    CatalogueError, Change, Kind, PARTITIONS_MAX, PARTITIONS_TOTAL_MAX, Snapshot, TopicDef,
-};
+use crate::catalogue::{CatalogueError, Change, PARTITIONS_MAX, PARTITIONS_TOTAL_MAX, Snapshot, TopicDef};
 use crate::decide::routing;
 use crate::effect::{OP_OVERHEAD_BYTES, RowEffect};
 use crate::exchange::{Target, TargetKind};
+use crate::queue::rows::def::QueueName;
 use crate::routes::Index;
 use crate::rows::cat::{CatKey, TopicRow, effect};
 use crate::rows::id::{Counter, Ids};
@@ -153,7 +152,8 @@ impl Draft<'_> {
         if self.get(&key).is_some() || self.find(uuid).is_ok() {
             return Err(CatalogueError::Exists { name: name.to_owned() });
         }
-        if self.get(&CatKey { kind: Kind::Queue, ..key.clone() }).is_some() {
+        let queue = QueueName { ns, name: name.to_owned() };
+        if self.state.queues.defs.get(&queue).is_some() {
             return Err(CatalogueError::WrongKind { name: name.to_owned() });
         }
         match partitions {

@@ -146,7 +146,7 @@ pub enum QueueOp {
     Subscribe {
         /// The queue.
         queue: ObjectId,
-        /// The session's own number for it, not in use.
+        /// The session's own number for it: not 0, never used again.
         consumer: ConsumerId,
         /// How it takes messages.
         opts: ConsumerOpts,
@@ -184,7 +184,7 @@ pub enum QueueOp {
         /// Its ticket.
         ticket: Ticket,
     },
-    /// Ends leases; one record. Each item counts on its own.
+    /// Ends leases; one record. Each item counts on its own; the second word on a lease is an error, whichever.
     Settle(Vec<SettleItem>),
     /// Moves the end of timed leases; one record.
     Extend(Vec<ExtendItem>),
@@ -210,6 +210,8 @@ pub enum QueueOp {
     Stats {
         /// Which.
         queue: ObjectId,
+        /// Whether asking counts as using the queue.
+        touch: bool,
     },
 }
 

@@ -1,6 +1,32 @@
 //! Work queues: a settlement state for every message, owned by the broker.
 //!
-//! What may be asked is in [`api`]; what a queue's owner may set is in [`policy`].
+//! What may be asked is in [`api`]; what a queue's owner may set is in [`policy`]; what is durable, and how records change it, is in
+//! [`rows`]. The rest is memory, built again from rows and log: [`queues`] is the way in, [`live`] one queue, [`lane`] one lane of it.
+//! Nothing here reads a body.
 
 pub mod api;
+mod change;
+mod consumer;
+mod delays;
+pub mod directory;
+mod dispatch;
+mod lane;
+mod lease;
+mod live;
+mod moves;
 pub mod policy;
+mod publish;
+mod purge;
+pub(crate) mod queues;
+mod record;
+pub mod rows;
+mod settle;
+mod tidy;
+mod timers;
+mod window;
+
+pub use self::dispatch::DELIVERY_BYTES;
+pub use self::lane::WindowSizes;
+
+/// A floor that stood so long is recorded, and what is settled past it retired, milliseconds.
+pub(crate) const TIDY_MS: u64 = 1_000;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use millstream_engine::op::{Answer, Commits, Draft, Effects, Now, Op, Reply, Ticket};
 use millstream_engine::{Engine, EngineConfig};
 use millstream_log::{
-    BatchId, Budget, Class, EntryHead, Gate, Op as LogOp, Permit, Replay, Row, RowBatch, StateReader,
+    BatchId, Budget, Class, EntryHead, Gate, Head, Op as LogOp, Permit, Replay, Row, RowBatch, StateReader,
     StoreError,
 };
 use millstream_types::{ConnId, Epoch, LogId, Lsn};
@@ -20,6 +20,7 @@ use millstream_types::{ConnId, Epoch, LogId, Lsn};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Logged {
     Append { log: LogId, pos: u64, count: u32, max_ts_ms: i64, attrs: Vec<u8>, body: Vec<u8> },
+    Retire { log: LogId, runs: Vec<(u64, u32)> },
     Trim { log: LogId, before: u64 },
     Delete { log: LogId },
     Effect { object: Vec<u8>, bytes: Vec<u8> },
@@ -47,6 +48,40 @@ impl FakeLog {
     pub fn permit(&self) -> Permit {
         self.gate.try_admit(Class::Settle, 1 << 16).unwrap()
     }
+    fn append(
+        &mut self,
+        record: &mut Vec<Logged>,
+        log: LogId,
+        pos: u64,
+        count: u32,
+        max_ts_ms: i64,
+        attrs: &[u8],
+        body: Vec<u8>,
+    ) {
+        let next = self.nexts.entry(log).or_insert(0);
+        assert!(pos >= *next && count > 0, "positions must grow");
+        *next = pos + u64::from(count);
+        record.push(Logged::Append { log, pos, count, max_ts_ms, attrs: attrs.to_vec(), body });
+    }
+    /// Heads as a reader gives them: nothing that was trimmed or retired.
+    pub fn heads(&self, log: LogId, from: u64, end: u64, max: usize) -> Vec<Head> {
+        let mut all = BTreeMap::new();
+        for op in self.records.iter().flatten() {
+            match op {
+                Logged::Append { log: l, pos, count, max_ts_ms, attrs, body } if *l == log => {
+                    let (attrs, body_len) = (Bytes::copy_from_slice(attrs), body.len() as u32);
+                    let head = Head { pos: *pos, count: *count, max_ts_ms: *max_ts_ms, attrs, body_len };
+                    all.insert(*pos, head);
+                }
+                Logged::Trim { log: l, before } if *l == log => all.retain(|p, _| p >= before),
+                Logged::Retire { log: l, runs } if *l == log => {
+                    all.retain(|p, _| !runs.iter().any(|r| (r.0..r.0 + u64::from(r.1)).contains(p)));
+                }
+                _ => {}
+            }
+        }
+        all.range(from..end).take(max).map(|(_, h)| h.clone()).collect()
+    }
     /// What a crash leaves.
     pub fn cut(&mut self, durable: Lsn) {
         self.records.truncate(durable.0 as usize);
@@ -62,23 +97,26 @@ impl FakeLog {
 impl Commits for FakeLog {
     fn commit(&mut self, _permit: Permit, ops: &[LogOp<'_>], _waiter: Option<ConnId>) -> Lsn {
         assert!(!ops.is_empty(), "an empty record");
-        let record = ops
-            .iter()
-            .map(|op| match *op {
+        let mut record = Vec::new();
+        for op in ops {
+            match *op {
                 LogOp::Append { log, pos, count, max_ts_ms, attrs, body } => {
-                    let next = self.nexts.entry(log).or_insert(0);
-                    assert!(pos >= *next && count > 0, "positions must grow");
-                    *next = pos + u64::from(count);
-                    Logged::Append { log, pos, count, max_ts_ms, attrs: attrs.to_vec(), body: body.concat() }
+                    self.append(&mut record, log, pos, count, max_ts_ms, attrs, body.concat());
                 }
-                LogOp::Trim { log, before } => Logged::Trim { log, before },
-                LogOp::Delete { log } => Logged::Delete { log },
+                LogOp::FanOut { to, max_ts_ms, attrs, body } => {
+                    assert!((2..=256).contains(&to.len()) && to.is_sorted());
+                    for &(log, pos) in to {
+                        self.append(&mut record, log, pos, 1, max_ts_ms, attrs, body.concat());
+                    }
+                }
+                LogOp::Retire { log, runs } => record.push(Logged::Retire { log, runs: runs.to_vec() }),
+                LogOp::Trim { log, before } => record.push(Logged::Trim { log, before }),
+                LogOp::Delete { log } => record.push(Logged::Delete { log }),
                 LogOp::Effect { object, bytes } => {
-                    Logged::Effect { object: object.to_vec(), bytes: bytes.to_vec() }
+                    record.push(Logged::Effect { object: object.to_vec(), bytes: bytes.to_vec() });
                 }
-                ref other => panic!("not expected: {other:?}"),
-            })
-            .collect();
+            }
+        }
         self.records.push(record);
         self.last()
     }
@@ -109,6 +147,10 @@ impl StateReader for Rows {
 }
 
 impl FakeStore {
+    /// An empty one: replay begins at the first record.
+    pub fn new() -> Self {
+        Self { floor: 1, ..Self::default() }
+    }
     pub fn offer(&mut self, engine: &mut Engine, rows_max: usize) -> usize {
         let batch = engine.next_dirty(Budget { rows_max, bytes_max: 1 << 20 });
         assert!(batch.rows.iter().all(|r| r.row_lsn <= batch.applied));
@@ -148,6 +190,10 @@ impl FakeStore {
         self.commit(durable, usize::MAX);
         self.rows
     }
+    /// Puts a row there that no record made.
+    pub fn seed(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.rows.insert(key, (Lsn(0), value));
+    }
     pub fn keys(&self) -> impl Iterator<Item = &Vec<u8>> {
         self.rows.keys()
     }
@@ -172,6 +218,7 @@ pub fn open(cfg: EngineConfig, store: &FakeStore, log: &FakeLog, floor: u64, epo
                     let (log, pos, count, max_ts_ms) = (*log, *pos, *count, *max_ts_ms);
                     e.append(lsn, EntryHead { log, pos, count, max_ts_ms, attrs, body_len });
                 }
+                Logged::Retire { .. } => {}
                 Logged::Trim { log, before } => e.trim(lsn, *log, *before),
                 Logged::Delete { log } => e.delete(lsn, *log),
                 Logged::Effect { object, bytes } => e.effect(lsn, object, bytes),
@@ -179,6 +226,17 @@ pub fn open(cfg: EngineConfig, store: &FakeStore, log: &FakeLog, floor: u64, epo
         }
         e.record_end(lsn);
     }
+    e.serve(now).unwrap();
+    e.durable(log.last());
+    e
+}
+
+/// As [`open`], after a clean stop.
+pub fn open_clean(cfg: EngineConfig, store: &FakeStore, log: &FakeLog, epoch: u64, now: Now) -> Engine {
+    let mut e = Engine::new(cfg);
+    e.begin(store.reader(), Epoch(epoch));
+    assert_eq!(store.floor, log.last().0 + 1, "everything was flushed");
+    e.stopped_cleanly();
     e.serve(now).unwrap();
     e.durable(log.last());
     e

@@ -1,0 +1,276 @@
+//! Making, altering and deleting queues: all changes of an operation or none, one record.
+//!
+//! Start at [`Queues::change`]. Each change sees those before it.
+
+use std::collections::BTreeMap;
+
+use millstream_log::Permit;
+use millstream_types::limits::NAME_BYTES_MAX;
+use millstream_types::{LogId, Namespace, ObjectId, ObjectKind};
+
+use super::api::{QUEUES_MAX, QueueChange, QueueDef, QueueError, QueueReply, ReceiveError};
+use super::policy::{Backoff, DELAY_MS_MAX, LEASE_MS_MAX, QueuePolicy};
+use super::queues::{Cx, Queues};
+use super::rows::def::{self, DefRow, QueueName};
+use super::rows::head::HeadKey;
+use crate::catalogue::Kind;
+use crate::ctx::Asker;
+use crate::effect::RowEffect;
+use crate::rows::cat::CatKey;
+use crate::rows::id::{Counter, Ids};
+use crate::state::State;
+
+/// What becomes of the changes of one operation.
+struct Plan<'a> {
+    state: &'a State,
+    queues: &'a Queues,
+    now_ms: u64,
+    changed: BTreeMap<QueueName, Option<DefRow>>,
+    /// Queues made, altered or removed by this operation.
+    by_id: BTreeMap<ObjectId, Option<QueueDef>>,
+    next_object: u64,
+    total: usize,
+}
+
+impl Queues {
+    pub(super) fn change(
+        &mut self,
+        cx: &mut Cx<'_>,
+        asker: Asker,
+        changes: &[QueueChange],
+        permit: Option<Permit>,
+    ) {
+        let first_object = cx.state.ids.next(Counter::Objects);
+        // What a deletion looks at has to be in memory.
+        for change in changes {
+            if let QueueChange::Delete { id, .. } = change {
+                self.load(&cx.state.queues, *id);
+            }
+        }
+        let mut plan = Plan {
+            state: cx.state,
+            queues: self,
+            now_ms: cx.now.wall_ms,
+            changed: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            next_object: first_object,
+            total: self.directory.len(),
+        };
+        let defs: Result<Vec<QueueDef>, QueueError> = changes.iter().map(|c| plan.one(c)).collect();
+        let Plan { changed, by_id, next_object, .. } = plan;
+        if defs.is_ok() && !changes.is_empty() {
+            for (key, row) in &changed {
+                let RowEffect { key, bytes } = def::effect(key, row.as_ref());
+                self.record.made(&key, &bytes);
+            }
+            if next_object > first_object {
+                let RowEffect { key, bytes } = Ids::effect(Counter::Objects, next_object);
+                self.record.made(&key, &bytes);
+            }
+            for (id, after) in &by_id {
+                if after.is_none() && self.directory.by_id(*id).is_some() {
+                    self.delete_logs(&cx.state.queues, *id);
+                }
+            }
+            let permit = crate::engine::writing(permit);
+            self.commit(cx, permit, Some(asker.session), |_| &[]);
+            for (id, after) in by_id {
+                self.follow(cx, id, after);
+            }
+        }
+        cx.answer(asker, *cx.last_lsn, QueueReply::Changed(defs));
+    }
+
+    /// The logs of all lanes go, and with them head and chunks. Lane 0 is named even if nothing was ever in it.
+    fn delete_logs(&mut self, rows: &super::rows::QueueRows, id: ObjectId) {
+        let lanes = rows.heads.get(&HeadKey(id)).map(|h| h.lanes.keys().copied().collect::<Vec<_>>());
+        let mut lanes = lanes.unwrap_or_default();
+        if lanes.first() != Some(&0) {
+            lanes.insert(0, 0);
+        }
+        for lane in lanes {
+            self.record.delete(LogId::new(id, lane));
+        }
+    }
+
+    /// Memory follows a change.
+    fn follow(&mut self, cx: &mut Cx<'_>, id: ObjectId, after: Option<QueueDef>) {
+        let before = self.directory.by_id(id);
+        match (before, after) {
+            (None, None) => {}
+            (_, Some(def)) => {
+                let def = self.directory.put(def);
+                if let Some(queue) = self.live.get_mut(id) {
+                    queue.def = def;
+                    let single = queue.policy().single_active;
+                    queue.consumers.policy(single);
+                    for lane in queue.lanes.values_mut() {
+                        lane.head_timer_ms = None;
+                    }
+                    queue.idle_timer = false;
+                    queue.watch_idle(&mut self.timers);
+                    self.mark_runnable(id);
+                } else if def.policy.expires_ms.is_some() {
+                    self.load(&cx.state.queues, id);
+                }
+            }
+            (Some(def), None) => {
+                self.directory.remove(&def);
+                self.forget(cx, id);
+            }
+        }
+    }
+
+    /// A queue is gone: who waits at it is answered, and nobody has anything of it.
+    fn forget(&mut self, cx: &mut Cx<'_>, id: ObjectId) {
+        let Some(queue) = self.live.remove(id) else { return };
+        for (session, ticket) in queue.consumers.all_waiters() {
+            if let Some(s) = self.sessions.get_mut(&session) {
+                s.waits.remove(&ticket);
+            }
+            let asker = Asker { session, ticket };
+            cx.answer(asker, *cx.last_lsn, QueueReply::Received(Err(ReceiveError::NotFound)));
+        }
+        for (session, consumer) in queue.consumers.all() {
+            if let Some(s) = self.sessions.get_mut(&session) {
+                s.consumers.remove(&consumer);
+            }
+        }
+        for (number, lane) in &queue.lanes {
+            for lease in lane.leases.sorted() {
+                let Some((session, consumer)) = lease.holder else { continue };
+                let Some(s) = self.sessions.get_mut(&session) else { continue };
+                s.leases.remove(&(id, *number, lease.slot.pos));
+                if consumer != super::api::ConsumerId(0) {
+                    s.pool_used = s.pool_used.saturating_sub(1);
+                    self.freed.push(session);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a policy can be.
+fn check_policy(p: &QueuePolicy) -> Result<(), QueueError> {
+    let bad = |what| Err(QueueError::Policy { what });
+    if p.lease_ms == 0 || p.lease_ms > LEASE_MS_MAX {
+        return bad("lease_ms");
+    }
+    if p.attempts_max == Some(0) || p.attempts_max.is_some_and(|n| n > u32::from(u16::MAX)) {
+        return bad("attempts_max");
+    }
+    if p.delay_ms > DELAY_MS_MAX {
+        return bad("delay_ms");
+    }
+    if p.expires_ms == Some(0) {
+        return bad("expires_ms");
+    }
+    if p.ordering != super::policy::Ordering::None {
+        return bad("ordering");
+    }
+    match p.backoff {
+        Backoff::Exponential { jitter_percent, .. } if jitter_percent > 100 => bad("backoff"),
+        Backoff::Fixed { ms } if ms > LEASE_MS_MAX => bad("backoff"),
+        _ => Ok(()),
+    }
+}
+
+impl Plan<'_> {
+    fn one(&mut self, change: &QueueChange) -> Result<QueueDef, QueueError> {
+        match change {
+            QueueChange::Create { ns, name, policy, settings } => self.create(*ns, name, policy, settings),
+            QueueChange::Alter { id, expect, policy, settings } => {
+                let mut def = self.find(*id)?;
+                if def.version != *expect {
+                    return Err(QueueError::Version { current: def.version });
+                }
+                check_policy(policy)?;
+                if def.policy.ordering != policy.ordering {
+                    return Err(QueueError::Policy { what: "ordering" });
+                }
+                def.version = def.version.saturating_add(1);
+                def.policy = policy.clone();
+                def.settings.clone_from(settings);
+                Ok(self.put(def))
+            }
+            QueueChange::Delete { id, if_unused, if_empty, if_idle } => {
+                let def = self.find(*id)?;
+                if let Some(queue) = self.queues.live.get(*id) {
+                    if *if_unused && queue.consumers.count() > 0 || *if_idle && !queue.is_idle(self.now_ms) {
+                        return Err(QueueError::InUse);
+                    }
+                    if *if_empty && queue.messages() > 0 {
+                        return Err(QueueError::NotEmpty);
+                    }
+                }
+                self.total = self.total.saturating_sub(1);
+                self.by_id.insert(*id, None);
+                self.changed.insert(QueueName { ns: def.ns, name: def.name.clone() }, None);
+                Ok(def)
+            }
+        }
+    }
+
+    fn find(&self, id: ObjectId) -> Result<QueueDef, QueueError> {
+        let def = match self.by_id.get(&id) {
+            Some(def) => def.clone(),
+            None => self.queues.directory.by_id(id).map(|d| (*d).clone()),
+        };
+        def.ok_or(QueueError::NotFound)
+    }
+
+    fn named(&self, key: &QueueName) -> Option<ObjectId> {
+        match self.changed.get(key) {
+            Some(row) => row.as_ref().map(|r| r.id),
+            None => self.state.queues.defs.get(key).map(|r| r.id),
+        }
+    }
+
+    fn put(&mut self, def: QueueDef) -> QueueDef {
+        let row = DefRow {
+            id: def.id,
+            created_ms: def.created_ms,
+            version: def.version,
+            policy: def.policy.clone(),
+            settings: def.settings.clone(),
+        };
+        self.changed.insert(QueueName { ns: def.ns, name: def.name.clone() }, Some(row));
+        self.by_id.insert(def.id, Some(def.clone()));
+        def
+    }
+
+    fn create(
+        &mut self,
+        ns: Namespace,
+        name: &str,
+        policy: &QueuePolicy,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<QueueDef, QueueError> {
+        if name.is_empty() || name.len() > NAME_BYTES_MAX {
+            return Err(QueueError::InvalidName);
+        }
+        check_policy(policy)?;
+        let key = QueueName { ns, name: name.to_owned() };
+        if let Some(id) = self.named(&key) {
+            return Err(QueueError::Exists { name: key.name, id });
+        }
+        if self.state.cat.get(&CatKey { ns, kind: Kind::Topic, name: key.name.clone() }).is_some() {
+            return Err(QueueError::WrongKind { name: key.name });
+        }
+        self.total += 1;
+        if self.total > QUEUES_MAX {
+            return Err(QueueError::TooMany { max: QUEUES_MAX });
+        }
+        let id = ObjectId::new(ObjectKind::Queue, self.next_object);
+        self.next_object += 1;
+        Ok(self.put(QueueDef {
+            ns,
+            name: key.name,
+            id,
+            policy: policy.clone(),
+            settings: settings.clone(),
+            created_ms: self.now_ms,
+            version: 1,
+        }))
+    }
+}

@@ -1,0 +1,494 @@
+//! What a queue does on its own: it records what is exhausted, drops what is too old or too much, and hands messages out.
+//!
+//! Start at [`Queues::dispatch`], once per turn: queues that have something to do are served in order, and everything they do is one
+//! record, as long as it fits.
+
+use millstream_log::Permit;
+use millstream_types::{ConnId, Lsn, ObjectId};
+
+use super::api::{Cause, ConsumerId, Delivery, LEASES_MAX, LeaseKind, MoveWork, QueueReply, ReadWindow};
+use super::consumer::{ConsumerKey, Taker, WaiterKey};
+use super::lane::{Lane, Slot};
+use super::lease::{Has, Lease};
+use super::live::{Queue, Turn};
+use super::policy::LEASE_MS_MAX;
+use super::queues::{Cx, Queues};
+use super::record::{ACTION_BYTES, Act};
+use super::rows::chunk::{Known, State};
+use super::rows::head;
+use super::timers::Look;
+use crate::ctx::Asker;
+
+/// Messages handed out in one turn.
+const TURN_MESSAGES_MAX: usize = 4_096;
+/// Room for a record of a dispatch, bytes.
+const RECORD_BYTES: usize = 64 << 10;
+/// Messages over a queue's limits dropped in one turn.
+const DROPS_MAX: usize = 256;
+/// Messages that the mover works on at a time, per queue.
+const WORK_OUT_MAX: usize = 1_024;
+/// What a delivery takes of an outbox besides its payload, bytes.
+pub const DELIVERY_BYTES: u64 = 64;
+
+/// Messages handed out by the record that is being made.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    deliveries: Vec<(Delivery, Out)>,
+    /// Delivery numbers by place, ascending.
+    numbers: Vec<((ObjectId, u16, u64), u32)>,
+    /// Queues on which somebody rides for the first time.
+    riding: Vec<ObjectId>,
+    served: Vec<ObjectId>,
+}
+
+/// How a delivery goes out.
+#[derive(Clone, Copy, Debug)]
+struct Out {
+    /// In the answer to this receive.
+    waiter: Option<WaiterKey>,
+    ride: bool,
+}
+
+impl Taken {
+    /// The message at a place got a number. In ascending order of places.
+    pub(crate) fn number(&mut self, place: (ObjectId, u16, u64), no: u32) {
+        self.numbers.push((place, no));
+    }
+
+    /// A record is being made: numbers of the last one are forgotten.
+    pub(crate) fn forget_numbers(&mut self) {
+        self.numbers.clear();
+    }
+
+    fn number_of(&self, d: &Delivery) -> u32 {
+        let place = (d.queue, d.lane, d.pos);
+        let found = self.numbers.binary_search_by_key(&place, |n| n.0).ok();
+        found.and_then(|i| self.numbers.get(i)).map_or(0, |n| n.1)
+    }
+}
+
+/// How much one turn may still do.
+struct Budget {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Queues {
+    /// Serves queues that have something to do.
+    pub(super) fn dispatch(&mut self, cx: &mut Cx<'_>) {
+        let mut messages = TURN_MESSAGES_MAX;
+        while !self.runnable.is_empty() && messages > 0 && self.unmarked.is_empty() {
+            let Some(permit) = cx.log.spare(RECORD_BYTES) else { return };
+            let bytes = permit.bytes.min(RECORD_BYTES).saturating_sub(4 * ACTION_BYTES);
+            let mut budget = Budget { messages, bytes };
+            // Each queue once: those that have more to do stand at the end.
+            for _ in 0..self.runnable.len() {
+                if budget.messages == 0 || self.record.bytes_bound() >= budget.bytes {
+                    break;
+                }
+                let Some(id) = self.runnable.pop_front() else { break };
+                self.serve_one(cx, id, &mut budget);
+            }
+            let progress = messages - budget.messages;
+            messages = budget.messages;
+            self.deliver(cx, permit);
+            self.wake_freed();
+            if progress == 0 {
+                break;
+            }
+        }
+    }
+
+    fn serve_one(&mut self, cx: &mut Cx<'_>, id: ObjectId, budget: &mut Budget) {
+        let now_ms = cx.now.wall_ms;
+        let Self { live, taken, token, .. } = self;
+        let Some(queue) = live.get_mut(id) else { return };
+        let mut turn = Turn {
+            rows: &cx.state.queues,
+            sessions: &mut self.sessions,
+            record: &mut self.record,
+            timers: &mut self.timers,
+            freed: &mut self.freed,
+            now_ms,
+            epoch: self.epoch,
+            sizes: self.sizes,
+        };
+        queue.runnable = false;
+        queue.record_exhausted(&mut turn, budget);
+        queue.come_due(&mut turn);
+        queue.read_on(&mut turn, &mut cx.out.reads, token);
+        queue.expire_heads(&mut turn, budget);
+        queue.drop_heads(&mut turn, DROPS_MAX);
+        let more = queue.hand_out(&mut turn, taken, budget);
+        // What was handed out may have stood before something too old.
+        queue.expire_heads(&mut turn, budget);
+        queue.read_on(&mut turn, &mut cx.out.reads, token);
+        let more = more || !queue.exhausted.is_empty() || queue.can_drop();
+        if !more {
+            queue.answer_overdue(&mut turn, &mut cx.out.answers);
+        }
+        queue.set_timers(&mut turn);
+        taken.served.push(id);
+        if more {
+            self.mark_runnable(id);
+        }
+    }
+
+    /// Makes the record of what was handed out, and lets it go.
+    fn deliver(&mut self, cx: &mut Cx<'_>, permit: Permit) {
+        for id in &self.taken.riding {
+            self.record.head(*id, head::put_riding);
+        }
+        let lsn = self.commit(cx, permit, None, |_| &[]).unwrap_or(*cx.last_lsn);
+        let mut taken = std::mem::take(&mut self.taken);
+        for id in taken.riding.drain(..) {
+            if let Some(queue) = self.live.get_mut(id) {
+                queue.riding = Some(lsn);
+            }
+        }
+        let mut answer: Option<(WaiterKey, Lsn, Vec<Delivery>)> = None;
+        for (d, out) in &taken.deliveries {
+            let mut d = *d;
+            d.delivery_no = taken.number_of(&d);
+            let riding = self.live.get(d.queue).and_then(|q| q.riding).filter(|l| *l > self.durable);
+            d.wait = if out.ride { riding.unwrap_or(Lsn(0)) } else { lsn };
+            match out.waiter {
+                None => cx.out.deliveries.push(d),
+                Some(key) => match &mut answer {
+                    Some((of, wait, all)) if *of == key => {
+                        *wait = d.wait.max(*wait);
+                        all.push(d);
+                    }
+                    _ => {
+                        received(cx, answer.take());
+                        answer = Some((key, d.wait, vec![d]));
+                    }
+                },
+            }
+        }
+        received(cx, answer);
+        taken.deliveries.clear();
+        for id in taken.served.drain(..) {
+            self.give_work(cx, id, lsn);
+        }
+        self.taken = taken;
+    }
+
+    /// Tells the mover of messages that it holds.
+    fn give_work(&mut self, cx: &mut Cx<'_>, id: ObjectId, lsn: Lsn) {
+        let Some(queue) = self.live.get_mut(id) else { return };
+        while queue.work_out < WORK_OUT_MAX {
+            let Some((number, pos)) = queue.work.pop_front() else { break };
+            if let Some(work) = queue.work_at(number, pos, lsn) {
+                queue.work_out += 1;
+                cx.out.moves.push(work);
+            }
+        }
+    }
+}
+
+fn received(cx: &mut Cx<'_>, answer: Option<(WaiterKey, Lsn, Vec<Delivery>)>) {
+    if let Some(((session, ticket), wait, all)) = answer {
+        cx.answer(Asker { session, ticket }, wait, QueueReply::Received(Ok(all)));
+    }
+}
+
+impl Queue {
+    /// What the mover is to know of a message that it holds.
+    pub(super) fn work_at(&self, lane: u16, pos: u64, wait: Lsn) -> Option<MoveWork> {
+        let lease = self.lanes.get(&lane)?.leases.get(pos)?;
+        let Has::Mover(cause) = lease.has else { return None };
+        let Slot { deliveries, attempts, .. } = lease.slot;
+        Some(MoveWork {
+            queue: self.id(),
+            lane,
+            pos,
+            delivery_no: lease.no,
+            cause,
+            deliveries,
+            attempts,
+            wait,
+        })
+    }
+
+    fn fits(turn: &Turn<'_>, budget: &Budget) -> bool {
+        turn.record.bytes_bound() < budget.bytes
+    }
+
+    fn record_exhausted(&mut self, turn: &mut Turn<'_>, budget: &Budget) {
+        while Self::fits(turn, budget) {
+            let Some((number, pos)) = self.exhausted.pop_front() else { return };
+            let lease = self.lanes.get(&number).and_then(|l| l.leases.get(pos));
+            if lease.is_some_and(|l| l.has == Has::Exhausted)
+                && let Some(lease) = self.end_lease(turn, number, pos)
+            {
+                self.finish(turn, number, lease, Cause::Exhausted);
+            }
+        }
+    }
+
+    /// Delayed messages whose time has come are ready.
+    fn come_due(&mut self, turn: &mut Turn<'_>) {
+        let id = self.id();
+        for (number, lane) in self.lanes.range_mut(super::api::DELAY_LANE..) {
+            loop {
+                while let Some(bytes) = lane.delays.pop_due(turn.now_ms) {
+                    self.scheduled.sub(bytes);
+                    self.ready.add(bytes);
+                }
+                let before = lane.delays.waiting.len();
+                lane.load_delays(turn.rows);
+                if before > 0 || lane.delays.waiting.is_empty() {
+                    break;
+                }
+            }
+            if let Some(next_ms) = lane.delays.next_ms().filter(|n| *n > turn.now_ms)
+                && lane.delays.timer_ms.is_none_or(|t| t > next_ms)
+            {
+                lane.delays.timer_ms = Some(next_ms);
+                turn.timers.at(next_ms, id, Look::Due(*number));
+            }
+        }
+    }
+
+    /// Asks for what windows lack.
+    fn read_on(&mut self, turn: &mut Turn<'_>, reads: &mut Vec<ReadWindow>, token: &mut u64) {
+        let queue = self.id();
+        for (number, lane) in &mut self.lanes {
+            let Some((from, end, max_entries)) = lane.fill(turn.rows) else { continue };
+            *token += 1;
+            lane.reading = Some(*token);
+            let log = millstream_types::LogId::new(queue, *number);
+            reads.push(ReadWindow { queue, log, from, end, max_entries, token: *token });
+        }
+    }
+
+    fn is_expired(&self, slot: &Slot, now_ms: u64) -> bool {
+        self.policy().expiry_ms(slot.expiry_ms, slot.enqueued_ms) <= now_ms
+    }
+
+    /// Drops what is too old at the head of each lane.
+    fn expire_heads(&mut self, turn: &mut Turn<'_>, budget: &Budget) {
+        let numbers: Vec<u16> = self.lanes.keys().copied().collect();
+        for number in numbers {
+            while self.expire_head(turn, number, budget) {}
+        }
+    }
+
+    /// Whether the next message of a lane was too old and went.
+    fn expire_head(&mut self, turn: &mut Turn<'_>, number: u16, budget: &Budget) -> bool {
+        let slot = self.lanes.get(&number).and_then(Lane::peek_visible).copied();
+        let Some(slot) = slot.filter(|s| self.is_expired(s, turn.now_ms)) else { return false };
+        if !self.may_hold() || !Self::fits(turn, budget) {
+            return false;
+        }
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            lane.pop();
+            lane.fill_from_memory(turn.rows);
+        }
+        self.ready.sub(slot.bytes);
+        self.discard(turn, number, slot, Cause::Expired);
+        true
+    }
+
+    /// Whether it is over its limits and something can be done about it now.
+    fn can_drop(&self) -> bool {
+        self.policy().overflow == super::policy::Overflow::DropHead
+            && self.is_over()
+            && self.may_hold()
+            && self.next_lane_of_all().is_some()
+    }
+
+    /// Hands messages to who is ready for them. Whether there is more to do as soon as the budget allows.
+    fn hand_out(&mut self, turn: &mut Turn<'_>, taken: &mut Taken, budget: &mut Budget) -> bool {
+        let single = self.policy().single_active;
+        loop {
+            if self.leased.n >= LEASES_MAX as u64 {
+                return false;
+            }
+            let Some(taker) = self.consumers.next_taker(turn.sessions, single) else { return false };
+            let Some(number) = self.next_live_lane(turn, budget) else { return false };
+            if budget.messages == 0 || !Self::fits(turn, budget) {
+                return true;
+            }
+            self.consumers.rotate();
+            match taker {
+                Taker::Consumer(key) => {
+                    self.to_consumer(turn, taken, key, number);
+                    budget.messages -= 1;
+                }
+                Taker::Waiter(key) => self.to_waiter(turn, taken, key, number, budget),
+            }
+        }
+    }
+
+    /// The lane of the next message, after what is too old before it is gone.
+    fn next_live_lane(&mut self, turn: &mut Turn<'_>, budget: &Budget) -> Option<u16> {
+        loop {
+            let number = self.next_lane()?;
+            if self.expire_head(turn, number, budget) {
+                continue;
+            }
+            let slot = self.lanes.get(&number).and_then(Lane::peek_visible)?;
+            // It cannot be dropped yet: until it can, nothing of the lane goes out.
+            return (!self.is_expired(slot, turn.now_ms)).then_some(number);
+        }
+    }
+
+    fn pop_next(&mut self, turn: &Turn<'_>, number: u16) -> Option<Slot> {
+        let lane = self.lanes.get_mut(&number)?;
+        let slot = lane.pop()?;
+        lane.fill_from_memory(turn.rows);
+        self.ready.sub(slot.bytes);
+        Some(slot)
+    }
+
+    fn to_consumer(&mut self, turn: &mut Turn<'_>, taken: &mut Taken, key: ConsumerKey, number: u16) {
+        let Some(opts) = self.consumers.get(key).map(|c| c.opts) else { return };
+        let Some(slot) = self.pop_next(turn, number) else { return };
+        let how = How { session: key.0, consumer: key.1, lease: opts.lease, auto_ack: opts.auto_ack };
+        let delivery = self.take(turn, number, slot, how);
+        self.consumers.took(key, !opts.auto_ack);
+        let session = turn.sessions.entry(key.0).or_default();
+        session.outbox_bytes += u64::from(slot.bytes) + DELIVERY_BYTES;
+        session.pool_used += u32::from(!opts.auto_ack);
+        self.ride(taken, opts.ride);
+        taken.deliveries.push((delivery, Out { waiter: None, ride: opts.ride }));
+    }
+
+    fn to_waiter(
+        &mut self,
+        turn: &mut Turn<'_>,
+        taken: &mut Taken,
+        key: WaiterKey,
+        first: u16,
+        budget: &mut Budget,
+    ) {
+        let Some(what) = self.consumers.stop_waiting(key).map(|w| w.what) else { return };
+        if let Some(session) = turn.sessions.get_mut(&key.0) {
+            session.waits.remove(&key.1);
+        }
+        self.used_ms = turn.now_ms;
+        let how = How { session: key.0, consumer: ConsumerId(0), lease: what.lease, auto_ack: what.auto_ack };
+        let (mut next, mut n, mut bytes) = (Some(first), 0, 0_u64);
+        while let Some(number) = next {
+            let Some(slot) = self.pop_next(turn, number) else { break };
+            let delivery = self.take(turn, number, slot, how);
+            taken.deliveries.push((delivery, Out { waiter: Some(key), ride: what.ride }));
+            n += 1;
+            bytes += u64::from(slot.bytes);
+            budget.messages = budget.messages.saturating_sub(1);
+            let full = n >= what.max || self.leased.n >= LEASES_MAX as u64;
+            if full || budget.messages == 0 || !Self::fits(turn, budget) {
+                break;
+            }
+            next = self.next_live_lane(turn, budget).filter(|number| {
+                let slot = self.lanes.get(number).and_then(Lane::peek_visible);
+                slot.is_some_and(|s| bytes + u64::from(s.bytes) <= what.bytes_max)
+            });
+        }
+        self.ride(taken, what.ride);
+    }
+
+    fn ride(&mut self, taken: &mut Taken, ride: bool) {
+        if ride && self.riding.is_none() {
+            self.riding = Some(Lsn(u64::MAX));
+            taken.riding.push(self.id());
+        }
+    }
+
+    /// A message is handed out: leased, or settled at once.
+    fn take(&mut self, turn: &mut Turn<'_>, number: u16, mut slot: Slot, how: How) -> Delivery {
+        let queue = self.id();
+        let mark_below = self.lanes.get(&number).map_or(0, |l| l.mark_below);
+        let redelivered = slot.deliveries > 0 || slot.pos < mark_below;
+        let bytes = slot.bytes;
+        let before = slot;
+        slot.deliveries = slot.deliveries.saturating_add(1);
+        slot.in_due = false;
+        if how.auto_ack {
+            turn.record.act_on(queue, number, &before, Act::Settle(Cause::Acked, bytes));
+        } else {
+            let (until_ms, owned, state) = match how.lease {
+                LeaseKind::Bound => (u64::MAX, true, State::Bound(turn.epoch)),
+                LeaseKind::Timed { lease_ms, owned } => {
+                    let lease_ms = lease_ms.unwrap_or(self.policy().lease_ms).min(LEASE_MS_MAX);
+                    let until_ms = turn.now_ms.saturating_add(lease_ms);
+                    (until_ms, owned, State::Timed(until_ms))
+                }
+            };
+            let known = Known { state, deliveries: slot.deliveries, attempts: slot.attempts };
+            turn.record.act_on(queue, number, &before, Act::Lease(known, bytes));
+            if owned {
+                let session = turn.sessions.entry(how.session).or_default();
+                session.leases.insert((queue, number, slot.pos));
+            }
+            self.leased.add(bytes);
+            let holder = Some((how.session, how.consumer));
+            if let Some(lane) = self.lanes.get_mut(&number) {
+                lane.leases.insert(Lease { slot, no: 0, has: Has::Consumer, until_ms, holder, owned });
+            }
+        }
+        Delivery {
+            session: how.session,
+            consumer: how.consumer,
+            queue,
+            lane: number,
+            pos: slot.pos,
+            delivery_no: 0,
+            deliveries: slot.deliveries,
+            attempts: slot.attempts,
+            redelivered,
+            bytes,
+            wait: Lsn(0),
+        }
+    }
+
+    /// Receives whose time is over get nothing, unless a read may still bring something.
+    fn answer_overdue(&mut self, turn: &mut Turn<'_>, answers: &mut Vec<crate::op::Answer>) {
+        if self.lanes.values().any(|l| l.reading.is_some()) {
+            return;
+        }
+        while let Some((session, ticket)) = self.consumers.overdue(turn.now_ms) {
+            self.consumers.stop_waiting((session, ticket));
+            if let Some(s) = turn.sessions.get_mut(&session) {
+                s.waits.remove(&ticket);
+            }
+            self.used_ms = turn.now_ms;
+            let reply = crate::op::Reply::Queue(QueueReply::Received(Ok(Vec::new())));
+            answers.push(crate::op::Answer { session, ticket, wait: Lsn(0), reply });
+        }
+    }
+
+    /// Asks to be woken for what comes next.
+    fn set_timers(&mut self, turn: &mut Turn<'_>) {
+        let id = self.id();
+        let def = std::sync::Arc::clone(&self.def);
+        for (number, lane) in &mut self.lanes {
+            let Some(slot) = lane.peek_visible() else { continue };
+            let at = def.policy.expiry_ms(slot.expiry_ms, slot.enqueued_ms);
+            let set = lane.head_timer_ms.is_some_and(|t| t <= at);
+            // One that is over and still there waits for the mover, which wakes the queue.
+            if at != u64::MAX && at > turn.now_ms && !set {
+                lane.head_timer_ms = Some(at);
+                turn.timers.at(at, id, Look::Head(*number));
+            }
+        }
+        if let Some(at) = self.consumers.deadline()
+            && self.deadline_timer_ms.is_none_or(|t| t > at)
+        {
+            self.deadline_timer_ms = Some(at);
+            turn.timers.at(at, id, Look::Deadline);
+        }
+        self.watch_idle(turn.timers);
+    }
+}
+
+/// How a message is handed out.
+#[derive(Clone, Copy)]
+struct How {
+    session: ConnId,
+    consumer: ConsumerId,
+    lease: LeaseKind,
+    auto_ack: bool,
+}

@@ -1,0 +1,470 @@
+//! One lane of a queue in memory: which messages come next. Bounded, however long the lane is.
+//!
+//! A message that is ready is in one of these places: `returned` (given back, at its old place ahead of the window), `window` (ascending,
+//! the next ones that were never taken), `tail` (the newest, kept so that a window that catches up need not read the log), or only
+//! in the log: from `scan` on, but for what `tail` has. Start at [`Lane`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::api::DELAY_LANE;
+use super::delays::Delays;
+use super::lease::Leases;
+use super::rows::QueueRows;
+use super::rows::chunk::{ChunkKey, offset};
+use super::rows::head::LaneHead;
+use super::rows::set::CHUNK;
+use millstream_types::ObjectId;
+
+/// How much of a lane is in memory, whatever its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowSizes {
+    /// Messages of a window; below a quarter, it is filled up.
+    pub window: usize,
+    /// The newest messages that are kept while the window is elsewhere.
+    pub tail: usize,
+    /// Scheduled messages.
+    pub due: usize,
+}
+
+impl Default for WindowSizes {
+    fn default() -> Self {
+        Self { window: 1_024, tail: 1_024, due: 65_536 }
+    }
+}
+
+/// A message as far as delivering it needs to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) pos: u64,
+    pub(crate) enqueued_ms: u64,
+    /// Its own; the largest number: none.
+    pub(crate) expiry_ms: u64,
+    pub(crate) key_hash: Option<u64>,
+    /// In a delay lane: not before then.
+    pub(crate) due_ms: u64,
+    pub(crate) bytes: u32,
+    pub(crate) deliveries: u16,
+    pub(crate) attempts: u16,
+    /// Its attrs were seen; else only position, size and counts are known, from a row.
+    pub(crate) known: bool,
+    /// A DUE row has it.
+    pub(crate) in_due: bool,
+}
+
+/// A message of which a row knows something, and of which the attrs were not seen yet: counts, and when it may go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ahead {
+    pub(crate) deliveries: u16,
+    pub(crate) attempts: u16,
+    pub(crate) bytes: u32,
+    /// Not before then; 0 = it is ready.
+    pub(crate) until_ms: u64,
+}
+
+/// A message that rests after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rest {
+    pub(crate) slot: Slot,
+    pub(crate) until_ms: u64,
+}
+
+/// A lane.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) queue: ObjectId,
+    pub(crate) number: u16,
+    pub(crate) sizes: WindowSizes,
+    pub(crate) purge_no: u32,
+    /// The next position to be given.
+    pub(crate) next: u64,
+    /// Everything below is settled, by what is applied.
+    pub(crate) floor: u64,
+    /// Everything below is settled, but what chunks of the last purge keep.
+    pub(crate) purged_to: u64,
+    /// What lies below is marked as redelivered.
+    pub(crate) mark_below: u64,
+    /// Everything below may be delivered.
+    pub(crate) visible: u64,
+    /// Everything below is accounted for in memory.
+    pub(crate) scan: u64,
+    pub(crate) window: VecDeque<Slot>,
+    pub(crate) tail: VecDeque<Slot>,
+    pub(crate) returned: BTreeMap<u64, Slot>,
+    pub(crate) ahead: BTreeMap<u64, Ahead>,
+    /// Of these, ready.
+    ahead_ready: usize,
+    pub(crate) resting: BTreeMap<u64, Rest>,
+    pub(crate) delays: Delays,
+    pub(crate) leases: Leases,
+    /// A read is under way.
+    pub(crate) reading: Option<u64>,
+    /// The timer that looks at the head's expiry is set for then.
+    pub(crate) head_timer_ms: Option<u64>,
+    pub(crate) tidy: Tidy,
+}
+
+/// What is still to be said of a lane's floor.
+#[derive(Debug, Default)]
+pub(crate) struct Tidy {
+    /// The floor as recorded.
+    pub(crate) recorded: u64,
+    /// Trimmed up to here.
+    pub(crate) trimmed: u64,
+    /// Chunks below have no row.
+    pub(crate) gone_below: u64,
+    /// Chunks in which something settled past the floor since they were last retired.
+    pub(crate) retire: BTreeSet<u64>,
+    /// The floor last moved then.
+    pub(crate) moved_ms: u64,
+    /// The timer that looks at it is set.
+    pub(crate) timer: bool,
+}
+
+impl Tidy {
+    fn pending(&self, floor: u64) -> bool {
+        self.recorded < floor
+            || self.trimmed < floor
+            || self.gone_below < floor / CHUNK
+            || !self.retire.is_empty()
+    }
+}
+
+/// Where a lane's next message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Returned(u64),
+    Window,
+    Due((u64, u64)),
+}
+
+impl Lane {
+    pub(crate) fn of(
+        queue: ObjectId,
+        number: u16,
+        purge_no: u32,
+        head: &LaneHead,
+        sizes: WindowSizes,
+    ) -> Self {
+        let floor = head.floor;
+        let tidy = Tidy { recorded: floor, trimmed: floor, gone_below: floor / CHUNK, ..Tidy::default() };
+        Self {
+            queue,
+            number,
+            sizes,
+            purge_no,
+            next: head.next,
+            floor,
+            purged_to: head.purged_to,
+            mark_below: head.mark_below,
+            visible: head.next,
+            // A delay lane is not scanned: its messages come by their time.
+            scan: if number < DELAY_LANE { floor } else { head.next },
+            window: VecDeque::new(),
+            tail: VecDeque::new(),
+            returned: BTreeMap::new(),
+            ahead: BTreeMap::new(),
+            ahead_ready: 0,
+            resting: BTreeMap::new(),
+            delays: Delays::new(sizes.due),
+            leases: Leases::new(),
+            reading: None,
+            head_timer_ms: None,
+            tidy,
+        }
+    }
+
+    /// A message was appended.
+    pub(crate) fn push(&mut self, slot: Slot) {
+        if self.scan == slot.pos && self.window.len() < self.sizes.window {
+            self.window.push_back(slot);
+            self.scan = slot.pos + 1;
+        } else {
+            if self.tail.len() >= self.sizes.tail {
+                self.tail.pop_front();
+            }
+            self.tail.push_back(slot);
+        }
+    }
+
+    /// A message was appended that is not ready: somebody has it from the start.
+    pub(crate) fn skip(&mut self, pos: u64) {
+        if self.scan == pos {
+            self.scan = pos + 1;
+        }
+    }
+
+    /// A message was appended that is not to be delivered yet.
+    pub(crate) fn schedule(&mut self, slot: Slot) {
+        self.skip(slot.pos);
+        self.delays.push(slot);
+    }
+
+    pub(crate) fn is_delayed(&self) -> bool {
+        self.number >= DELAY_LANE
+    }
+
+    fn next(&self) -> Option<Next> {
+        if self.is_delayed() {
+            let first = self.delays.eligible.first_key_value().filter(|_| self.ahead_ready == 0);
+            return first.map(|(k, _)| Next::Due(*k));
+        }
+        match (self.returned.first_key_value(), self.window.front()) {
+            (Some((r, _)), Some(w)) if *r < w.pos => Some(Next::Returned(*r)),
+            (_, Some(_)) => Some(Next::Window),
+            (Some((r, _)), None) => Some(Next::Returned(*r)),
+            (None, None) => None,
+        }
+    }
+
+    /// The next message in memory, whether it may go out yet or not.
+    pub(crate) fn peek(&self) -> Option<&Slot> {
+        match self.next()? {
+            Next::Returned(pos) => self.returned.get(&pos),
+            Next::Window => self.window.front(),
+            Next::Due(key) => self.delays.eligible.get(&key),
+        }
+    }
+
+    /// The next message, if it is visible.
+    pub(crate) fn peek_visible(&self) -> Option<&Slot> {
+        self.peek().filter(|s| s.pos < self.visible)
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Slot> {
+        match self.next()? {
+            Next::Returned(pos) => self.returned.remove(&pos),
+            Next::Window => self.window.pop_front(),
+            Next::Due(key) => self.delays.eligible.remove(&key),
+        }
+    }
+
+    /// Whether the next message in memory is the lane's next: nothing below it waits to be read.
+    pub(crate) fn knows_next(&self) -> bool {
+        if self.is_delayed() {
+            return self.ahead_ready == 0;
+        }
+        // What is returned or in the window lies below the scan.
+        self.next().is_some() || self.scan >= self.visible
+    }
+
+    /// Back to its place. What was not met yet waits for the scan.
+    pub(crate) fn give_back(&mut self, slot: Slot) {
+        if !slot.known {
+            self.put_ahead(slot, 0);
+        } else if self.is_delayed() {
+            self.delays.eligible.insert((slot.due_ms, slot.pos), slot);
+        } else {
+            self.returned.insert(slot.pos, slot);
+        }
+    }
+
+    /// It rests until then.
+    pub(crate) fn rest(&mut self, slot: Slot, until_ms: u64) {
+        if slot.known {
+            self.resting.insert(slot.pos, Rest { slot, until_ms });
+        } else {
+            self.put_ahead(slot, until_ms);
+        }
+    }
+
+    fn put_ahead(&mut self, slot: Slot, until_ms: u64) {
+        let Slot { deliveries, attempts, bytes, .. } = slot;
+        self.ahead_ready += usize::from(until_ms == 0);
+        self.ahead.insert(slot.pos, Ahead { deliveries, attempts, bytes, until_ms });
+    }
+
+    /// If the message rests and its time has come, it is ready: its payload bytes.
+    pub(crate) fn wake(&mut self, pos: u64, now_ms: u64) -> Option<u32> {
+        if let Some(rest) = self.resting.get(&pos).copied() {
+            if rest.until_ms > now_ms {
+                return None;
+            }
+            self.resting.remove(&pos);
+            self.give_back(rest.slot);
+            return Some(rest.slot.bytes);
+        }
+        let ahead = self.ahead.get_mut(&pos)?;
+        if ahead.until_ms == 0 || ahead.until_ms > now_ms {
+            return None;
+        }
+        ahead.until_ms = 0;
+        self.ahead_ready += 1;
+        Some(ahead.bytes)
+    }
+
+    /// Whether a message rests until then.
+    pub(crate) fn rests(&self, pos: u64, until_ms: u64) -> bool {
+        self.resting.get(&pos).is_some_and(|r| r.until_ms == until_ms)
+            || self.ahead.get(&pos).is_some_and(|a| a.until_ms == until_ms)
+    }
+
+    /// Whether a message is settled.
+    pub(crate) fn is_settled(&self, rows: &QueueRows, pos: u64) -> bool {
+        if pos < self.floor {
+            return true;
+        }
+        let chunk = rows.chunk(self.queue, self.number, pos, self.purge_no);
+        if pos < self.purged_to {
+            return chunk.and_then(|c| c.exception(offset(pos))).is_none();
+        }
+        chunk.is_some_and(|c| c.settled.has(offset(pos)))
+    }
+
+    /// The first position at or past `from` that is not settled, `next` if there is none.
+    pub(crate) fn first_unsettled(&self, rows: &QueueRows, from: u64) -> u64 {
+        let mut at = from.max(self.floor);
+        if at < self.purged_to {
+            match self.first_kept(rows, at) {
+                Some(kept) => return kept,
+                None => at = self.purged_to,
+            }
+        }
+        while at < self.next {
+            let Some(chunk) = rows.chunk(self.queue, self.number, at, self.purge_no) else { break };
+            let base = at - u64::from(offset(at));
+            let out = u64::from(chunk.settled.first_out(offset(at)));
+            at = base + out;
+            if out < CHUNK {
+                break;
+            }
+        }
+        at.min(self.next)
+    }
+
+    /// The first message at or past `from` that the last purge kept.
+    fn first_kept(&self, rows: &QueueRows, from: u64) -> Option<u64> {
+        let key = |pos| ChunkKey::of(self.queue, self.number, pos);
+        for (k, chunk) in rows.chunks.range(key(from)..=key(self.purged_to)) {
+            if chunk.purge_no != self.purge_no {
+                continue;
+            }
+            let kept = chunk.exceptions.iter().map(|e| k.base() + u64::from(e.off)).find(|p| *p >= from);
+            if let Some(pos) = kept {
+                return (pos < self.purged_to).then_some(pos);
+            }
+        }
+        None
+    }
+
+    /// The floor moves over what is settled now. Whether something of it is still to be recorded, and no timer will.
+    pub(crate) fn advance(&mut self, rows: &QueueRows, now_ms: u64) -> bool {
+        let floor = self.first_unsettled(rows, self.floor);
+        if floor > self.floor {
+            self.floor = floor;
+            self.tidy.moved_ms = now_ms;
+            let below = floor / CHUNK;
+            while self.tidy.retire.first().is_some_and(|c| *c < below) {
+                self.tidy.retire.pop_first();
+            }
+        }
+        let wanted = !self.tidy.timer && self.tidy.pending(self.floor);
+        self.tidy.timer |= wanted;
+        wanted
+    }
+
+    /// Whether something of the floor is still to be recorded.
+    pub(crate) fn untidy(&self) -> bool {
+        self.tidy.pending(self.floor)
+    }
+
+    /// Fills the window from the tail; else says which positions are to be read for it.
+    pub(crate) fn fill(&mut self, rows: &QueueRows) -> Option<(u64, u64, usize)> {
+        if self.is_delayed() {
+            return self.fill_delayed();
+        }
+        if self.window.len() >= self.sizes.window / 4 || self.scan >= self.next {
+            return None;
+        }
+        let from = self.first_unsettled(rows, self.scan);
+        self.scan = self.scan.max(from);
+        while self.tail.front().is_some_and(|s| s.pos < self.scan) {
+            self.tail.pop_front();
+        }
+        self.take_tail(rows);
+        if self.scan >= self.next || self.window.len() >= self.sizes.window / 4 || self.reading.is_some() {
+            return None;
+        }
+        let end = self.tail.front().map_or(self.visible, |s| s.pos.min(self.visible));
+        (self.scan < end).then(|| (self.scan, end, self.sizes.window - self.window.len()))
+    }
+
+    /// The first message that is ready but for its attrs.
+    fn first_ahead(&self) -> Option<u64> {
+        let mut all = self.ahead.iter().filter(|_| self.ahead_ready > 0);
+        all.find(|a| a.1.until_ms == 0).map(|a| *a.0)
+    }
+
+    /// Of a delay lane only messages are read that a row knows something of.
+    fn fill_delayed(&mut self) -> Option<(u64, u64, usize)> {
+        let from = self.first_ahead().filter(|_| self.reading.is_none())?;
+        let last = self.ahead.last_key_value().map_or(from, |a| *a.0);
+        let end = last.saturating_add(1).min(from.saturating_add(self.sizes.window as u64));
+        Some((from, end, self.sizes.window))
+    }
+
+    /// When the window is empty, the tail may follow at once.
+    pub(crate) fn fill_from_memory(&mut self, rows: &QueueRows) {
+        if self.window.is_empty() && !self.tail.is_empty() {
+            self.take_tail(rows);
+        }
+    }
+
+    fn take_tail(&mut self, rows: &QueueRows) {
+        while self.window.len() < self.sizes.window {
+            let Some(slot) = self.tail.front().copied().filter(|s| s.pos == self.scan) else { break };
+            self.tail.pop_front();
+            self.meet(rows, slot);
+        }
+    }
+
+    /// The attrs of a message were seen. What rests goes on resting: its timer tells.
+    pub(crate) fn meet(&mut self, rows: &QueueRows, mut slot: Slot) {
+        if !self.is_delayed() {
+            if slot.pos < self.scan {
+                return;
+            }
+            self.scan = slot.pos + 1;
+        }
+        if let Some(lease) = self.leases.get_mut(slot.pos) {
+            let Slot { deliveries, attempts, .. } = lease.slot;
+            lease.slot = Slot { deliveries, attempts, ..slot };
+        } else if let Some(ahead) = self.ahead.remove(&slot.pos) {
+            slot.deliveries = ahead.deliveries;
+            slot.attempts = ahead.attempts;
+            if ahead.until_ms > 0 {
+                self.rest(slot, ahead.until_ms);
+            } else {
+                self.ahead_ready = self.ahead_ready.saturating_sub(1);
+                self.give_back(slot);
+            }
+        } else if !self.is_delayed() && !self.is_settled(rows, slot.pos) {
+            self.window.push_back(slot);
+        }
+    }
+
+    /// Nothing was there to be read between these: it is stepped over.
+    pub(crate) fn step_over(&mut self, from: u64, end: u64) {
+        if self.is_delayed() {
+            let lost: Vec<u64> = self.ahead.range(from..end).map(|a| *a.0).collect();
+            for pos in lost {
+                let ready = self.ahead.remove(&pos).is_some_and(|a| a.until_ms == 0);
+                self.ahead_ready = self.ahead_ready.saturating_sub(usize::from(ready));
+            }
+        } else {
+            self.scan = self.scan.max(end);
+        }
+    }
+
+    /// Everything in memory goes: a purge. Leases are the caller's.
+    pub(crate) fn empty(&mut self) {
+        self.window.clear();
+        self.tail.clear();
+        self.returned.clear();
+        self.ahead.clear();
+        self.ahead_ready = 0;
+        self.resting.clear();
+        self.delays.clear();
+        self.reading = None;
+        self.scan = self.next;
+    }
+}

@@ -1,0 +1,202 @@
+//! Publishing: which queues take a message, where it goes in them, and what has to make room for it.
+//!
+//! Start at [`Queues::publish`]. All messages of a draft are one record; one body goes into the log once, whatever the number of queues.
+
+use millstream_log::Permit;
+use millstream_types::{LogId, Lsn, ObjectId};
+
+use super::api::{Cause, DELAY_LANE, Publish, Published, QueueReply, Refusal, Target};
+use super::lane::{Lane, Slot};
+use super::lease::{Has, Lease};
+use super::policy::{DELAY_MS_MAX, Ordering, Overflow};
+use super::queues::{Cx, Queues};
+use super::record::Act;
+use super::rows::QueueRows;
+use super::rows::chunk::{Known, State};
+use super::rows::head::payload_bytes;
+use crate::attrs::{Attrs, ENVELOPE_VERSION, SingleAttrs};
+use crate::ctx::Asker;
+
+/// A message that comes in drops at most so many; what is over after that goes in later turns.
+const DROPS_PER_PUBLISH: usize = 4;
+
+/// A queue that takes a message: what of its attrs is its own, and where it goes.
+pub(super) type Place = ((bool, Option<u64>), (LogId, u64));
+
+impl Queues {
+    pub(super) fn publish(
+        &mut self,
+        cx: &mut Cx<'_>,
+        asker: Asker,
+        messages: &[Publish],
+        permit: Option<Permit>,
+    ) {
+        let mut results = Vec::with_capacity(messages.len());
+        let mut places = Vec::new();
+        for (body, message) in messages.iter().enumerate() {
+            results.push(self.publish_one(cx, message, body, &mut places));
+        }
+        if !self.record.is_empty() {
+            let permit = crate::engine::writing(permit);
+            self.commit(cx, permit, Some(asker.session), |i| messages.get(i).map_or(&[], |m| &m.body));
+            self.appended(*cx.last_lsn);
+        }
+        cx.answer(asker, *cx.last_lsn, QueueReply::Published(results));
+    }
+
+    /// What was appended with `lsn` becomes visible with it.
+    pub(super) fn appended(&mut self, lsn: Lsn) {
+        for shown in self.shown.iter_mut().rev().take_while(|s| s.0 == Lsn(u64::MAX)) {
+            shown.0 = lsn;
+        }
+    }
+
+    /// Decides one message; what it appends goes into the record with body number `body`.
+    pub(super) fn publish_one(
+        &mut self,
+        cx: &Cx<'_>,
+        message: &Publish,
+        body: usize,
+        places: &mut Vec<Place>,
+    ) -> Published {
+        let mut result = Published::default();
+        places.clear();
+        let body_len: usize = message.body.iter().map(bytes::Bytes::len).sum();
+        let bytes = payload_bytes(u32::try_from(body_len).unwrap_or(u32::MAX), message.envelope_len);
+        for (i, target) in message.to.iter().enumerate() {
+            // A queue named twice takes the message once.
+            if message.to.iter().take(i).any(|t| t.queue == target.queue) {
+                continue;
+            }
+            match self.take(cx, message, target, bytes) {
+                Ok((place, refused)) => {
+                    places.push(place);
+                    if refused {
+                        result.refused.push((target.queue, Refusal::Full));
+                    } else {
+                        result.accepted += 1;
+                        result.home.get_or_insert(place.1);
+                    }
+                }
+                Err(why) => result.refused.push((target.queue, why)),
+            }
+        }
+        // Those that share attrs share the body; a queue with attrs of its own has the message apart.
+        places.sort_unstable();
+        for same in places.chunk_by(|a, b| a.0 == b.0) {
+            let Some(((keyed, due_ms), _)) = same.first() else { continue };
+            let attrs = Attrs::Single(SingleAttrs {
+                transient: message.transient,
+                keyed: *keyed,
+                priority: message.priority,
+                envelope_version: ENVELOPE_VERSION,
+                envelope_len: message.envelope_len,
+                enqueued_ms: cx.now.wall_ms,
+                expiry_ms: message.expiry_ms,
+                due_ms: *due_ms,
+                key_hash: message.key_hash,
+                origin: message.origin,
+            });
+            let to: Vec<(LogId, u64)> = same.iter().map(|p| p.1).collect();
+            self.record.append(&to, message.max_ts_ms, |out| attrs.put(out), body);
+        }
+        result
+    }
+
+    /// One queue takes a message, or says why not. True: it refuses it, and the message goes to its dead-letter target through it.
+    fn take(
+        &mut self,
+        cx: &Cx<'_>,
+        message: &Publish,
+        target: &Target,
+        bytes: u32,
+    ) -> Result<(Place, bool), Refusal> {
+        let rows = &cx.state.queues;
+        let now_ms = cx.now.wall_ms;
+        let id = target.queue;
+        let sizes = self.sizes;
+        let queue = self.load(rows, id).ok_or(Refusal::Gone)?;
+        let policy = queue.policy();
+        let own_delay = (policy.delay_ms > 0).then(|| now_ms.saturating_add(policy.delay_ms));
+        let due_ms = target.due_ms.or(own_delay).filter(|due| *due > now_ms);
+        let due_ms = due_ms.map(|due| due.min(now_ms.saturating_add(DELAY_MS_MAX)));
+        let full = due_ms.is_none() && policy.overflow != Overflow::DropHead && queue.would_be_over(bytes);
+        let dead_letters = policy.overflow == Overflow::RejectDeadLetter && policy.dead_letter;
+        if full && !dead_letters {
+            return Err(Refusal::Full);
+        }
+        let keyed = policy.ordering == Ordering::ByKey && message.key_hash.is_some();
+        let priority = u16::from(message.priority.min(policy.priority_max));
+        let number = if due_ms.is_some() { DELAY_LANE + priority } else { priority };
+        let purge_no = queue.purge_no;
+        let lane = queue.lanes.entry(number).or_insert_with(|| {
+            let lane = super::rows::head::LaneHead::default();
+            Lane::of(id, number, purge_no, &lane, sizes)
+        });
+        let pos = lane.next;
+        lane.next += 1;
+        let end = lane.next;
+        let slot = Slot {
+            pos,
+            enqueued_ms: now_ms,
+            expiry_ms: message.expiry_ms.unwrap_or(u64::MAX),
+            key_hash: message.key_hash,
+            due_ms: due_ms.unwrap_or(0),
+            bytes,
+            deliveries: 0,
+            attempts: 0,
+            known: true,
+            in_due: due_ms.is_some(),
+        };
+        if full {
+            lane.skip(pos);
+            let known = Known { state: State::Held(Cause::Length as u8), deliveries: 0, attempts: 0 };
+            let has = Has::Mover(Cause::Length);
+            lane.leases.insert(Lease { slot, no: 0, has, until_ms: u64::MAX, holder: None, owned: false });
+            queue.held.add(bytes);
+            queue.work.push_back((number, pos));
+            self.record.act(id, number, pos, Act::Lease(known, bytes));
+            self.mark_runnable(id);
+        } else if let Some(due_ms) = due_ms {
+            queue.scheduled.add(bytes);
+            lane.schedule(slot);
+            if lane.delays.timer_ms.is_none_or(|t| t > due_ms) {
+                lane.delays.timer_ms = Some(due_ms);
+                self.timers.at(due_ms, id, super::timers::Look::Due(number));
+            }
+        } else {
+            lane.push(slot);
+            queue.ready.add(bytes);
+            self.make_room(rows, id);
+        }
+        self.shown.push_back((Lsn(u64::MAX), id, number, end));
+        Ok((((keyed, due_ms), (LogId::new(id, number), pos)), full))
+    }
+
+    /// Drops what is over the queue's limits, in delivery order, a few at a time.
+    fn make_room(&mut self, rows: &QueueRows, id: ObjectId) {
+        let (mut turn, live) = self.turn(rows);
+        let Some(queue) = live.get_mut(id) else { return };
+        // Another message is the next now: its expiry has to be looked at.
+        if queue.drop_heads(&mut turn, DROPS_PER_PUBLISH) > 0 || queue.is_over() {
+            self.mark_runnable(id);
+        }
+    }
+}
+
+impl super::live::Queue {
+    /// Drops the next messages in delivery order, visible or not, while the queue is over its limits: at most `max`. How many.
+    pub(super) fn drop_heads(&mut self, turn: &mut super::live::Turn<'_>, max: usize) -> usize {
+        let mut n = 0;
+        while n < max && self.policy().overflow == Overflow::DropHead && self.is_over() && self.may_hold() {
+            let Some(number) = self.next_lane_of_all() else { break };
+            let Some(lane) = self.lanes.get_mut(&number) else { break };
+            let Some(slot) = lane.pop() else { break };
+            lane.fill_from_memory(turn.rows);
+            self.ready.sub(slot.bytes);
+            self.discard(turn, number, slot, Cause::Length);
+            n += 1;
+        }
+        n
+    }
+}

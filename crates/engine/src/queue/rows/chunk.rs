@@ -1,0 +1,403 @@
+//! Chunks: what became of the messages at 4,096 positions of a lane, family [`CHUNK`](family::CHUNK). Only where something did.
+//!
+//! Key: `queue u64 · lane u16 · chunk u64`. Value, version 1: `version u8 · purge_no u32 · lease_no u32 · settled (see
+//! [`set`](super::set)) · exceptions u32 · exceptions × (off u16, state, delivery_no u32, deliveries u16, attempts u16, bytes u32)`. A
+//! state is `what u8` (0 ready, 1 timed lease, 2 bound lease, 3 resting, 4 held by the mover, 5 parked) and a number: u64 until (1, 3),
+//! u64 epoch (2), u8 cause (4, 5).
+//!
+//! Effect, version 1: `version u8 · purge_no u32` and items, each with a number in front. A higher purge_no first empties the row but for
+//! `lease_no`, which is never lowered.
+//! 1 `off u16 · len u16 · state · deliveries u16 · attempts u16 · sizes` (u8 0 and one u32 for all, or u8 1 and len × u32): a run is
+//!   leased; `lease_no` grows by one and is its delivery number;
+//! 2 `off u16 · len u16 · cause u8`: a run is settled;
+//! 3 `off u16 · len u16 · state · deliveries u16 · attempts u16`: what is known of a run is now this;
+//! 4: the row goes, the floor is past it;
+//! 5 `purge_no u32 · n u16 · n × off u16`: this purge keeps these exceptions and nothing else.
+
+use std::collections::VecDeque;
+
+use millstream_types::{Lsn, ObjectId};
+
+use super::set::{CHUNK, Settled};
+use crate::codec::{Dec, DecodeError, Enc};
+use crate::rows::{KeyDec, RowKey, RowValue, family};
+use crate::table::Table;
+
+const VERSION: u8 = 1;
+pub(crate) const EFFECT_VERSION: u8 = 1;
+const LEASE: u8 = 1;
+const SETTLE: u8 = 2;
+const PUT: u8 = 3;
+const GONE: u8 = 4;
+const KEEP: u8 = 5;
+const EXCEPTION_BYTES_MIN: usize = 15;
+
+/// The key of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChunkKey {
+    /// The queue.
+    pub queue: ObjectId,
+    /// Its lane.
+    pub lane: u16,
+    /// Position / 4,096.
+    pub chunk: u64,
+}
+
+impl ChunkKey {
+    /// The chunk that a position is in.
+    #[must_use]
+    pub fn of(queue: ObjectId, lane: u16, pos: u64) -> Self {
+        Self { queue, lane, chunk: pos / CHUNK }
+    }
+    /// Its first position.
+    #[must_use]
+    pub fn base(&self) -> u64 {
+        self.chunk.saturating_mul(CHUNK)
+    }
+}
+
+/// A position's offset in its chunk.
+#[must_use]
+pub fn offset(pos: u64) -> u16 {
+    u16::try_from(pos % CHUNK).unwrap_or(0)
+}
+
+impl RowKey for ChunkKey {
+    const FAMILY: u8 = family::CHUNK;
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.queue.0.to_be_bytes());
+        out.extend_from_slice(&self.lane.to_be_bytes());
+        out.extend_from_slice(&self.chunk.to_be_bytes());
+    }
+    fn take(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut d = KeyDec(bytes);
+        let key = Self { queue: ObjectId(d.u64()?), lane: d.u16()?, chunk: d.u64()? };
+        d.end()?;
+        Ok(key)
+    }
+}
+
+/// What is recorded of one message that is not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It may be delivered.
+    Ready,
+    /// Leased until then, milliseconds since the epoch.
+    Timed(u64),
+    /// Leased to a session of this opening of the log.
+    Bound(u64),
+    /// Not to be delivered before, milliseconds since the epoch.
+    Resting(u64),
+    /// The mover has it; why, as the number of a `Cause`.
+    Held(u8),
+    /// Set aside; why.
+    Parked(u8),
+}
+
+impl State {
+    fn put(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Ready => out.u8(0),
+            Self::Timed(v) => {
+                out.u8(1);
+                out.u64(v);
+            }
+            Self::Bound(v) => {
+                out.u8(2);
+                out.u64(v);
+            }
+            Self::Resting(v) => {
+                out.u8(3);
+                out.u64(v);
+            }
+            Self::Held(cause) => {
+                out.u8(4);
+                out.u8(cause);
+            }
+            Self::Parked(cause) => {
+                out.u8(5);
+                out.u8(cause);
+            }
+        }
+    }
+    fn take(d: &mut Dec<'_>) -> Result<Self, DecodeError> {
+        Ok(match d.u8()? {
+            0 => Self::Ready,
+            1 => Self::Timed(d.u64()?),
+            2 => Self::Bound(d.u64()?),
+            3 => Self::Resting(d.u64()?),
+            4 => Self::Held(d.u8()?),
+            5 => Self::Parked(d.u8()?),
+            _ => return Err(DecodeError::Value { what: "message state" }),
+        })
+    }
+}
+
+/// A message about which something is recorded besides that it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// Its offset in the chunk.
+    pub off: u16,
+    /// What it is.
+    pub state: State,
+    /// Number of its last delivery.
+    pub no: u32,
+    /// Times it was handed out.
+    pub deliveries: u16,
+    /// Times that failed.
+    pub attempts: u16,
+    /// Payload bytes.
+    pub bytes: u32,
+}
+
+/// A chunk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chunk {
+    /// The purge it has seen.
+    pub purge_no: u32,
+    /// Last delivery number given.
+    pub lease_no: u32,
+    /// What is settled.
+    pub settled: Settled,
+    /// Ascending by offset; none of them settled.
+    pub exceptions: VecDeque<Exception>,
+}
+
+impl Chunk {
+    /// What is recorded of the message at `off`.
+    #[must_use]
+    pub fn exception(&self, off: u16) -> Option<&Exception> {
+        let i = self.exceptions.partition_point(|e| e.off < off);
+        self.exceptions.get(i).filter(|e| e.off == off)
+    }
+
+    fn set(&mut self, e: Exception) {
+        if self.exceptions.back().is_none_or(|last| last.off < e.off) {
+            self.exceptions.push_back(e);
+            return;
+        }
+        let i = self.exceptions.partition_point(|x| x.off < e.off);
+        match self.exceptions.get_mut(i) {
+            Some(x) if x.off == e.off => *x = e,
+            _ => self.exceptions.insert(i, e),
+        }
+    }
+
+    /// Removes exceptions `first..=last`.
+    fn forget(&mut self, first: u16, last: u16) {
+        let from = self.exceptions.partition_point(|e| e.off < first);
+        let to = self.exceptions.partition_point(|e| e.off <= last);
+        if from == 0 && to == 1 {
+            self.exceptions.pop_front();
+        } else if from < to {
+            self.exceptions.drain(from..to);
+        }
+    }
+
+    fn purge(&mut self, purge_no: u32) {
+        if purge_no > self.purge_no {
+            let lease_no = self.lease_no;
+            *self = Self { purge_no, lease_no, ..Self::default() };
+        }
+    }
+
+    fn keep(&mut self, purge_no: u32, kept: &[u16]) {
+        self.purge_no = self.purge_no.max(purge_no);
+        self.exceptions.retain(|e| kept.binary_search(&e.off).is_ok());
+        self.settled = Settled::default();
+    }
+}
+
+impl RowValue for Chunk {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.u8(VERSION);
+        out.u32(self.purge_no);
+        out.u32(self.lease_no);
+        self.settled.put(out);
+        out.len_u32(self.exceptions.len());
+        for e in &self.exceptions {
+            out.u16(e.off);
+            e.state.put(out);
+            out.u32(e.no);
+            out.u16(e.deliveries);
+            out.u16(e.attempts);
+            out.u32(e.bytes);
+        }
+    }
+
+    fn take(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut d = Dec::new(bytes);
+        d.version(VERSION)?;
+        let (purge_no, lease_no, settled) = (d.u32()?, d.u32()?, Settled::take(&mut d)?);
+        let mut exceptions: VecDeque<Exception> = VecDeque::new();
+        for _ in 0..d.len(EXCEPTION_BYTES_MIN)? {
+            let e = Exception {
+                off: d.u16()?,
+                state: State::take(&mut d)?,
+                no: d.u32()?,
+                deliveries: d.u16()?,
+                attempts: d.u16()?,
+                bytes: d.u32()?,
+            };
+            if u64::from(e.off) >= CHUNK || exceptions.back().is_some_and(|last| last.off >= e.off) {
+                return Err(DecodeError::Value { what: "chunk exception" });
+            }
+            exceptions.push_back(e);
+        }
+        d.end()?;
+        Ok(Self { purge_no, lease_no, settled, exceptions })
+    }
+}
+
+/// What a lease or a put says of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) state: State,
+    pub(crate) deliveries: u16,
+    pub(crate) attempts: u16,
+}
+
+fn put_known(out: &mut Vec<u8>, k: Known) {
+    k.state.put(out);
+    out.u16(k.deliveries);
+    out.u16(k.attempts);
+}
+
+/// Begins an effect.
+pub(crate) fn begin(out: &mut Vec<u8>, purge_no: u32) {
+    out.u8(EFFECT_VERSION);
+    out.u32(purge_no);
+}
+
+/// Item 1.
+pub(crate) fn put_lease(out: &mut Vec<u8>, off: u16, known: Known, sizes: impl Iterator<Item = u32> + Clone) {
+    let len = u16::try_from(sizes.clone().count()).unwrap_or(u16::MAX);
+    out.u8(LEASE);
+    out.u16(off);
+    out.u16(len);
+    put_known(out, known);
+    let first = sizes.clone().next().unwrap_or(0);
+    if sizes.clone().all(|s| s == first) {
+        out.u8(0);
+        out.u32(first);
+    } else {
+        out.u8(1);
+        for s in sizes {
+            out.u32(s);
+        }
+    }
+}
+
+/// Item 2.
+pub(crate) fn put_settle(out: &mut Vec<u8>, off: u16, len: u16, cause: u8) {
+    out.u8(SETTLE);
+    out.u16(off);
+    out.u16(len);
+    out.u8(cause);
+}
+
+/// Item 3.
+pub(crate) fn put_put(out: &mut Vec<u8>, off: u16, len: u16, known: Known) {
+    out.u8(PUT);
+    out.u16(off);
+    out.u16(len);
+    put_known(out, known);
+}
+
+/// Item 4.
+pub(crate) fn put_gone(out: &mut Vec<u8>) {
+    out.u8(GONE);
+}
+
+/// Item 5.
+pub(crate) fn put_keep(out: &mut Vec<u8>, purge_no: u32, kept: &[u16]) {
+    out.u8(KEEP);
+    out.u32(purge_no);
+    out.u16(u16::try_from(kept.len()).unwrap_or(u16::MAX));
+    for off in kept {
+        out.u16(*off);
+    }
+}
+
+fn run(d: &mut Dec<'_>) -> Result<(u16, u16), DecodeError> {
+    let (off, len) = (d.u16()?, d.u16()?);
+    let end = u64::from(off) + u64::from(len);
+    if len == 0 || end > CHUNK {
+        return Err(DecodeError::Value { what: "run of a chunk" });
+    }
+    Ok((off, off + (len - 1)))
+}
+
+fn known(d: &mut Dec<'_>) -> Result<Known, DecodeError> {
+    Ok(Known { state: State::take(d)?, deliveries: d.u16()?, attempts: d.u16()? })
+}
+
+fn apply_items(row: &mut Option<Chunk>, mut d: Dec<'_>) -> Result<(), DecodeError> {
+    let purge_no = d.u32()?;
+    row.get_or_insert_default().purge(purge_no);
+    while !d.is_empty() {
+        let chunk = row.get_or_insert_default();
+        match d.u8()? {
+            LEASE => {
+                let (first, last) = run(&mut d)?;
+                let k = known(&mut d)?;
+                let each = d.u8()? != 0;
+                let mut bytes = if each { 0 } else { d.u32()? };
+                chunk.lease_no = chunk.lease_no.saturating_add(1);
+                let no = chunk.lease_no;
+                for off in first..=last {
+                    if each {
+                        bytes = d.u32()?;
+                    }
+                    let Known { state, deliveries, attempts } = k;
+                    chunk.set(Exception { off, state, no, deliveries, attempts, bytes });
+                }
+            }
+            SETTLE => {
+                let (first, last) = run(&mut d)?;
+                d.u8()?;
+                chunk.forget(first, last);
+                chunk.settled.add(first, last);
+            }
+            PUT => {
+                let (first, last) = run(&mut d)?;
+                let k = known(&mut d)?;
+                for off in first..=last {
+                    let old = chunk.exception(off).copied();
+                    let (no, bytes) = old.map_or((chunk.lease_no, 0), |e| (e.no, e.bytes));
+                    let Known { state, deliveries, attempts } = k;
+                    chunk.set(Exception { off, state, no, deliveries, attempts, bytes });
+                }
+            }
+            GONE => *row = None,
+            KEEP => {
+                let (purge_no, n) = (d.u32()?, d.u16()?);
+                let mut kept = Vec::with_capacity(usize::from(n).min(4_096));
+                for _ in 0..n {
+                    kept.push(d.u16()?);
+                }
+                chunk.keep(purge_no, &kept);
+            }
+            _ => return Err(DecodeError::Value { what: "chunk effect" }),
+        }
+    }
+    Ok(())
+}
+
+impl Table<ChunkKey, Chunk> {
+    /// Applies an effect.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn apply_effect(&mut self, lsn: Lsn, key: &[u8], bytes: &[u8]) -> Result<(), DecodeError> {
+        let key = ChunkKey::decode(key)?;
+        let mut d = Dec::new(bytes);
+        d.version(EFFECT_VERSION)?;
+        let mut result = Ok(());
+        self.apply(lsn, &key, |row| result = apply_items(row, d));
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests;

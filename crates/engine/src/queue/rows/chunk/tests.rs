@@ -1,0 +1,89 @@
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+
+use super::*;
+
+fn state() -> impl Strategy<Value = State> {
+    prop_oneof![
+        Just(State::Ready),
+        any::<u64>().prop_map(State::Timed),
+        any::<u64>().prop_map(State::Bound),
+        any::<u64>().prop_map(State::Resting),
+        any::<u8>().prop_map(State::Held),
+        any::<u8>().prop_map(State::Parked),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_chunk_comes_back_as_it_was_written(
+        purge_no: u32, lease_no: u32,
+        exceptions in btree_map(0..4_096_u16, (state(), any::<u32>(), any::<(u16, u16, u32)>()), 0..20),
+        settled in vec((0..4_000_u16, 0..90_u16), 0..9),
+    ) {
+        let mut chunk = Chunk { purge_no, lease_no, ..Chunk::default() };
+        for (first, n) in settled {
+            chunk.settled.add(first, first + n);
+        }
+        for (off, (state, no, (deliveries, attempts, bytes))) in exceptions {
+            chunk.set(Exception { off, state, no, deliveries, attempts, bytes });
+        }
+        let mut bytes = Vec::new();
+        chunk.put(&mut bytes);
+        prop_assert_eq!(Chunk::take(&bytes).unwrap(), chunk);
+    }
+    #[test]
+    fn keys_come_back_and_keep_their_order(a: (u64, u16, u64), b: (u64, u16, u64)) {
+        let key = |(queue, lane, chunk)| ChunkKey { queue: ObjectId(queue), lane, chunk };
+        let (a, b) = (key(a), key(b));
+        prop_assert_eq!(ChunkKey::decode(&a.encode()).unwrap(), a);
+        prop_assert_eq!(a.encode().cmp(&b.encode()), a.cmp(&b));
+    }
+    #[test]
+    fn wrong_bytes_are_an_error(bytes: Vec<u8>) {
+        let _ = (Chunk::take(&bytes), ChunkKey::decode(&bytes), apply_items(&mut None, Dec::new(&bytes)));
+    }
+}
+
+fn key() -> ChunkKey {
+    ChunkKey { queue: ObjectId(5), lane: 1, chunk: 2 }
+}
+
+fn apply(t: &mut Table<ChunkKey, Chunk>, lsn: u64, purge_no: u32, f: impl FnOnce(&mut Vec<u8>)) {
+    use crate::table::Dirty;
+    let mut bytes = Vec::new();
+    begin(&mut bytes, purge_no);
+    f(&mut bytes);
+    t.apply_effect(Lsn(lsn), &key().encode(), &bytes).unwrap();
+    t.record_end(Lsn(lsn));
+}
+
+const LEASED: Known = Known { state: State::Bound(3), deliveries: 1, attempts: 0 };
+const READY: Known = Known { state: State::Ready, deliveries: 1, attempts: 1 };
+
+#[test]
+fn a_run_is_leased_with_one_number_and_settled_in_part() {
+    let mut t = Table::default();
+    apply(&mut t, 1, 0, |b| put_lease(b, 10, LEASED, [7, 7, 9].into_iter()));
+    apply(&mut t, 2, 0, |b| {
+        put_settle(b, 11, 1, 1);
+        put_put(b, 12, 1, READY);
+    });
+    apply(&mut t, 3, 0, |b| put_lease(b, 12, LEASED, [9].into_iter()));
+    let chunk = t.get(&key()).unwrap();
+    assert_eq!(chunk.lease_no, 2);
+    assert!(chunk.settled.has(11) && chunk.settled.len() == 1);
+    let all: Vec<_> = chunk.exceptions.iter().map(|e| (e.off, e.no, e.bytes)).collect();
+    assert_eq!(all, [(10, 1, 7), (12, 2, 9)]);
+}
+
+#[test]
+fn a_purge_empties_a_chunk_but_keeps_the_last_number() {
+    let mut t = Table::default();
+    apply(&mut t, 1, 0, |b| put_lease(b, 0, LEASED, [1, 1].into_iter()));
+    apply(&mut t, 2, 1, |b| put_lease(b, 9, LEASED, [1].into_iter()));
+    let chunk = t.get(&key()).unwrap();
+    assert_eq!((chunk.purge_no, chunk.lease_no, chunk.exceptions.len()), (1, 2, 1));
+    apply(&mut t, 3, 1, put_gone);
+    assert_eq!(t.get(&key()), None);
+}

@@ -1,0 +1,170 @@
+//! Definitions of queues, family [`QUEUE`](family::QUEUE).
+//!
+//! Key: `ns u32 · name`. Value, version 1: `version u8 · id u64 · created_ms u64 · definition version u32 · policy (blob, see
+//! [`policy`](crate::queue::policy)) · settings u32 · settings × (key blob, value blob)`. Effect, version 1: `version u8 · what u8`: 0 = the
+//! row is removed, 1 = it is now the value that follows.
+
+use std::collections::BTreeMap;
+
+use millstream_types::{Lsn, Namespace, ObjectId};
+
+use crate::codec::{Dec, DecodeError, Enc};
+use crate::effect::RowEffect;
+use crate::queue::api::QueueDef;
+use crate::queue::policy::QueuePolicy;
+use crate::rows::{KeyDec, RowKey, RowValue, family};
+use crate::table::Table;
+
+const VERSION: u8 = 1;
+const EFFECT_VERSION: u8 = 1;
+const REMOVED: u8 = 0;
+const SET: u8 = 1;
+
+/// A queue's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct QueueName {
+    /// Its namespace.
+    pub ns: Namespace,
+    /// The name.
+    pub name: String,
+}
+
+impl RowKey for QueueName {
+    const FAMILY: u8 = family::QUEUE;
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.ns.0.to_be_bytes());
+        out.extend_from_slice(self.name.as_bytes());
+    }
+    fn take(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut d = KeyDec(bytes);
+        Ok(Self { ns: Namespace(d.u32()?), name: d.text()?.to_owned() })
+    }
+}
+
+/// A definition without what its key says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefRow {
+    /// The queue's id.
+    pub id: ObjectId,
+    /// When it was made, milliseconds since the epoch.
+    pub created_ms: u64,
+    /// Grows with each change.
+    pub version: u32,
+    /// What it does with messages.
+    pub policy: QueuePolicy,
+    /// The settings given.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl DefRow {
+    /// The definition.
+    #[must_use]
+    pub fn def(&self, key: &QueueName) -> QueueDef {
+        QueueDef {
+            ns: key.ns,
+            name: key.name.clone(),
+            id: self.id,
+            policy: self.policy.clone(),
+            settings: self.settings.clone(),
+            created_ms: self.created_ms,
+            version: self.version,
+        }
+    }
+}
+
+impl RowValue for DefRow {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.u8(VERSION);
+        out.u64(self.id.0);
+        out.u64(self.created_ms);
+        out.u32(self.version);
+        let mut policy = Vec::new();
+        self.policy.put(&mut policy);
+        out.blob(&policy);
+        out.len_u32(self.settings.len());
+        for (k, v) in &self.settings {
+            out.blob(k.as_bytes());
+            out.blob(v.as_bytes());
+        }
+    }
+
+    fn take(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut d = Dec::new(bytes);
+        d.version(VERSION)?;
+        let (id, created_ms, version) = (ObjectId(d.u64()?), d.u64()?, d.u32()?);
+        let mut p = Dec::new(d.blob()?);
+        let policy = QueuePolicy::take(&mut p)?;
+        p.end()?;
+        let mut settings = BTreeMap::new();
+        for _ in 0..d.len(8)? {
+            let key = d.text()?.to_owned();
+            settings.insert(key, d.text()?.to_owned());
+        }
+        d.end()?;
+        Ok(Self { id, created_ms, version, policy, settings })
+    }
+}
+
+/// The effect after which the definition is `row`; `None` removes it.
+#[must_use]
+pub fn effect(key: &QueueName, row: Option<&DefRow>) -> RowEffect {
+    let mut bytes = vec![EFFECT_VERSION];
+    match row {
+        None => bytes.u8(REMOVED),
+        Some(row) => {
+            bytes.u8(SET);
+            row.put(&mut bytes);
+        }
+    }
+    RowEffect { key: key.encode(), bytes }
+}
+
+impl Table<QueueName, DefRow> {
+    /// Applies an effect.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn apply_effect(&mut self, lsn: Lsn, key: &[u8], bytes: &[u8]) -> Result<(), DecodeError> {
+        let key = QueueName::decode(key)?;
+        let mut d = Dec::new(bytes);
+        d.version(EFFECT_VERSION)?;
+        let value = match d.u8()? {
+            REMOVED => {
+                d.end()?;
+                None
+            }
+            SET => Some(DefRow::take(d.rest())?),
+            _ => return Err(DecodeError::Value { what: "queue effect" }),
+        };
+        self.apply(lsn, &key, |row| *row = value);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_definition_comes_back_as_it_was_written(id in 0..1u64 << 44, created_ms: u64, version: u32, name in ".{0,9}", value in ".{0,9}") {
+            let settings = BTreeMap::from([(name.clone(), value)]);
+            let row = DefRow { id: ObjectId(id), created_ms, version, policy: QueuePolicy::default(), settings };
+            let key = QueueName { ns: Namespace(3), name };
+            prop_assert_eq!(&QueueName::decode(&key.encode()).unwrap(), &key);
+            let mut t = Table::<QueueName, DefRow>::default();
+            let set = effect(&key, Some(&row));
+            t.apply_effect(Lsn(1), &set.key, &set.bytes).unwrap();
+            prop_assert_eq!(t.get(&key), Some(&row));
+            let gone = effect(&key, None);
+            t.apply_effect(Lsn(2), &gone.key, &gone.bytes).unwrap();
+            prop_assert_eq!(t.get(&key), None);
+        }
+        #[test]
+        fn wrong_bytes_are_an_error(bytes: Vec<u8>) {
+            let _ = (DefRow::take(&bytes), QueueName::decode(&bytes));
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Work queues: rules one by one, and random histories with crashes against a naive model.
+//!
+//! - [`world`]: an engine with a log, a store and a reader in memory.
+//! - [`model`]: queues as naively as they can be said.
+//! - [`history`]: random histories; a failing seed says how to run it again.
+//! - [`behaviour`], [`nastiest`]: rules with numbers one can check by hand.
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod behaviour;
+mod history;
+mod model;
+mod nastiest;
+mod world;
