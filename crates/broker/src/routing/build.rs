@@ -43,8 +43,10 @@ impl Builder {
             RouteEvent::Gone { ns, name } => {
                 let hash = routes.exchange_hash(*ns, name);
                 let gone = routes.exchanges.remove(hash, |n| n.0 == *ns && *n.1 == **name);
-                for (number, bindings) in gone.iter().flat_map(|e| e.table.targets()) {
-                    release(routes, &mut self.free, *number, u64::from(*bindings));
+                if let Some(gone) = gone {
+                    gone.table.each_target(&mut |number, bindings| {
+                        release(routes, &mut self.free, number, u64::from(bindings));
+                    });
                 }
             }
             RouteEvent::Bound(def) => {

@@ -41,11 +41,6 @@ impl<T: Copy + Ord> List<T> {
         self.0.iter().map(|(item, _)| *item)
     }
 
-    /// Each with how often it was put in.
-    pub(crate) fn counts(&self) -> &[(T, u32)] {
-        &self.0
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -70,6 +65,6 @@ mod tests {
             list.take(taken);
             assert_eq!(list.iter().collect::<Vec<_>>(), left);
         }
-        assert_eq!(before.counts(), [(3, 1), (5, 2), (9, 1)]);
+        assert_eq!(*before.0, [(3, 1), (5, 2), (9, 1)]);
     }
 }

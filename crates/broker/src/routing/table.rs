@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use millstream_engine::exchange::{BindingDef, ExchangeType};
 
-use super::RouteRequest;
 use super::headers::{self, HeaderTable};
 use super::list::List;
 use super::pmap::PMap;
 use super::scratch::{Lows, Word, split};
 use super::topic::Trie;
+use super::{RouteRequest, spread};
 
 /// What an exchange looks up.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     /// All targets, with the number of bindings that lead to each.
-    targets: List<u32>,
+    targets: PMap<u32, u32>,
     by: By,
 }
 
@@ -37,16 +37,16 @@ impl Table {
             ExchangeType::Topic => By::Pattern(Trie::default()),
             ExchangeType::Headers => By::Headers(HeaderTable::default()),
         };
-        Self { targets: List::default(), by }
+        Self { targets: PMap::default(), by }
     }
 
     /// Each target, with the number of bindings that lead to it.
-    pub(crate) fn targets(&self) -> &[(u32, u32)] {
-        self.targets.counts()
+    pub(crate) fn each_target(&self, f: &mut impl FnMut(u32, u32)) {
+        self.targets.each(&mut |target, bindings| f(*target, *bindings));
     }
 
     pub(crate) fn bind(&mut self, hasher: &impl BuildHasher, def: &Arc<BindingDef>, target: u32) {
-        self.targets.add(target);
+        *self.targets.get_or_insert(spread(target), |t| *t == target, || (target, 0)) += 1;
         match &mut self.by {
             By::Nothing => {}
             By::Key(map) => {
@@ -60,7 +60,12 @@ impl Table {
     }
 
     pub(crate) fn unbind(&mut self, hasher: &impl BuildHasher, def: &BindingDef, target: u32) {
-        self.targets.take(target);
+        if let Some(bindings) = self.targets.get_mut(spread(target), |t| *t == target) {
+            *bindings -= 1;
+            if *bindings == 0 {
+                self.targets.remove(spread(target), |t| *t == target);
+            }
+        }
         match &mut self.by {
             By::Nothing => {}
             By::Key(map) => {
@@ -89,7 +94,7 @@ impl Table {
         found: &mut impl FnMut(u32),
     ) {
         match &self.by {
-            By::Nothing => self.targets.iter().for_each(found),
+            By::Nothing => self.targets.each(&mut |target, _| found(*target)),
             By::Key(map) => {
                 for key in message.keys {
                     let list = map.get(hasher.hash_one(*key), |k| **k == **key);

@@ -245,7 +245,7 @@ fn what_cannot_be_published_to_is_said() {
     assert_eq!(sent(&r, "open", "k"), ["q"]);
     assert_eq!(send(&r, "none", &["k"], &[]), Err(RouteError::NoExchange { name: "none".to_owned() }));
     assert_eq!(send(&r, "open", &[&"k".repeat(256)], &[]), Err(RouteError::KeyTooLong));
-    assert_eq!(send(&r, "open", &["k"; ROUTE_KEYS_MAX + 1], &[]), Err(RouteError::TooManyKeys));
+    assert_eq!(send(&r, "open", &vec!["k"; ROUTE_KEYS_MAX + 1], &[]), Err(RouteError::TooManyKeys));
 }
 
 #[test]
