@@ -1,5 +1,5 @@
 //! The durable log against the bare disk: group commit with 1, 100 and 10,000 records in flight, and stream-shaped load that keeps
-//! everything, is killed, and opened again.
+//! everything, is killed, and opened again; and, on demand, reading from files that many logs share.
 //!
 //! `cargo xtask bench log [-- ARGS]`; `-- --help` says what can be chosen. Tables go to standard output as Markdown. Data lies in a
 //! directory of its own under the target directory, removed at the end. What is measured together runs in turns, so that what the
@@ -15,6 +15,8 @@ mod bare;
 mod child;
 #[path = "stream/count.rs"]
 mod count;
+#[path = "stream/crowd.rs"]
+mod crowd;
 #[path = "stream/group.rs"]
 mod group;
 #[path = "stream/kept.rs"]
@@ -51,5 +53,8 @@ fn main() {
     }
     if args.kept {
         kept::run(&args, &place);
+    }
+    if args.crowd {
+        crowd::run(&args, &place);
     }
 }

@@ -2,7 +2,7 @@
 
 const USAGE: &str = "usage: cargo xtask bench log [-- OPTIONS]
   --quick            a few megabytes, one round: does it run?
-  --only group|kept  one of the two parts
+  --only PART        group, kept (both, if not said) or crowd: reading from files that many logs share
   --rounds N         rounds of everything (3)
   --seconds S        of each round of group commit (2)
   --mib N            appended in each round of kept streams, and at most in one of group commit (2048)
@@ -14,6 +14,7 @@ const USAGE: &str = "usage: cargo xtask bench log [-- OPTIONS]
 pub struct Args {
     pub group: bool,
     pub kept: bool,
+    pub crowd: bool,
     pub rounds: usize,
     pub seconds: f64,
     /// Appended in one round at most.
@@ -29,6 +30,7 @@ impl Args {
         let mut a = Self {
             group: true,
             kept: true,
+            crowd: false,
             rounds: 3,
             seconds: 2.0,
             bytes: 2 << 30,
@@ -45,7 +47,9 @@ impl Args {
             }
             let value = words.next().filter(|_| word != "--help").ok_or(USAGE)?;
             match word.as_str() {
-                "--only" => (a.group, a.kept) = (value == "group", value == "kept"),
+                "--only" => {
+                    (a.group, a.kept, a.crowd) = (value == "group", value == "kept", value == "crowd");
+                }
                 "--rounds" => a.rounds = number(value)?,
                 "--seconds" => a.seconds = number(value)?,
                 "--mib" => a.bytes = number::<u64>(value)? << 20,
@@ -56,7 +60,7 @@ impl Args {
                 _ => return Err(USAGE.to_owned()),
             }
         }
-        if (a.group || a.kept) && a.rounds > 0 { Ok(a) } else { Err(USAGE.to_owned()) }
+        if (a.group || a.kept || a.crowd) && a.rounds > 0 { Ok(a) } else { Err(USAGE.to_owned()) }
     }
 }
 

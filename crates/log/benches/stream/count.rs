@@ -1,4 +1,4 @@
-//! A disk that counts what is written and synced through it.
+//! A disk that counts what is read, written and synced through it.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -11,6 +11,8 @@ pub struct Counts {
     pub bytes: AtomicU64,
     pub writes: AtomicU64,
     pub syncs: AtomicU64,
+    pub reads: AtomicU64,
+    pub read_bytes: AtomicU64,
 }
 
 pub struct Counted {
@@ -57,7 +59,10 @@ struct CountedFile {
 
 impl File for CountedFile {
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
-        self.file.read_at(offset, out)
+        let n = self.file.read_at(offset, out)?;
+        self.counts.reads.fetch_add(1, Relaxed);
+        self.counts.read_bytes.fetch_add(n as u64, Relaxed);
+        Ok(n)
     }
     fn write_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> io::Result<()> {
         let bytes: usize = bufs.iter().map(|b| b.len()).sum();

@@ -123,6 +123,12 @@ impl Logs {
         self.opened.sink.offer(batch);
     }
 
+    /// Gives the log every row, wanted or not: the load ends.
+    pub fn flush_all(&mut self) {
+        self.dirty.clear();
+        self.opened.sink.offer(RowBatch { applied: Lsn(self.last), ..RowBatch::default() });
+    }
+
     fn trim(&mut self) {
         if self.keep == 0 || self.untrimmed < self.keep / 4 {
             return;

@@ -11,15 +11,17 @@ use super::events::FileId;
 use super::file::{SegFile, path};
 use super::tail::IndexEntry;
 use crate::api::{ReadError, StoreError};
-use crate::format::bytes::size;
-use crate::format::footer::{Footer, Rotten};
+use crate::format::bytes::{len64, size};
+use crate::format::footer::{Blocks, Footer, Rotten};
 use crate::format::rows::{ExtentRow, FileRow, LogRow, extent_key, extents, log_key};
 use crate::store::StateStore;
 
 /// Adopted files held open.
 const OPEN_FILES_MAX: usize = 64;
-/// Footers held in memory.
+/// Footers held in memory, as far as they were looked at.
 const FOOTER_BYTES_MAX: usize = 32 << 20;
+/// Looks between two countings of what footers take.
+const FOOTER_LOOKS: usize = 64;
 /// Log rows held in memory.
 const LOG_ROWS_MAX: usize = 64 << 10;
 
@@ -44,8 +46,23 @@ struct LogRows {
 struct Shelf {
     files: HashMap<FileId, Shelved>,
     open: VecDeque<Arc<SegFile>>,
-    footers: VecDeque<((FileId, u64), Arc<Footer>)>,
-    footer_bytes: usize,
+    footers: HashMap<(FileId, u64), Arc<Blocks>>,
+    /// In the order in which they came.
+    footers_in: VecDeque<(FileId, u64)>,
+    footer_looks: usize,
+}
+
+impl Shelf {
+    /// Lets go of the footers that came first until the others take no more than they may.
+    fn bound_footers(&mut self) {
+        self.footer_looks = 0;
+        let mut bytes: usize = self.footers.values().map(|f| f.bytes()).sum();
+        while bytes > FOOTER_BYTES_MAX
+            && let Some(first) = self.footers_in.pop_front()
+        {
+            bytes -= self.footers.remove(&first).map_or(0, |f| f.bytes());
+        }
+    }
 }
 
 struct Shelved {
@@ -88,10 +105,8 @@ impl Cold {
     pub(crate) fn remove(&self, id: FileId, lap: u64) -> Weak<SegFile> {
         let mut held = self.shelf();
         held.open.retain(|f| (f.id, f.lap) != (id, lap));
-        if let Some(i) = held.footers.iter().position(|(of, _)| *of == (id, lap))
-            && let Some((_, footer)) = held.footers.remove(i)
-        {
-            held.footer_bytes -= footer.bytes();
+        if held.footers.remove(&(id, lap)).is_some() {
+            held.footers_in.retain(|of| *of != (id, lap));
         }
         held.files.remove(&id).map_or_else(Weak::new, |f| f.file)
     }
@@ -153,28 +168,25 @@ impl Cold {
         Ok(Some((file, row)))
     }
 
-    fn footer(&self, file: &SegFile, row: &FileRow) -> Result<Arc<Footer>, ReadError> {
+    /// A file's footer, of which nothing need have been read yet.
+    fn footer<'f>(&self, file: &'f SegFile, row: &FileRow) -> Footer<'f> {
         let of = (file.id, file.lap);
-        if let Some((_, footer)) = self.shelf().footers.iter().find(|(f, _)| *f == of) {
-            return Ok(Arc::clone(footer));
-        }
-        let raw = file
-            .read(row.footer_off, size(row.footer_len))
-            .map_err(|e| ReadError::Io { file: path(file.id), error: e.to_string() })?;
-        let footer = Arc::new(Footer::parse(&raw));
         let mut held = self.shelf();
-        if held.files.get(&file.id).is_some_and(|f| f.row.lap == file.lap)
-            && !held.footers.iter().any(|(f, _)| *f == of)
-        {
-            held.footer_bytes += footer.bytes();
-            held.footers.push_back((of, Arc::clone(&footer)));
-            while held.footer_bytes > FOOTER_BYTES_MAX
-                && let Some((_, old)) = held.footers.pop_front()
-            {
-                held.footer_bytes -= old.bytes();
-            }
+        held.footer_looks += 1;
+        if held.footer_looks >= FOOTER_LOOKS {
+            held.bound_footers();
         }
-        Ok(footer)
+        let known = held.footers.get(&of).map(Arc::clone);
+        let blocks = known.unwrap_or_else(|| {
+            let blocks = Arc::new(Blocks::new(size(row.footer_len)));
+            if held.files.get(&file.id).is_some_and(|f| f.row.lap == file.lap) {
+                held.footers.insert(of, Arc::clone(&blocks));
+                held.footers_in.push_back(of);
+            }
+            blocks
+        });
+        let offset = row.footer_off;
+        Footer::new(blocks, Box::new(move |at, len| file.read(offset + len64(at), len)))
     }
 
     /// At most `max` extents of a log that end after `from`, ascending.
@@ -200,16 +212,19 @@ impl Cold {
         mut f: impl FnMut(Found) -> bool,
     ) -> Result<bool, ReadError> {
         let Some((file, row)) = self.file(x.file, x.lap)? else { return Ok(false) };
-        let footer = self.footer(&file, &row)?;
+        let footer = self.footer(&file, &row);
         let take = |e: IndexEntry| e.pos < x.end && f(Found { e, file: Arc::clone(&file) });
         let read = || match footer.find(log)? {
             Some(listed) => footer.entries(&listed, from.max(x.first), take),
             None => Err(Rotten),
         };
-        read().map_err(|Rotten| ReadError::Damaged {
-            first: from.max(x.first),
-            end: x.end,
-            file: format!("the index of {} (log {})", path(x.file), log.0),
+        read().map_err(|Rotten| match footer.failed() {
+            Some(e) => ReadError::Io { file: path(x.file), error: e.to_string() },
+            None => ReadError::Damaged {
+                first: from.max(x.first),
+                end: x.end,
+                file: format!("the index of {} (log {})", path(x.file), log.0),
+            },
         })?;
         Ok(true)
     }

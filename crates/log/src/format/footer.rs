@@ -4,9 +4,16 @@
 //! entries, and its entries as varints. The content is cut into blocks of 4,092 bytes with a crc32c each, so that damage costs what
 //! it hits and no more. Start at [`encode`] and [`Footer`].
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
 use millstream_types::LogId;
 
-use super::bytes::{array_at, len32, put, size, take_varint, u32_at, u64_at, varint};
+use super::bytes::{array_at, len32, len64, put, size, take_varint, u32_at, u64_at, varint};
 use super::op::ENTRY_HEADER_BYTES;
 use crate::disk::tail::IndexEntry;
 
@@ -16,6 +23,8 @@ const HEAD_BYTES: usize = 8;
 const DIRECTORY_BYTES: usize = 48;
 const RESTART_BYTES: usize = 24;
 const RESTART_ENTRIES: usize = 64;
+/// Looks at the directory that take ids to be spread evenly, which they often are; the others halve it.
+const GUESSES: usize = 5;
 
 /// One log in the directory: `log, first_pos, end_pos u64, entries, bytes u32, max_ts i64, run_off u32, 0 u32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,43 +102,98 @@ fn run(entries: &[IndexEntry], content: &mut Vec<u8>) {
     }
 }
 
-/// A footer as read.
-pub(crate) struct Footer {
-    content: Vec<u8>,
-    /// Blocks whose checksum does not match.
-    rotten: Vec<usize>,
+/// The blocks of a footer that were looked at: the content of each, nothing if it is damaged.
+pub(crate) struct Blocks {
+    cells: Vec<OnceLock<Box<[u8]>>>,
+    held_bytes: AtomicUsize,
 }
 
-impl Footer {
-    /// From the blocks; looks at every checksum.
-    pub(crate) fn parse(raw: &[u8]) -> Self {
-        let (mut content, mut rotten) = (Vec::with_capacity(raw.len()), Vec::new());
-        for (i, block) in raw.chunks(BLOCK_BYTES).enumerate() {
-            let piece = block.get(..CONTENT_BYTES).unwrap_or_default();
-            if u32_at(block, CONTENT_BYTES) != Some(crate::format::crc::crc32c(piece)) {
-                rotten.push(i);
-            }
-            content.extend_from_slice(piece);
-            content.resize((i + 1) * CONTENT_BYTES, 0);
-        }
-        Self { content, rotten }
+impl Blocks {
+    /// Of a footer of so many bytes with checksums. None was looked at.
+    pub(crate) fn new(footer_bytes: usize) -> Self {
+        let cells: Vec<_> = (0..footer_bytes / BLOCK_BYTES).map(|_| OnceLock::new()).collect();
+        let held_bytes = AtomicUsize::new(size_of::<Self>() + cells.len() * size_of::<OnceLock<Box<[u8]>>>());
+        Self { cells, held_bytes }
     }
 
     /// Bytes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.content.len()
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Reads `[at, at + len)` of a footer.
+pub(crate) type Load<'f> = Box<dyn Fn(usize, usize) -> io::Result<Bytes> + 'f>;
+
+/// A footer. Only blocks that are needed are read, each once as long as [`Blocks`] are kept.
+pub(crate) struct Footer<'f> {
+    blocks: Arc<Blocks>,
+    load: Load<'f>,
+    failed: OnceCell<io::Error>,
+}
+
+impl<'f> Footer<'f> {
+    /// From all its blocks.
+    #[cfg(test)]
+    pub(crate) fn parse(raw: &[u8]) -> Self {
+        let raw = Bytes::copy_from_slice(raw);
+        Self::new(Arc::new(Blocks::new(raw.len())), Box::new(move |at, len| Ok(raw.slice(at..at + len))))
     }
 
-    fn get(&self, at: usize, len: usize) -> Result<&[u8], Rotten> {
-        let blocks = at / CONTENT_BYTES..=(at + len.max(1) - 1) / CONTENT_BYTES;
-        if self.rotten.iter().any(|b| blocks.contains(b)) {
-            return Err(Rotten);
+    /// A footer of which some blocks may be known.
+    pub(crate) fn new(blocks: Arc<Blocks>, load: Load<'f>) -> Self {
+        Self { blocks, load, failed: OnceCell::new() }
+    }
+
+    /// Why a block could not be read at all. What such a footer calls damaged may not be.
+    pub(crate) fn failed(&self) -> Option<&io::Error> {
+        self.failed.get()
+    }
+
+    fn block(&self, i: usize) -> Result<&[u8], Rotten> {
+        let cell = self.blocks.cells.get(i).ok_or(Rotten)?;
+        if let Some(content) = cell.get() {
+            return if content.is_empty() { Err(Rotten) } else { Ok(content) };
         }
-        self.content.get(at..at + len).ok_or(Rotten)
+        let raw = (self.load)(i * BLOCK_BYTES, BLOCK_BYTES).map_err(|e| {
+            let _ = self.failed.set(e);
+            Rotten
+        })?;
+        let content = raw.get(..CONTENT_BYTES).unwrap_or_default();
+        let sound = u32_at(&raw, CONTENT_BYTES) == Some(crate::format::crc::crc32c(content));
+        let content: Box<[u8]> = if sound { content.into() } else { Box::default() };
+        let bytes = content.len();
+        if cell.set(content).is_ok() {
+            self.blocks.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        cell.get().map(|content| &**content).filter(|content| !content.is_empty()).ok_or(Rotten)
+    }
+
+    fn get(&self, at: usize, len: usize) -> Result<Cow<'_, [u8]>, Rotten> {
+        let (first, from) = (at / CONTENT_BYTES, at % CONTENT_BYTES);
+        if from + len <= CONTENT_BYTES {
+            return self.block(first)?.get(from..from + len).map(Cow::Borrowed).ok_or(Rotten);
+        }
+        let mut out = Vec::with_capacity(len);
+        while out.len() < len {
+            let (block, from) = ((at + out.len()) / CONTENT_BYTES, (at + out.len()) % CONTENT_BYTES);
+            let to = CONTENT_BYTES.min(from + len - out.len());
+            out.extend_from_slice(self.block(block)?.get(from..to).ok_or(Rotten)?);
+        }
+        Ok(Cow::Owned(out))
+    }
+
+    /// As much of `[at, to)` as is there.
+    fn part(&self, at: usize, to: usize) -> Cow<'_, [u8]> {
+        let whole = self.get(at, to - at);
+        whole.unwrap_or_else(|Rotten| {
+            let first = (at / CONTENT_BYTES + 1) * CONTENT_BYTES;
+            self.get(at, first.min(to) - at).unwrap_or_default()
+        })
     }
 
     fn listed(&self, i: usize) -> Result<Listed, Rotten> {
-        let d = self.get(HEAD_BYTES + i * DIRECTORY_BYTES, DIRECTORY_BYTES)?;
+        let d = &*self.get(HEAD_BYTES + i * DIRECTORY_BYTES, DIRECTORY_BYTES)?;
         let read = || {
             Some(Listed {
                 log: LogId(u64_at(d, 0)?),
@@ -149,15 +213,23 @@ impl Footer {
     /// # Errors
     /// If the blocks needed are damaged.
     pub(crate) fn find(&self, log: LogId) -> Result<Option<Listed>, Rotten> {
-        let logs = size(u64::from(u32_at(self.get(0, HEAD_BYTES)?, 0).ok_or(Rotten)?));
+        let logs = size(u64::from(u32_at(&self.get(0, HEAD_BYTES)?, 0).ok_or(Rotten)?));
         let (mut low, mut high) = (0, logs);
+        let (mut least, mut most) = (0, u64::MAX);
+        let mut looks = 0;
         while low < high {
-            let mid = low.midpoint(high);
+            let mid = match looks {
+                0 => low,
+                1 => high - 1,
+                2..GUESSES => guess(log.0, (least, most), (low, high)),
+                _ => low.midpoint(high),
+            };
+            looks += 1;
             let d = self.listed(mid)?;
             match d.log.cmp(&log) {
                 std::cmp::Ordering::Equal => return Ok(Some(d)),
-                std::cmp::Ordering::Less => low = mid + 1,
-                std::cmp::Ordering::Greater => high = mid,
+                std::cmp::Ordering::Less => (low, least) = (mid + 1, d.log.0),
+                std::cmp::Ordering::Greater => (high, most) = (mid, d.log.0),
             }
         }
         Ok(None)
@@ -166,7 +238,7 @@ impl Footer {
     /// A restart point: first position, offset, where its entries begin, largest timestamp of its entries.
     fn restart(&self, d: &Listed, i: usize) -> Result<(u64, u32, usize, i64), Rotten> {
         let base = size(u64::from(d.run_off));
-        let r = self.get(base + i * RESTART_BYTES, RESTART_BYTES)?;
+        let r = &*self.get(base + i * RESTART_BYTES, RESTART_BYTES)?;
         let read = || {
             let at = base + size(u64::from(u32_at(r, 12)?));
             Some((u64_at(r, 0)?, u32_at(r, 8)?, at, i64::from_le_bytes(array_at(r, 16)?)))
@@ -182,11 +254,11 @@ impl Footer {
         let (mut pos, mut offset, at, max_ts_ms) = self.restart(d, i)?;
         let n = (size(u64::from(d.entries)) - i * RESTART_ENTRIES).min(RESTART_ENTRIES);
         let to = if i + 1 < Self::groups(d) { self.restart(d, i + 1)?.2 } else { at + n * 24 };
-        let to = to.min(self.content.len());
-        let mut bytes = self.content.get(at..to).ok_or(Rotten)?;
+        let to = to.min(self.blocks.cells.len() * CONTENT_BYTES);
+        let part = self.part(at, to.max(at));
+        let mut bytes = &*part;
         let mut out = Vec::with_capacity(n);
         for _ in 0..n {
-            let before = bytes.len();
             let mut read = || {
                 let step = take_varint(&mut bytes)?;
                 let count = if step & 1 == 1 { u32::try_from(take_varint(&mut bytes)?).ok()? } else { 1 };
@@ -197,7 +269,6 @@ impl Footer {
                 Some(IndexEntry::new(pos.checked_add(step >> 1)?, count, max_ts_ms, at, content))
             };
             let e = read().ok_or(Rotten)?;
-            self.get(to - before, before - bytes.len())?;
             (pos, offset) = (e.end(), e.offset);
             out.push(e);
         }
@@ -228,6 +299,13 @@ impl Footer {
         }
         Ok(())
     }
+}
+
+/// Where in `[low, high)` a log lies if ids from `least` to `most` are spread evenly.
+fn guess(log: u64, (least, most): (u64, u64), (low, high): (usize, usize)) -> usize {
+    let span = u128::from(most.saturating_sub(least)).max(1);
+    let ahead = u128::from(log.saturating_sub(least)) * u128::from(len64(high - low)) / span;
+    low + usize::try_from(ahead).unwrap_or(usize::MAX).min(high - low - 1)
 }
 
 #[cfg(test)]

@@ -90,3 +90,62 @@ fn damage_costs_the_blocks_it_hits() {
         assert!(lost > 0 && (block < 4 || good > 200), "block {block}: {good} good, {lost} lost");
     }
 }
+
+#[test]
+fn one_log_of_many_costs_a_few_blocks() {
+    let raw = encode(&runs(10_000, 6));
+    let reads = std::cell::Cell::new(0);
+    let looked_at = |ids: &[u64]| {
+        let f = Footer::new(
+            Arc::new(Blocks::new(raw.len())),
+            Box::new(|at, len| {
+                reads.set(reads.get() + 1);
+                Ok(Bytes::copy_from_slice(&raw[at..at + len]))
+            }),
+        );
+        reads.set(0);
+        for id in ids {
+            assert_eq!(all(&f, LogId(*id), 0).len(), 6);
+        }
+        reads.get()
+    };
+    for id in [1, 8, 7 * 4_999 + 1, 7 * 7_777 + 1, 7 * 9_999 + 1] {
+        let n = looked_at(&[id]);
+        assert!(n <= 6, "{n} of {} blocks for log {id}", raw.len() / 4096);
+    }
+    // Each block once.
+    let every: Vec<u64> = (0..10_000).map(|l| l * 7 + 1).collect();
+    assert_eq!(looked_at(&every), raw.len() / 4096);
+}
+
+#[test]
+fn logs_are_found_however_their_ids_are_spread() {
+    let mut id = 0u64;
+    let ids: Vec<u64> = (0..3_000u64)
+        .map(|i| {
+            id += 1 + (i % 97 == 5) as u64 * (1 << 40) + (i % 1000 == 7) as u64 * (1 << 60);
+            id
+        })
+        .collect();
+    let runs: Vec<_> =
+        ids.iter().map(|id| (LogId(*id), vec![IndexEntry::new(*id, 1, 0, (8, 41), 1)])).collect();
+    let raw = encode(&runs);
+    let f = Footer::parse(&raw);
+    for id in &ids {
+        assert_eq!(f.find(LogId(*id)).unwrap().unwrap().first, *id);
+        assert_eq!(f.find(LogId(id + 1)).unwrap().is_some(), ids.binary_search(&(id + 1)).is_ok());
+    }
+    assert!(f.find(LogId(0)).unwrap().is_none() && f.find(LogId(u64::MAX)).unwrap().is_none());
+}
+
+#[test]
+fn a_block_that_could_not_be_read_is_read_again() {
+    let raw = encode(&runs(3, 5));
+    let blocks = Arc::new(Blocks::new(raw.len()));
+    let bad = Footer::new(Arc::clone(&blocks), Box::new(|_, _| Err(io::ErrorKind::Other.into())));
+    assert_eq!(bad.find(LogId(8)), Err(Rotten));
+    assert!(bad.failed().is_some());
+    let good = Footer::new(blocks, Box::new(|at, len| Ok(Bytes::copy_from_slice(&raw[at..at + len]))));
+    assert_eq!(all(&good, LogId(8), 0).len(), 5);
+    assert!(good.failed().is_none());
+}
