@@ -22,6 +22,7 @@ macro_rules! disk_contract {
                 slices_are_written_one_after_another
                 more_slices_than_one_system_call_takes_are_written
                 a_read_past_the_end_is_short
+                a_cached_read_gives_a_front_of_what_a_read_gives
                 a_gap_reads_as_zeros
                 absent_files_and_directories_are_not_found
                 a_new_file_must_not_exist
@@ -105,6 +106,19 @@ pub fn a_read_past_the_end_is_short(disk: &dyn Disk) {
     assert_eq!(&out, b"bc\x09\x09");
     assert_eq!(file.read_at(3, &mut out).unwrap(), 0);
     assert_eq!(file.read_at(1 << 30, &mut out).unwrap(), 0);
+}
+
+/// See the name.
+pub fn a_cached_read_gives_a_front_of_what_a_read_gives(disk: &dyn Disk) {
+    let file = create(disk, "f", &[7; 10_000]);
+    file.will_need(5_000, 100_000);
+    for mode in [OpenMode::Read, OpenMode::Direct] {
+        let file = disk.open("f", mode).unwrap();
+        let mut out = AlignedBuf::with_capacity(4 * ALIGN);
+        out.resize_zeroed(4 * ALIGN);
+        let n = file.read_cached_at(ALIGN as u64, &mut out).unwrap();
+        assert!(n <= 10_000 - ALIGN && out.iter().take(n).all(|b| *b == 7), "{n} bytes");
+    }
 }
 
 /// See the name.

@@ -189,6 +189,10 @@ impl File for HoldFile {
         self.inner.read_at(offset, out)
     }
 
+    fn read_cached_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        self.inner.read_cached_at(offset, out)
+    }
+
     fn write_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> io::Result<()> {
         self.inner.write_at(offset, bufs)?;
         let bytes: u64 = bufs.iter().map(|b| u64::try_from(b.len()).unwrap_or(u64::MAX)).sum();
@@ -230,6 +234,10 @@ impl File for HoldFile {
 
     fn random_access(&self) {
         self.inner.random_access();
+    }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        self.inner.will_need(offset, len);
     }
 }
 

@@ -186,6 +186,15 @@ pub trait File: Send + Sync {
     /// When the disk cannot give the bytes. What `out` then holds is open.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize>;
 
+    /// Reads at an offset what memory holds, without waiting for a disk: fewer bytes than asked (or none) where
+    /// that ends. A file that cannot tell reads as [`File::read_at`] does.
+    ///
+    /// # Errors
+    /// As for [`File::read_at`].
+    fn read_cached_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        self.read_at(offset, out)
+    }
+
     /// Writes all slices one after another at an offset, or fails; never less without an error.
     ///
     /// # Durability
@@ -239,4 +248,6 @@ pub trait File: Send + Sync {
     fn drop_cache(&self);
     /// Turns readahead off (advice).
     fn random_access(&self);
+    /// Has the disk fetch bytes into the page cache meanwhile (advice).
+    fn will_need(&self, _offset: u64, _len: u64) {}
 }

@@ -1,15 +1,18 @@
 //! [`OsFile`]: an open file descriptor as a [`File`].
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{Advice, FallocateFlags};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
 use crate::{ALIGN, AlignedBuf, File};
 
 /// Slices the kernel takes in one `pwritev` (`IOV_MAX`).
 const SLICES_PER_WRITE_MAX: usize = 1024;
+/// Bytes asked for with one piece of advice: the kernel fetches no more at once than a request of the disk holds.
+const ADVICE_BYTES: u64 = 512 << 10;
 /// Bytes written at a time where a file must be filled with zeros.
 const ZERO_FILL_BYTES: usize = 1 << 20;
 
@@ -95,6 +98,25 @@ impl File for OsFile {
         Ok(done)
     }
 
+    fn read_cached_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        if self.direct {
+            return Ok(0);
+        }
+        let mut done = 0;
+        while let Some(rest) = out.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let mut slices = [IoSliceMut::new(rest)];
+            let at = offset + bytes(done);
+            match retry_on_intr(|| rustix::io::preadv2(&self.fd, &mut slices, at, ReadWriteFlags::NOWAIT)) {
+                Ok(0) | Err(Errno::AGAIN) => break,
+                Ok(n) => done += n,
+                // A file system that cannot tell.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return self.read_at(offset, out),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(done)
+    }
+
     fn write_at(&self, mut offset: u64, bufs: &[IoSlice<'_>]) -> io::Result<()> {
         for slices in bufs.chunks(SLICES_PER_WRITE_MAX) {
             offset += self.write_slices(offset, slices)?;
@@ -142,6 +164,15 @@ impl File for OsFile {
 
     fn random_access(&self) {
         let _ = rustix::fs::fadvise(&self.fd, 0, None, Advice::Random);
+    }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        let end = offset.saturating_add(len);
+        let mut at = offset;
+        while let Some(some) = NonZeroU64::new(end.saturating_sub(at).min(ADVICE_BYTES)) {
+            let _ = rustix::fs::fadvise(&self.fd, at, Some(some), Advice::WillNeed);
+            at += some.get();
+        }
     }
 }
 

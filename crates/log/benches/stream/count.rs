@@ -64,6 +64,9 @@ impl File for CountedFile {
         self.counts.read_bytes.fetch_add(n as u64, Relaxed);
         Ok(n)
     }
+    fn read_cached_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        self.file.read_cached_at(offset, out)
+    }
     fn write_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> io::Result<()> {
         let bytes: usize = bufs.iter().map(|b| b.len()).sum();
         self.counts.bytes.fetch_add(bytes as u64, Relaxed);
@@ -92,5 +95,8 @@ impl File for CountedFile {
     }
     fn random_access(&self) {
         self.file.random_access();
+    }
+    fn will_need(&self, offset: u64, len: u64) {
+        self.file.will_need(offset, len);
     }
 }

@@ -155,7 +155,7 @@ impl DiskReader {
         level: Level,
     ) -> Result<ReadBatch, ReadError> {
         let mut hits = self.find_below(cold, log, from, lim, level)?;
-        if let Err(e) = fill(log, &mut hits) {
+        if let Err(e) = fill(&self.core.chunks, log, &mut hits) {
             let ReadError::Damaged { first, .. } = e else { return Err(e) };
             hits.retain(|h| h.e.pos < first);
             if hits.is_empty() {
@@ -184,7 +184,7 @@ impl DiskReader {
                 Err(e) => return Err(e),
             }
         }
-        fill(log, &mut hits)?;
+        fill(&self.core.chunks, log, &mut hits)?;
         batch(log, 0, &hits)
     }
 
@@ -212,7 +212,7 @@ impl DiskReader {
                     room
                 },
             )?;
-            fill(log, &mut hits)?;
+            fill(&self.core.chunks, log, &mut hits)?;
             let entries = batch(log, from, &hits)?.entries;
             if let Some(e) = entries.into_iter().find(|e| e.max_ts_ms >= ts_ms) {
                 return Ok(Some(head(e)));

@@ -8,6 +8,7 @@ use millstream_env::ALIGN;
 use millstream_types::{ConnId, LogId, Lsn};
 
 use super::blocks::Blocks;
+use super::chunks::Chunks;
 use super::events::SpaceOp;
 use super::file::SegFile;
 use super::marks::MarkSet;
@@ -96,6 +97,8 @@ pub(crate) struct Core {
     pub gate: Arc<Gate>,
     pub pool: ReadyPool,
     pub readers: ReaderThreads,
+    /// For what is read from files.
+    pub chunks: Arc<Chunks>,
     pub tail_bytes: usize,
     pub open: Mutex<Open>,
     /// There is work for the committer.

@@ -65,9 +65,7 @@ impl SegFile {
     pub(crate) fn read(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         if self.is_sealed() {
             let mut out = vec![0; len];
-            if self.buffered()?.read_at(offset, &mut out)? < len {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
+            self.read_sealed(offset, &mut out)?;
             return Ok(out.into());
         }
         let align = u64::try_from(ALIGN).unwrap_or(4096);
@@ -80,6 +78,33 @@ impl SegFile {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(Bytes::from_owner(buf).slice(skip..skip + len))
+    }
+
+    /// Reads what the page cache holds of a sealed file; gives how many bytes from the start that is.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn read_cached(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        self.buffered()?.read_cached_at(offset, out)
+    }
+
+    /// Fills memory from a sealed file.
+    ///
+    /// # Errors
+    /// When the disk fails, or the file is shorter.
+    pub(crate) fn read_sealed(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if self.buffered()?.read_at(offset, out)? < out.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
+    }
+
+    /// Has the page cache fetch bytes of a sealed file meanwhile.
+    pub(crate) fn will_need(&self, offset: u64, len: u64) {
+        // Advice: what cannot be opened will say so when it is read.
+        if let Ok(file) = self.buffered() {
+            file.will_need(offset, len);
+        }
     }
 
     fn buffered(&self) -> io::Result<&Arc<dyn File>> {

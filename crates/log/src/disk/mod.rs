@@ -6,6 +6,7 @@
 mod adopt;
 mod below;
 mod blocks;
+mod chunks;
 mod cold;
 mod committer;
 mod core;
@@ -14,6 +15,7 @@ pub(crate) mod file;
 mod keeper;
 mod marks;
 mod nostore;
+mod pieces;
 pub(crate) mod place;
 pub(crate) mod pool;
 mod reader;
@@ -35,6 +37,7 @@ use millstream_env::Env;
 use millstream_types::Epoch;
 
 use self::blocks::Blocks;
+use self::chunks::Chunks;
 use self::cold::Cold;
 use self::committer::Committer;
 use self::core::{Core, Open, Vital};
@@ -158,6 +161,7 @@ fn start(
         gate: Arc::new(Gate::new(cfg.inflight_bytes)),
         pool: r.pool,
         readers: ReaderThreads::start()?,
+        chunks: Arc::new(Chunks::default()),
         tail_bytes: cfg.tail_bytes,
         open: Mutex::new(open),
         work: Condvar::new(),

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_types::LogId;
 
+use super::chunks::Chunks;
 use super::cold::Cold;
 use super::core::Core;
 use super::file::{SegFile, path};
+use super::pieces::{self, Piece};
 use super::tail::{IndexEntry, LogTail, Run, Tail};
 use crate::api::{
     Bounds, BoxFuture, Entry, Extent, Head, Level, Limits, ReadBatch, ReadError, ReadOutcome, Reader,
@@ -85,7 +87,8 @@ impl DiskReader {
         if hits.iter().all(|h| h.bytes.is_some()) {
             return ReadOutcome::Ready(batch(log, from, &hits));
         }
-        ReadOutcome::Cold(self.core.readers.run(move || read_all(log, from, &mut hits)))
+        let chunks = Arc::clone(&self.core.chunks);
+        ReadOutcome::Cold(self.core.readers.run(move || read_all(&chunks, log, from, &mut hits)))
     }
 
     /// As `find`, with bytes where they are in memory, unless files left the index since it was at `left`.
@@ -139,7 +142,7 @@ impl DiskReader {
         };
         let Some(mut found) = found else { return Ok(Here::Found(None)) };
         found.bytes = found.bytes.or_else(|| self.core.recent(found.use_no, &found.e));
-        let read = read_all(log, from, &mut [found])?;
+        let read = read_all(&self.core.chunks, log, from, &mut [found])?;
         Ok(Here::Found(read.entries.into_iter().next().map(head)))
     }
 
@@ -187,31 +190,32 @@ fn damaged(log: LogId, h: &Hit) -> ReadError {
     }
 }
 
-fn read_all(log: LogId, from: u64, hits: &mut [Hit]) -> Result<ReadBatch, ReadError> {
-    fill(log, hits)?;
+fn read_all(chunks: &Arc<Chunks>, log: LogId, from: u64, hits: &mut [Hit]) -> Result<ReadBatch, ReadError> {
+    fill(chunks, log, hits)?;
     batch(log, from, hits)
 }
 
 /// Reads the bytes of those hits that have none.
-pub(super) fn fill(log: LogId, hits: &mut [Hit]) -> Result<(), ReadError> {
+pub(super) fn fill(chunks: &Arc<Chunks>, log: LogId, hits: &mut [Hit]) -> Result<(), ReadError> {
     for cold in hits.chunk_by_mut(|a, b| a.bytes.is_some() == b.bytes.is_some()) {
         if cold.iter().any(|h| h.bytes.is_none()) {
-            read_cold(log, cold)?;
+            read_cold(chunks, log, cold)?;
         }
     }
     Ok(())
 }
 
-/// Reads the bytes of hits from their files, neighbours together, and checks them.
-fn read_cold(log: LogId, hits: &mut [Hit]) -> Result<(), ReadError> {
+/// What to read for hits, neighbours together, and how many hits lie in each piece.
+fn join(hits: &[Hit]) -> (Vec<Piece>, Vec<usize>) {
+    let (mut pieces, mut counts) = (Vec::new(), Vec::new());
     let mut rest = hits;
     while let Some(first) = rest.first() {
-        let (start, file) = (u64::from(first.e.offset), Arc::clone(&first.file));
+        let start = u64::from(first.e.offset);
         let mut end = start + u64::from(first.e.len);
         let mut n = 1;
         for h in rest.iter().skip(1) {
             let (at, to) = (u64::from(h.e.offset), u64::from(h.e.offset) + u64::from(h.e.len));
-            if (h.file.id, h.file.lap) != (file.id, file.lap)
+            if (h.file.id, h.file.lap) != (first.file.id, first.file.lap)
                 || at > end + GAP_BYTES_MAX
                 || to - start > READ_BYTES_MAX
             {
@@ -219,11 +223,20 @@ fn read_cold(log: LogId, hits: &mut [Hit]) -> Result<(), ReadError> {
             }
             (end, n) = (to, n + 1);
         }
-        let io = |e: std::io::Error| ReadError::Io { file: path(file.id), error: e.to_string() };
-        let bytes = file.read(start, size(end - start)).map_err(io)?;
-        let (now, later) = rest.split_at_mut(n);
-        for h in now {
-            let at = size(u64::from(h.e.offset) - start);
+        pieces.push(Piece { file: Arc::clone(&first.file), offset: start, len: size(end - start) });
+        counts.push(n);
+        rest = rest.get(n..).unwrap_or_default();
+    }
+    (pieces, counts)
+}
+
+/// Reads the bytes of hits from their files, neighbours together, and checks them.
+fn read_cold(chunks: &Arc<Chunks>, log: LogId, hits: &mut [Hit]) -> Result<(), ReadError> {
+    let (pieces, counts) = join(hits);
+    let mut hits = hits.iter_mut();
+    for ((piece, bytes), n) in pieces.iter().zip(pieces::read(chunks, &pieces)?).zip(counts) {
+        for h in hits.by_ref().take(n) {
+            let at = size(u64::from(h.e.offset) - piece.offset);
             let found = bytes.slice(at..at + size(u64::from(h.e.len)));
             let sound = entry_is_sound(&found) && entry(&found).is_ok_and(|e| e.to.holds(log, h.e.pos));
             if !sound {
@@ -231,7 +244,6 @@ fn read_cold(log: LogId, hits: &mut [Hit]) -> Result<(), ReadError> {
             }
             h.bytes = Some(found);
         }
-        rest = later;
     }
     Ok(())
 }

@@ -25,8 +25,9 @@ pub(crate) use read::check_epoch;
 pub(crate) use session::Sessions;
 use session::{Fetching, Part};
 
-/// Most bytes of batches in one response, but for the first batch, as Kafka's `fetch.max.bytes`.
-const FETCH_BYTES_MAX: usize = 55 << 20;
+/// Most bytes of batches in one response, but for the first batch (Kafka's `fetch.max.bytes`, 55 MiB there). They are in memory until the
+/// client has taken them, so this bounds what a connection holds; a client that wants more asks again.
+const FETCH_BYTES_MAX: usize = 8 << 20;
 /// First version that names topics by id.
 const TOPIC_ID_SINCE: i16 = 13;
 
