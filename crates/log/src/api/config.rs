@@ -24,7 +24,7 @@ impl Default for LogConfig {
         Self {
             segment_bytes: 64 << 20,
             inflight_bytes: 16 << 20,
-            tail_bytes: 64 << 20,
+            tail_bytes: 48 << 20,
             replay_bytes: 512 << 20,
             replay_records: 2_000_000,
             flush_interval_ms: 10_000,

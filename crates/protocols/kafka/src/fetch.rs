@@ -11,6 +11,7 @@ mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 use millstream_broker::PartitionView;
@@ -86,19 +87,41 @@ async fn gather(conn: &Conn, fetching: &mut Fetching, asked: &Asked) -> Vec<Part
 }
 
 /// Reads each part once, beginning where the last response of the session left off, within the limits; the first part that has
-/// something gives at least one whole batch.
+/// something gives at least one whole batch. Parts that may all give what they are asked for are read side by side: the client
+/// waits for the last of them. (So a first batch larger than its part allows comes on top of what the others were promised.)
 async fn pass(conn: &Conn, fetching: &Fetching, max_bytes: usize) -> Vec<PartRead> {
     let mut reads: Vec<PartRead> = Vec::new();
     reads.resize_with(fetching.len(), PartRead::default);
     let mut left = max_bytes;
     let mut must_give = true;
-    for index in fetching.turn() {
-        let (Some(part), Some(slot)) = (fetching.part(index), reads.get_mut(index)) else { continue };
-        let most = usize_of(part.asked.max_bytes).min(left);
-        *slot = read::part(conn, part, most, must_give).await;
-        if slot.bytes > 0 {
-            must_give = false;
-            left = left.saturating_sub(slot.bytes);
+    let mut turn = fetching.turn().peekable();
+    while turn.peek().is_some() {
+        let (mut together, mut promised, mut forced) = (Vec::new(), 0, false);
+        while let Some(index) = turn.peek().copied() {
+            let Some(part) = fetching.part(index) else { return reads };
+            let wanted = usize_of(part.asked.max_bytes);
+            let has_more = part.has_more();
+            let room = left - promised;
+            if has_more && promised > 0 && wanted > room {
+                break;
+            }
+            let most = wanted.min(room);
+            let must = must_give && has_more && !forced;
+            forced |= must;
+            promised += if has_more { most } else { 0 };
+            together.push(async move { (index, most == room, read::part(conn, part, most, must).await) });
+            turn.next();
+        }
+        for (index, is_last, read) in join_all(together).await {
+            must_give &= read.bytes == 0;
+            left = left.saturating_sub(read.bytes);
+            if read.cut && is_last {
+                // Each part that follows would have a batch read from the disk only to find that it does not fit either.
+                left = 0;
+            }
+            if let Some(slot) = reads.get_mut(index) {
+                *slot = read;
+            }
         }
     }
     reads

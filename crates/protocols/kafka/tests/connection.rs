@@ -127,6 +127,32 @@ async fn a_client_that_goes_away_leaves_no_waiting_fetch_or_join_behind() {
     until(|| server.counts.closed.load(Ordering::SeqCst) == 4).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_batch_that_does_not_fit_a_response_no_other_partition_is_read_and_the_next_fetch_goes_on_there()
+ {
+    let server = Server::start(Commit::AtOnce, |_| {}).await;
+    let mut client = server.client().await;
+    for (topic, value) in [("a", &b"1"[..]), ("b", &[2; 40]), ("c", b"3")] {
+        server.topic(topic).await;
+        assert_eq!(produced(&client.call(9, &produce(topic, -1, value)).await), (0, 0));
+    }
+    let (small, large) = (batch(b"1").len(), batch(&[2; 40]).len());
+    let mut all = fetch("a", 0, 0).with_max_bytes((small * 2) as i32).with_session_epoch(0);
+    for topic in ["b", "c"] {
+        all.topics.extend(fetch(topic, 0, 0).topics);
+    }
+    let bytes = |r: &FetchResponse| -> Vec<(String, usize)> {
+        let of = |p: &fetch_response::PartitionData| p.records.as_ref().map_or(0, |r| r.len());
+        r.responses.iter().map(|t| (t.topic.to_string(), of(&t.partitions[0]))).collect()
+    };
+    let first: FetchResponse = client.call(12, &all).await;
+    assert_eq!(bytes(&first), [("a".to_owned(), small), ("b".to_owned(), 0), ("c".to_owned(), 0)]);
+    let mut next = fetch("a", 1, 0).with_max_bytes((small * 2) as i32);
+    next = next.with_session_id(first.session_id).with_session_epoch(1);
+    let second: FetchResponse = client.call(12, &next).await;
+    assert_eq!(bytes(&second), [("b".to_owned(), large)]);
+}
+
 fn join() -> JoinGroupRequest {
     use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
     let protocol = JoinGroupRequestProtocol::default().with_name(StrBytes::from_static_str("range"));

@@ -63,7 +63,7 @@ keys! {
         |c, v| { c.broker.log.segment_bytes = number(v, 1 << 20, 1 << 30)?; ensure!(c.broker.log.segment_bytes.is_multiple_of(4096), "not a multiple of 4096") };
     "log.inflight_bytes" = "16777216", "Bytes that may be on their way to the disk.",
         |c, v| c.broker.log.inflight_bytes = number(v, 1 << 20, 1 << 30)?;
-    "log.tail_bytes" = "67108864", "Recent log kept in memory for readers, bytes.",
+    "log.tail_bytes" = "50331648", "Recent log kept in memory for readers, bytes.",
         |c, v| c.broker.log.tail_bytes = number(v, 4 << 20, 1 << 40)?;
     "log.replay_bytes" = "536870912", "Log that a restart may have to read, bytes.",
         |c, v| c.broker.log.replay_bytes = number(v, 1 << 20, 1 << 40)?;

@@ -22,6 +22,8 @@ pub(super) struct PartRead {
     pub(super) bytes: usize,
     /// KIP-595: the reader's log parted from this one there (epoch, end offset).
     pub(super) diverging: Option<(i32, i64)>,
+    /// There was more, which did not fit.
+    pub(super) cut: bool,
     /// The visible end before reading: more than that is news.
     pub(super) seen_end: u64,
 }
@@ -34,6 +36,7 @@ impl Default for PartRead {
             log_start: -1,
             pieces: Vec::new(),
             bytes: 0,
+            cut: false,
             diverging: None,
             seen_end: 0,
         }
@@ -102,6 +105,7 @@ async fn read(
         let Some(piece) = piece(&entry) else { continue };
         let fits = result.bytes + piece.len() <= most;
         if !fits && (!must_give || result.bytes > 0) {
+            result.cut = true;
             break;
         }
         result.bytes += piece.len();

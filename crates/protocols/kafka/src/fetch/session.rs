@@ -58,6 +58,14 @@ pub(super) struct Part {
     pub(super) view: Result<Arc<PartitionView>, ResponseError>,
 }
 
+impl Part {
+    /// Whether there is something to read.
+    pub(super) fn has_more(&self) -> bool {
+        let offset = u64::try_from(self.asked.offset).unwrap_or(u64::MAX);
+        self.view.as_ref().is_ok_and(|view| offset < view.visible_end())
+    }
+}
+
 #[derive(Debug, Default)]
 struct Parts {
     map: IndexMap<Key, Part>,
