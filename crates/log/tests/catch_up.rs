@@ -74,6 +74,7 @@ fn nastiest_12_catch_up_readers_beside_the_writer_see_no_error_and_no_stale_byte
     let log = DiskLog::new(Env::os(dir.path()));
     let cfg = LogConfig {
         segment_bytes: 1 << 20,
+        reserve_bytes: 4 << 20,
         tail_bytes: 128 << 10,
         replay_bytes: 4 << 20,
         flush_interval_ms: 20,

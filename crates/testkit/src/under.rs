@@ -68,6 +68,7 @@ pub trait LogUnderTest {
 fn config() -> LogConfig {
     LogConfig {
         segment_bytes: 1 << 20,
+        reserve_bytes: 4 << 20,
         inflight_bytes: 8 << 20,
         tail_bytes: 4 << 20,
         replay_bytes: REPLAY_BYTES,

@@ -3,8 +3,12 @@
 /// Settings. `Default` is what `millstream serve` uses.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// `log.segment_bytes`: size of a segment file (multiple of 4 KiB, 1 MiB to 1 GiB).
+    /// `log.segment_bytes`: size of a segment file (multiple of 4 KiB, 1 MiB to 1 GiB); 0 = by the size of the file system: 64 MiB,
+    /// below 16 GiB 8 MiB. Fixed when the log is made.
     pub segment_bytes: u64,
+    /// `log.reserve_bytes`: publishing stops when less is free (at least 4 MiB); 0 = by the size of the file system: 1/32 of it,
+    /// within 24 and 512 MiB. Fixed when the log is made.
+    pub reserve_bytes: u64,
     /// `log.inflight_bytes`: bytes sequenced and not yet durable, class Publish.
     pub inflight_bytes: usize,
     /// `log.tail_bytes`: recent frames kept in memory for readers.
@@ -15,14 +19,15 @@ pub struct LogConfig {
     pub replay_records: u64,
     /// `log.flush_interval_ms`: rows are flushed at least this often.
     pub flush_interval_ms: u64,
-    /// `log.ready_files`: segment files prepared ahead.
+    /// `log.ready_files`: segment files prepared ahead; at least 3 are, of which two are kept for settling.
     pub ready_files: usize,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
         Self {
-            segment_bytes: 64 << 20,
+            segment_bytes: 0,
+            reserve_bytes: 0,
             inflight_bytes: 16 << 20,
             tail_bytes: 48 << 20,
             replay_bytes: 512 << 20,

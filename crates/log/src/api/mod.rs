@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use millstream_types::{ConnId, Epoch, LogId, Lsn};
 
-pub use admit::{Class, Gate, Permit};
+pub use admit::{Class, Gate, Permit, Room};
 pub use config::LogConfig;
 pub use error::{AdmitError, Lost, OpenError, ReadError, StoreError};
 pub use op::{EntryHead, Op};

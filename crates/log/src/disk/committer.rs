@@ -214,13 +214,23 @@ impl Committer {
             return Ok(());
         }
         let slices: Vec<IoSlice<'_>> = write.pieces.iter().map(|p| IoSlice::new(p)).collect();
-        self.file.direct.write_at(write.offset, &slices)?;
-        core.marks.set_written(write.complete);
-        if core.bugs.has(Bug::AnswersEarly) {
-            core.marks.set_durable(write.complete);
-        }
-        if !core.bugs.has(Bug::SkipsSync) {
-            self.file.direct.sync_data()?;
+        let (done, slow_ms) = core.watch.sync(|| {
+            self.file.direct.write_at(write.offset, &slices)?;
+            core.marks.set_written(write.complete);
+            if core.bugs.has(Bug::AnswersEarly) {
+                core.marks.set_durable(write.complete);
+            }
+            if core.bugs.has(Bug::SkipsSync) { Ok(()) } else { self.file.direct.sync_data() }
+        });
+        done?;
+        if let Some(ms) = slow_ms {
+            let bytes: usize = write.pieces.iter().map(Bytes::len).sum();
+            tracing::warn!(
+                file = path(self.file.id),
+                ms,
+                bytes,
+                "the disk is slow: a write and its sync took more than 1 s"
+            );
         }
         if core.marks.is_lost() {
             // Those who wait were told that the fate is unknown; it stays so.

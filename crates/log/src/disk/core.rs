@@ -16,6 +16,7 @@ use super::place::Place;
 use super::pool::ReadyPool;
 use super::readers::ReaderThreads;
 use super::tail::{IndexEntry, Tail};
+use super::watchdog::Watch;
 use crate::api::{Gate, Permit};
 use crate::bugs::Bugs;
 use crate::format::bytes::{align4k, size};
@@ -96,6 +97,7 @@ pub(crate) struct Core {
     pub marks: Arc<MarkSet>,
     pub gate: Arc<Gate>,
     pub pool: ReadyPool,
+    pub watch: Watch,
     pub readers: ReaderThreads,
     /// For what is read from files.
     pub chunks: Arc<Chunks>,

@@ -23,7 +23,7 @@ use crate::format::rows::{
     tombstone_key,
 };
 use crate::space::Account;
-use crate::store::{Change, StateStore};
+use crate::store::{Change, STATE_DIR, StateStore};
 
 /// The longest time without a look at the clock.
 const TICK: Duration = Duration::from_millis(50);
@@ -143,6 +143,11 @@ impl Keeper {
         if self.core.marks.is_lost() {
             return Ok(());
         }
+        if !self.may_store()? {
+            // Nothing is lost by it: what is not written is replayed. Files that may go free room.
+            self.let_go();
+            return Ok(());
+        }
         let until_ns = self.clock.mono_ns().saturating_add(STOP_ADOPTING_NS_MAX);
         let mut adopted = Vec::new();
         for file in self.kept.account.to_adopt().collect::<Vec<_>>() {
@@ -186,6 +191,11 @@ impl Keeper {
 
     /// Does what there is to do: adopts, writes a batch, frees, asks for rows.
     fn turn(&mut self) -> Result<(), StoreError> {
+        if !self.may_store()? {
+            // Nothing is lost by it: what is not written is replayed. Files that may go free room.
+            self.let_go();
+            return Ok(());
+        }
         if self.kept.account.has_work() {
             self.kept.account.work()?;
         }
@@ -216,6 +226,15 @@ impl Keeper {
             self.object_floor = self.object_floor.max(clean.min(self.durable + 1));
         }
         rows
+    }
+
+    /// Whether there is room on the disk for a batch. A write that fails for want of it would end the log.
+    fn may_store(&self) -> Result<bool, StoreError> {
+        let room = self.core.pool.may_store(self.sink.waiting_bytes());
+        room.map_err(|e| StoreError {
+            file: STATE_DIR.to_owned(),
+            cause: format!("the disk does not say what is free: {e}"),
+        })
     }
 
     /// The floor as it will be once everything known now is durable in the store.
@@ -255,7 +274,7 @@ impl Keeper {
                 self.cold.add(*id, *row, self.core.tail().handle(*id, *lap));
             }
         }
-        self.kept.store.write(&batch)?;
+        self.core.watch.batch(|| self.kept.store.write(&batch))?;
         self.kept.meta = meta;
         for key in batch.iter().map(|(key, _)| key).filter(|key| key.starts_with(LOGS)) {
             self.cold.changed(LogId(last_number(key).unwrap_or_default()));
@@ -306,7 +325,7 @@ impl Keeper {
     /// once the batch is durable.
     fn adopt_some(&mut self) -> Result<Vec<(FileId, u64)>, StoreError> {
         let mut adopted = Vec::new();
-        let full = self.core.gate.is_full();
+        let full = self.core.gate.is_pressed();
         if !std::mem::take(&mut self.look_for_adoption) && !full {
             return Ok(adopted);
         }
@@ -360,7 +379,7 @@ impl Keeper {
         let asked = records >= self.cfg.replay_records / 2
             || self.bytes - first >= self.cfg.replay_bytes / 2
             || now.saturating_sub(self.round_ns) >= interval_ns
-            || self.core.gate.is_full();
+            || self.core.gate.is_pressed();
         if asked {
             self.round = Some(self.durable);
             self.round_ns = now;

@@ -4,6 +4,7 @@
 //! [`pool::ReadyPool`] prepares files ahead, [`reader::DiskReader`] reads. What they share is [`core::Core`].
 
 mod adopt;
+mod ballast;
 mod below;
 mod blocks;
 mod chunks;
@@ -21,10 +22,12 @@ pub(crate) mod pool;
 mod reader;
 pub(crate) mod readers;
 mod recover;
+mod room;
 mod sink;
 pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 mod writer;
 
 use std::collections::{HashMap, VecDeque};
@@ -36,6 +39,7 @@ use std::thread::JoinHandle;
 use millstream_env::Env;
 use millstream_types::Epoch;
 
+use self::ballast::Ballast;
 use self::blocks::Blocks;
 use self::chunks::Chunks;
 use self::cold::Cold;
@@ -45,11 +49,11 @@ use self::keeper::{Keeper, Kept};
 use self::marks::MarkSet;
 use self::nostore::NoStore;
 use self::place::Place;
-use self::pool::{OnPressure, Pressure};
 use self::reader::DiskReader;
 use self::readers::ReaderThreads;
 use self::recover::{Recovered, meta, recover};
 use self::sink::Sink;
+use self::watchdog::Watch;
 use self::writer::{Head, Writer};
 use crate::api::{Gate, LogConfig, LogStore, OpenError, Opened, Replay, StateReader, StateSink};
 use crate::bugs::Bugs;
@@ -60,8 +64,8 @@ use crate::store::{STATE_DIR, StoreKind};
 
 /// Writes that the committer is ahead of the keeper at most.
 const EVENTS_QUEUED_MAX: usize = 1024;
-const SEGMENT_BYTES_MIN: u64 = 1 << 20;
-const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// What an operation must leave of half a segment file: headers, padding, and the index.
+const OP_OVERHEAD_BYTES: u64 = 64 << 10;
 
 /// A log in a data directory: segment files, a lock, and `meta`.
 ///
@@ -99,7 +103,7 @@ impl DiskLog {
     /// Opens the state store and reads what it says of the log.
     fn kept(&self, meta: &Meta) -> Result<Option<Kept>, OpenError> {
         let Some(kind) = &self.store else { return Ok(None) };
-        let store = kind.open(&*self.env.disk)?;
+        let store = kind.open(&*self.env.disk, meta.reserve_bytes)?;
         let uuid = *meta.store.uuid();
         let meta = match store.get(META_KEY)? {
             Some(row) => MetaRow::decode(&row)?,
@@ -120,25 +124,39 @@ impl DiskLog {
 impl LogStore for DiskLog {
     fn open(&self, cfg: &LogConfig, replay: &mut dyn Replay) -> Result<Opened, OpenError> {
         let lock = meta::lock(&self.env.disk)?;
-        let segment_bytes = cfg.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX) / 4096 * 4096;
-        let meta = meta::open(&self.env, segment_bytes)?;
+        let (meta, made) = meta::open(&self.env, cfg)?;
+        let sizes = meta::sizes(&meta, cfg);
+        let op_bytes_max = usize::try_from(meta.segment_bytes / 2 - OP_OVERHEAD_BYTES).unwrap_or(usize::MAX);
+        let gate = Arc::new(Gate::new(cfg.inflight_bytes).with_op_bytes_max(op_bytes_max));
+        // Opening the store may take room: it clears up what the last run left.
+        let free = self.env.disk.space().map_err(meta::io(""))?.free_bytes;
+        if free < sizes.store_bytes(0) {
+            let ballast = Ballast::new(Arc::clone(&self.env.disk), sizes.ballast_bytes());
+            ballast.give().map_err(meta::io(""))?;
+        }
         let mut kept = self.kept(&meta)?;
         let sink = kept.as_ref().map(|k| Arc::new(Sink::new(Arc::clone(&k.store))));
         let rows: Arc<dyn StateReader> = match &sink {
             Some(sink) => Arc::clone(sink) as Arc<_>,
             None => Arc::new(NoStore),
         };
-        let recovered = recover(&self.env, &meta, cfg, Arc::clone(&rows), kept.as_mut(), replay)?;
+        let recovered = recover(&self.env, &meta, (sizes, &gate), Arc::clone(&rows), kept.as_mut(), replay)?;
+        if made {
+            recovered.pool.fill().map_err(meta::no_room(sizes.needed_bytes()))?;
+        }
+        recovered.pool.begin().map_err(meta::io(""))?;
         let keeping = kept.zip(sink);
-        start(&self.env, &meta, cfg, recovered, (lock, self.bugs.clone()), rows, keeping)
+        start(&self.env, &meta, cfg, gate, recovered, (lock, self.bugs.clone()), rows, keeping)
             .map_err(meta::io("the log's threads"))
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "what opening found, once")]
 fn start(
     env: &Env,
     meta: &Meta,
     cfg: &LogConfig,
+    gate: Arc<Gate>,
     r: Recovered,
     (lock, bugs): (Box<dyn Send + Sync>, Bugs),
     rows: Arc<dyn StateReader>,
@@ -158,7 +176,8 @@ fn start(
         store: meta.store,
         epoch: r.epoch,
         marks: Arc::new(MarkSet::at(r.next - 1)),
-        gate: Arc::new(Gate::new(cfg.inflight_bytes)),
+        gate,
+        watch: Watch::new(Arc::clone(&env.clock)),
         pool: r.pool,
         readers: ReaderThreads::start()?,
         chunks: Arc::new(Chunks::default()),
@@ -216,15 +235,17 @@ fn spawn(
     })
 }
 
-/// Keeps files ready; says to the gate when the disk is full.
+/// Keeps files ready, watches the room, and watches over the store.
 fn spawn_pool(core: &Arc<Core>) -> io::Result<JoinHandle<()>> {
-    let (pool, of) = (Arc::clone(core), Arc::clone(core));
+    let of = Arc::clone(core);
     spawn("log-ready-pool", core, move || {
-        let tell: OnPressure = Box::new(move |pressure| match pressure {
-            Pressure::None => of.gate.set_full(false),
-            Pressure::Full => of.gate.set_full(true),
-            Pressure::Broken(cause) => of.lose(cause),
-        });
-        pool.pool.run(&tell);
+        let look = || {
+            if let Some(cause) = of.watch.store_hangs() {
+                of.lose(format!("{STATE_DIR}: {cause}"));
+            }
+        };
+        if let Err(e) = of.pool.run(&look) {
+            of.lose(format!("{}: a file cannot be prepared: {e}", file::SEG_DIR));
+        }
     })
 }

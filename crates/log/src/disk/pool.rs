@@ -1,4 +1,5 @@
-//! The ready pool: segment files prepared ahead, so that going on in the next file costs the commit path nothing.
+//! The ready pool: segment files prepared ahead, so that going on in the next file costs the commit path nothing; and what is done
+//! about room on the disk, as [`room`](super::room) says.
 //!
 //! A file is handed out only with its room reserved, a header with a lap number never used before synced, and its name synced.
 //! Start at [`ReadyPool`]; [`ReadyPool::run`] is the thread's body.
@@ -10,37 +11,26 @@ use std::time::Duration;
 
 use millstream_env::{Disk, OpenMode};
 
+use super::ballast::Ballast;
 use super::events::FileId;
 use super::file::{SEG_DIR, SegFile, path};
+use super::room::{OPENING_FILES, SETTLE_FILES, Seen, Sizes, Step};
+use crate::api::Gate;
 use crate::format::header::{BLOCK_BYTES, SegmentHeader};
 use crate::format::ids::StoreId;
 
-/// How long the pool waits before it asks a full disk again.
-const RETRY: Duration = Duration::from_millis(250);
-
-/// Free files kept for use again.
-const FREE_FILES_MAX: usize = 16;
-
-/// What the pool says about room on the disk.
-pub(crate) type OnPressure = Box<dyn Fn(Pressure) + Send + Sync>;
-
-/// Room for files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Pressure {
-    /// As many files are ready as wanted.
-    None,
-    /// The disk is full and few are ready.
-    Full,
-    /// A file cannot be prepared for another reason; the log cannot go on.
-    Broken(String),
-}
+/// How often the pool looks at the disk when nothing happens.
+const LOOK: Duration = Duration::from_millis(250);
+/// Files are removed no faster than one in so long: it costs the file system time that commits would wait for.
+const UNLINK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Files ready to be written.
 pub(crate) struct ReadyPool {
     disk: Arc<dyn Disk>,
     store: StoreId,
-    segment_bytes: u64,
-    target: usize,
+    sizes: Sizes,
+    ballast: Ballast,
+    gate: Arc<Gate>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -53,34 +43,37 @@ struct State {
     next_id: u64,
     next_lap: u64,
     stop: bool,
+    /// As last looked at; the files are counted anew by [`State::seen`].
+    at: Seen,
+}
+
+impl State {
+    fn seen(&self) -> Seen {
+        Seen { ready: self.ready.len(), free_files: self.free.len(), ..self.at }
+    }
 }
 
 impl ReadyPool {
-    /// A pool that keeps `target` files ready. `next_id` and `next_lap` were never used.
+    /// A pool of files of these sizes that says to the gate what there is room for. `next_id` and `next_lap` were never used.
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
         store: StoreId,
-        segment_bytes: u64,
-        target: usize,
+        sizes: Sizes,
+        gate: Arc<Gate>,
         next_id: u64,
         next_lap: u64,
     ) -> Self {
         let state = State { next_id, next_lap, ..State::default() };
-        let (state, changed) = (Mutex::new(state), Condvar::new());
-        Self { disk, store, segment_bytes, target: target.max(1), state, changed }
+        let ballast = Ballast::new(Arc::clone(&disk), sizes.ballast_bytes());
+        Self { disk, store, sizes, ballast, gate, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives back a file whose content nobody needs any more. Those beyond [`FREE_FILES_MAX`] are removed.
+    /// Gives back a file whose content nobody needs any more.
     pub(crate) fn give_back(&self, id: FileId) {
-        let keep = self.lock().free.len() < FREE_FILES_MAX;
-        // A file that cannot be removed is used again.
-        if !keep && self.disk.remove(&path(id)).is_ok() {
-            return;
-        }
         self.lock().free.push_back(id);
         self.changed.notify_all();
     }
@@ -90,10 +83,19 @@ impl ReadyPool {
         self.lock().next_lap
     }
 
-    /// A ready file, if there is one.
+    /// A ready file, if there is one. The last is the next opening's.
     pub(crate) fn try_take(&self) -> Option<Arc<SegFile>> {
-        let file = self.lock().ready.pop_front();
-        self.changed.notify_all();
+        let mut s = self.lock();
+        self.take_from(&mut s)
+    }
+
+    fn take_from(&self, s: &mut State) -> Option<Arc<SegFile>> {
+        let file = if s.ready.len() > OPENING_FILES { s.ready.pop_front() } else { None };
+        if file.is_some() {
+            // Before anything more is admitted.
+            self.tell(s);
+            self.changed.notify_all();
+        }
         file
     }
 
@@ -101,12 +103,16 @@ impl ReadyPool {
     pub(crate) fn take(&self) -> Option<Arc<SegFile>> {
         let mut s = self.lock();
         loop {
-            if let Some(file) = s.ready.pop_front() {
-                self.changed.notify_all();
+            if let Some(file) = self.take_from(&mut s) {
+                s.at.waiting = false;
                 return Some(file);
             }
             if s.stop {
                 return None;
+            }
+            if !s.at.waiting {
+                s.at.waiting = true;
+                self.changed.notify_all();
             }
             s = self.changed.wait(s).unwrap_or_else(PoisonError::into_inner);
         }
@@ -118,25 +124,105 @@ impl ReadyPool {
         self.changed.notify_all();
     }
 
-    /// Prepares one file now, a free one first.
+    /// Whether the state store may write a batch of so many bytes. If room is short it gets the ballast; if that is not enough, files
+    /// that are free are removed, and it is to ask again.
     ///
     /// # Errors
-    /// What the disk says; the file is not lost to the pool.
-    pub(crate) fn prepare(&self) -> io::Result<Arc<SegFile>> {
-        let (id, fresh, lap) = {
+    /// What the disk says.
+    pub(crate) fn may_store(&self, batch_bytes: u64) -> io::Result<bool> {
+        let need = self.sizes.store_bytes(batch_bytes);
+        let mut enough = self.disk.space()?.free_bytes >= need;
+        if !enough && self.give_ballast()? {
+            enough = self.disk.space()?.free_bytes >= need;
+        }
+        let mut s = self.lock();
+        if s.at.starved == enough {
+            s.at.starved = !enough;
+            self.changed.notify_all();
+        }
+        Ok(enough)
+    }
+
+    /// Gives the ballast's room to whoever asks: the state store, or a merge. False: it was given already. It is taken back before
+    /// publishing goes on.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn give_ballast(&self) -> io::Result<bool> {
+        if self.lock().at.ballast_bytes == 0 {
+            return Ok(false);
+        }
+        self.ballast.give()?;
+        let mut s = self.lock();
+        s.at.ballast_bytes = 0;
+        self.look(&mut s);
+        self.changed.notify_all();
+        Ok(true)
+    }
+
+    /// What is on the disk before anything runs: the room, and whether publishing is stopped from the start.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn begin(&self) -> io::Result<()> {
+        let held = self.ballast.held()?;
+        let mut s = self.lock();
+        s.at.ballast_bytes = held;
+        s.at.free_bytes = self.disk.space()?.free_bytes;
+        self.judge(&mut s);
+        Ok(())
+    }
+
+    /// Makes the files ready that are kept back for settling and for the next opening.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn fill(&self) -> io::Result<()> {
+        while self.lock().ready.len() < SETTLE_FILES + OPENING_FILES {
+            let file = self.prepare(None)?;
+            self.lock().ready.push_back(file);
+        }
+        Ok(())
+    }
+
+    /// A file for an opening: one that is free, else a new one.
+    ///
+    /// # Errors
+    /// What the disk says of the last that was tried.
+    pub(crate) fn for_opening(&self) -> io::Result<Arc<SegFile>> {
+        let tries = self.lock().free.len();
+        for _ in 0..tries {
+            match self.recycle() {
+                Err(e) if e.kind() == io::ErrorKind::StorageFull => {}
+                Ok(Some(file)) => return Ok(file),
+                Ok(None) => break,
+                Err(e) => return Err(e),
+            }
+        }
+        self.prepare(None)
+    }
+
+    /// Prepares a free file, if there is one.
+    fn recycle(&self) -> io::Result<Option<Arc<SegFile>>> {
+        let id = self.lock().free.pop_front();
+        id.map(|id| self.prepare(Some(id))).transpose()
+    }
+
+    /// Prepares a file that was free, or a new one.
+    fn prepare(&self, free: Option<FileId>) -> io::Result<Arc<SegFile>> {
+        let (id, lap) = {
             let mut s = self.lock();
-            let free = s.free.pop_front();
             let id = free.unwrap_or_else(|| {
                 s.next_id += 1;
                 FileId(s.next_id - 1)
             });
             s.next_lap += 1;
-            (id, free.is_none(), s.next_lap - 1)
+            (id, s.next_lap - 1)
         };
-        let made = self.make(id, fresh, lap);
-        if made.is_err() {
-            // Whatever became of it, its content is nothing; the next attempt takes it as it is.
-            self.lock().free.push_front(id);
+        let made = self.make(id, free.is_none(), lap);
+        // Whatever became of it, its content is nothing. A new one need not stay; of the others the next attempt takes another first.
+        if made.is_err() && (free.is_some() || self.disk.remove(&path(id)).is_err()) {
+            self.lock().free.push_back(id);
         }
         made
     }
@@ -153,8 +239,8 @@ impl ReadyPool {
                 other => other?,
             }
         };
-        if file.len()? < self.segment_bytes {
-            file.allocate(self.segment_bytes)?;
+        if file.len()? < self.sizes.segment_bytes {
+            file.allocate(self.sizes.segment_bytes)?;
         }
         let header = SegmentHeader { id: id.0, lap }.encode(&self.store);
         // The seal block as well: a block never written between the header and the frames keeps the written part of the file in
@@ -163,50 +249,87 @@ impl ReadyPool {
         file.sync_all()?;
         file.drop_cache();
         self.disk.sync_dir(SEG_DIR)?;
-        Ok(Arc::new(SegFile::open(&self.disk, id, lap, self.segment_bytes)?))
+        Ok(Arc::new(SegFile::open(&self.disk, id, lap, self.sizes.segment_bytes)?))
     }
 
-    /// Keeps the pool filled until it is stopped.
-    pub(crate) fn run(&self, tell: &OnPressure) {
-        let mut s = self.lock();
-        while !s.stop {
-            if s.ready.len() >= self.target {
-                s = self.changed.wait(s).unwrap_or_else(PoisonError::into_inner);
-                continue;
+    /// Looks at the disk. What it cannot say stays as it was: whether a file can be made decides.
+    fn look(&self, s: &mut State) {
+        if let Ok(space) = self.disk.space() {
+            s.at.free_bytes = space.free_bytes;
+            s.at.refused = false;
+        }
+    }
+
+    /// Decides whether publishing is stopped, and says it.
+    fn judge(&self, s: &mut State) {
+        s.at.full = self.sizes.is_full(&s.seen());
+        self.tell(s);
+    }
+
+    fn tell(&self, s: &State) {
+        self.gate.set_room(self.sizes.room(&s.seen()));
+    }
+
+    /// Does one step; how long to wait before the next.
+    fn step(&self, step: Step) -> io::Result<Duration> {
+        let done = match step {
+            Step::Rest => return Ok(LOOK),
+            Step::Recycle => self.recycle().map(|file| self.lock().ready.extend(file)),
+            Step::Create => self.prepare(None).map(|file| self.lock().ready.push_back(file)),
+            Step::TakeBallast => {
+                self.ballast.take().map(|()| self.lock().at.ballast_bytes = self.sizes.ballast_bytes())
             }
-            drop(s);
-            let made = self.prepare();
-            s = self.lock();
-            match made {
-                Ok(file) => {
-                    s.ready.push_back(file);
-                    let full = s.ready.len() >= self.target;
-                    self.changed.notify_all();
-                    if full {
-                        drop(s);
-                        tell(Pressure::None);
-                        s = self.lock();
-                    }
-                }
-                Err(e) if e.kind() == io::ErrorKind::StorageFull => {
-                    let few = s.ready.len() <= 2;
-                    drop(s);
-                    if few {
-                        tell(Pressure::Full);
-                    }
-                    s = self.lock();
-                    if !s.stop {
-                        s = self.changed.wait_timeout(s, RETRY).unwrap_or_else(PoisonError::into_inner).0;
-                    }
-                }
-                Err(e) => {
-                    s.stop = true;
-                    self.changed.notify_all();
-                    drop(s);
-                    tell(Pressure::Broken(format!("{SEG_DIR}: a file cannot be prepared: {e}")));
-                    return;
+            Step::Unlink => {
+                let Some(id) = self.lock().free.pop_front() else { return Ok(Duration::ZERO) };
+                match self.disk.remove(&path(id)) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                    _ => return Ok(UNLINK_PAUSE),
                 }
             }
+        };
+        match done {
+            Ok(()) => Ok(Duration::ZERO),
+            Err(e) if e.kind() == io::ErrorKind::StorageFull => {
+                self.lock().at.refused = true;
+                Ok(LOOK)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Keeps the pool filled and watches the room until it is stopped. `look` is called each time round.
+    ///
+    /// # Errors
+    /// A file cannot be prepared, and not for want of room: the log cannot go on.
+    pub(crate) fn run(&self, look: &dyn Fn()) -> io::Result<()> {
+        loop {
+            look();
+            let step = {
+                let mut s = self.lock();
+                if s.stop {
+                    return Ok(());
+                }
+                self.look(&mut s);
+                self.judge(&mut s);
+                self.sizes.next(&s.seen())
+            };
+            let pause = self.step(step)?;
+            let mut s = self.lock();
+            self.judge(&mut s);
+            self.changed.notify_all();
+            if s.stop {
+                return Ok(());
+            }
+            // Whatever happens is a reason to look again, but not to remove files faster.
+            let paced = step == Step::Unlink;
+            drop(if pause.is_zero() {
+                s
+            } else if paced {
+                let still = |s: &mut State| !s.stop && !s.at.waiting;
+                self.changed.wait_timeout_while(s, pause, still).unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                self.changed.wait_timeout(s, pause).unwrap_or_else(PoisonError::into_inner).0
+            });
         }
     }
 }

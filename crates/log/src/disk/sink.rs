@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use millstream_types::Lsn;
 
 use crate::api::{BatchId, Budget, Row, RowBatch, StateReader, StateSink, StoreError};
+use crate::format::bytes::len64;
 use crate::format::rows::{OBJECTS, decode_object, object_key};
 use crate::store::{STATE_DIR, StateStore};
 
@@ -78,6 +79,11 @@ impl Sink {
         if let Some(f) = f {
             f();
         }
+    }
+
+    /// Bytes of rows that wait.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        len64(self.lock().bytes)
     }
 
     /// The first batches in which every row includes durable records only. They are still seen by readers.

@@ -3,6 +3,7 @@
 mod basics;
 mod closed;
 mod crash;
+mod full;
 mod golden;
 mod kept;
 mod kept_crash;

@@ -13,8 +13,8 @@ pub(crate) const LINK_OFFSET: u64 = 8192;
 pub(crate) const FRAMES_OFFSET: u64 = 12288;
 /// Version written.
 pub(crate) const SEGMENT_VERSION: u16 = 1;
-/// Version written.
-pub(crate) const META_VERSION: u16 = 1;
+/// Version written; 1 has no reserve.
+pub(crate) const META_VERSION: u16 = 2;
 
 const SEGMENT_MAGIC: [u8; 4] = *b"MSEG";
 const META_MAGIC: [u8; 4] = *b"MSTR";
@@ -73,16 +73,19 @@ impl SegmentHeader {
     }
 }
 
-/// The file `meta`: `magic, version u16, 0 u16, uuid, segment_bytes u64, crc32c of all before`, padded to 4 KiB.
+/// The file `meta`: `magic, version u16, 0 u16, uuid, segment_bytes u64, reserve_bytes u64, crc32c of all before`, padded to 4 KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
     /// The store.
     pub store: StoreId,
     /// Size of its segment files, fixed when it was made.
     pub segment_bytes: u64,
+    /// Room that publishing leaves free, fixed when it was made; 0 = it was made by version 1, which had none.
+    pub reserve_bytes: u64,
 }
 
-const META_CRC_AT: usize = 32;
+const META_CRC_AT: usize = 40;
+const META_1_CRC_AT: usize = 32;
 
 impl Meta {
     /// The block.
@@ -92,6 +95,7 @@ impl Meta {
         put(&mut b, 4, &META_VERSION.to_le_bytes());
         put(&mut b, 8, self.store.uuid());
         put(&mut b, 24, &self.segment_bytes.to_le_bytes());
+        put(&mut b, 32, &self.reserve_bytes.to_le_bytes());
         let crc = crate::format::crc::crc32c(&b[..META_CRC_AT]);
         put(&mut b, META_CRC_AT, &crc.to_le_bytes());
         b
@@ -104,12 +108,16 @@ impl Meta {
             if magic != META_MAGIC && magic != [0; 4] {
                 return Some(Header::Foreign);
             }
-            let sound = magic == META_MAGIC
-                && u32_at(b, META_CRC_AT)? == crate::format::crc::crc32c(b.get(..META_CRC_AT)?);
+            let version = u16_at(b, 4)?;
+            let crc_at = if version == 1 { META_1_CRC_AT } else { META_CRC_AT };
+            let sound =
+                magic == META_MAGIC && u32_at(b, crc_at)? == crate::format::crc::crc32c(b.get(..crc_at)?);
             sound.then_some(())?;
-            Some(match u16_at(b, 4)? {
+            let (store, segment_bytes) = (StoreId::new(array_at(b, 8)?), u64_at(b, 24)?);
+            Some(match version {
                 v if v > META_VERSION => Header::Newer(v),
-                _ => Header::Is(Self { store: StoreId::new(array_at(b, 8)?), segment_bytes: u64_at(b, 24)? }),
+                1 => Header::Is(Self { store, segment_bytes, reserve_bytes: 0 }),
+                _ => Header::Is(Self { store, segment_bytes, reserve_bytes: u64_at(b, 32)? }),
             })
         };
         read().unwrap_or(Header::Bad)
@@ -142,7 +150,7 @@ mod tests {
 
     #[test]
     fn meta_round_trips_and_says_what_is_not_ours() {
-        let meta = Meta { store: StoreId::new([3; 16]), segment_bytes: 1 << 20 };
+        let meta = Meta { store: StoreId::new([3; 16]), segment_bytes: 1 << 20, reserve_bytes: 24 << 20 };
         assert_eq!(Meta::decode(&meta.encode()), Header::Is(meta));
         assert_eq!(Meta::decode(b"hello, I am a file"), Header::Foreign);
         assert_eq!(Meta::decode(&[0; 4096]), Header::Bad);

@@ -11,7 +11,10 @@ use crate::api::StoreError;
 
 /// The least that Fjall takes.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
-const MEMTABLE_BYTES: u64 = 8 << 20;
+/// A memtable becomes a table file, and the journal of it goes only then: both must find room on a full disk.
+const MEMTABLE_BYTES_MAX: u64 = 8 << 20;
+const MEMTABLE_BYTES_MIN: u64 = 1 << 20;
+const MEMTABLES_PER_RESERVE: u64 = 4;
 const CACHE_BYTES: u64 = 16 << 20;
 const WORKERS: usize = 1;
 const ROWS: &str = "rows";
@@ -31,7 +34,7 @@ impl FjallStore {
     ///
     /// # Errors
     /// If the disk has no real directory, or Fjall cannot open it.
-    pub(crate) fn open(disk: &dyn Disk) -> Result<Self, StoreError> {
+    pub(crate) fn open(disk: &dyn Disk, reserve_bytes: u64) -> Result<Self, StoreError> {
         let root = disk.real_root().ok_or_else(|| StoreError {
             file: STATE_DIR.to_owned(),
             cause: "the disk is simulated and has no directory".to_owned(),
@@ -41,7 +44,9 @@ impl FjallStore {
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .worker_threads(WORKERS);
         let db = config.open().map_err(|e| failed(&e))?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        let memtable_bytes =
+            (reserve_bytes / MEMTABLES_PER_RESERVE).clamp(MEMTABLE_BYTES_MIN, MEMTABLE_BYTES_MAX);
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes);
         let rows = db.keyspace(ROWS, options).map_err(|e| failed(&e))?;
         Ok(Self { db, rows })
     }

@@ -72,13 +72,17 @@ pub enum StoreKind {
 }
 
 impl StoreKind {
-    /// Opens it; creates it where there is none.
+    /// Opens it; creates it where there is none. It takes room in portions that `reserve_bytes` have place for.
     ///
     /// # Errors
     /// If it cannot be opened, or the disk has no real directory for Fjall.
-    pub(crate) fn open(&self, disk: &dyn Disk) -> Result<Arc<dyn StateStore>, StoreError> {
+    pub(crate) fn open(
+        &self,
+        disk: &dyn Disk,
+        reserve_bytes: u64,
+    ) -> Result<Arc<dyn StateStore>, StoreError> {
         match self {
-            Self::Fjall => Ok(Arc::new(fjall::FjallStore::open(disk)?)),
+            Self::Fjall => Ok(Arc::new(fjall::FjallStore::open(disk, reserve_bytes)?)),
             Self::Sim(store) => Ok(Arc::new(store.clone())),
         }
     }

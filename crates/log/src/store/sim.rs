@@ -1,7 +1,7 @@
 //! [`SimStore`]: a state store in memory that outlives the log that has it open, as a disk would, and crashes when a test says so.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{Change, Pair, STATE_DIR, StateStore};
 use crate::api::StoreError;
@@ -10,6 +10,28 @@ use crate::api::StoreError;
 #[derive(Clone, Default)]
 pub struct SimStore {
     state: Arc<Mutex<State>>,
+    hung: Arc<Condvar>,
+}
+
+/// A hang of a store's writes; over when this is dropped, so that a test that fails leaves no thread stuck.
+#[must_use = "the store hangs until this is dropped"]
+pub struct Hang(SimStore);
+
+impl Hang {
+    /// Blocks until a batch hangs.
+    pub fn wait_for_a_batch(&self) {
+        let mut s = self.0.lock();
+        while !s.waits {
+            s = self.0.hung.wait(s).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Hang {
+    fn drop(&mut self) {
+        self.0.lock().hangs = false;
+        self.0.hung.notify_all();
+    }
 }
 
 type Hook = Arc<dyn Fn(&[u8]) + Send + Sync>;
@@ -23,6 +45,10 @@ struct State {
     batches_max: Option<u64>,
     off: bool,
     after_looks: Option<Hook>,
+    /// Writes wait.
+    hangs: bool,
+    /// One does.
+    waits: bool,
 }
 
 impl State {
@@ -57,7 +83,7 @@ impl SimStore {
         if keep_in_doubt {
             new.apply(&old.in_doubt);
         }
-        Self { state: Arc::new(Mutex::new(new)) }
+        Self { state: Arc::new(Mutex::new(new)), hung: Arc::default() }
     }
 
     /// Lets `n` more batches be written; the next one fails and is in doubt, and from it on every call fails.
@@ -70,6 +96,12 @@ impl SimStore {
     /// reader between the rows and what follows.
     pub fn after_looks(&self, f: impl Fn(&[u8]) + Send + Sync + 'static) {
         self.lock().after_looks = Some(Arc::new(f));
+    }
+
+    /// Makes every write wait from now on; reads go on.
+    pub fn hang(&self) -> Hang {
+        self.lock().hangs = true;
+        Hang(self.clone())
     }
 
     /// Batches written so far.
@@ -133,6 +165,11 @@ impl StateStore for SimStore {
 
     fn write(&self, changes: &[Change]) -> Result<(), StoreError> {
         let mut s = self.on()?;
+        while s.hangs {
+            s.waits = true;
+            self.hung.notify_all();
+            s = self.hung.wait(s).unwrap_or_else(PoisonError::into_inner);
+        }
         if s.batches_max.is_some_and(|max| s.batches >= max) {
             s.off = true;
             s.in_doubt = changes.to_vec();

@@ -2,6 +2,8 @@
 
 use super::*;
 
+const RESERVE_BYTES: u64 = 24 << 20;
+
 fn put(key: &str, value: &str) -> Change {
     (key.as_bytes().to_vec(), Some(value.as_bytes().to_vec()))
 }
@@ -38,19 +40,21 @@ fn check(open: impl Fn() -> Arc<dyn StateStore>) {
 #[test]
 fn rows_are_found_in_order_and_after_reopening_in_memory() {
     let store = SimStore::new();
-    check(|| StoreKind::Sim(store.clone()).open(&*millstream_env::sim::SimDisk::new(1)).unwrap());
+    check(|| {
+        StoreKind::Sim(store.clone()).open(&*millstream_env::sim::SimDisk::new(1), RESERVE_BYTES).unwrap()
+    });
 }
 
 #[test]
 fn rows_are_found_in_order_and_after_reopening_in_fjall() {
     let dir = tempfile::tempdir().unwrap();
     let disk = millstream_env::os::OsDisk::new(dir.path().to_path_buf());
-    check(|| StoreKind::Fjall.open(&disk).unwrap());
+    check(|| StoreKind::Fjall.open(&disk, RESERVE_BYTES).unwrap());
 }
 
 #[test]
 fn fjall_needs_a_real_directory() {
-    assert!(StoreKind::Fjall.open(&*millstream_env::sim::SimDisk::new(1)).is_err());
+    assert!(StoreKind::Fjall.open(&*millstream_env::sim::SimDisk::new(1), RESERVE_BYTES).is_err());
 }
 
 #[test]

@@ -17,19 +17,19 @@ use millstream_env::Env;
 use millstream_types::{Epoch, Lsn};
 
 use self::apply::Apply;
-use self::meta::io;
 use self::proof::Behind;
 use self::scan::Scan;
 use self::walk::Walked;
 use self::window::Window;
 use super::committer::link_frame;
 use super::events::FileId;
-use super::file::{SEG_DIR, SegFile, path};
+use super::file::{SegFile, path};
 use super::keeper::Kept;
 use super::place::End;
 use super::pool::ReadyPool;
+use super::room::Sizes;
 use super::tail::Tail;
-use crate::api::{LogConfig, OpenError, OpenReport, Replay, StateReader};
+use crate::api::{Gate, OpenError, OpenReport, Replay, StateReader};
 use crate::format::header::{LINK_OFFSET, Meta};
 use crate::format::rows::{END_KEY, EndRow};
 
@@ -51,7 +51,7 @@ pub(crate) struct Recovered {
 pub(crate) fn recover(
     env: &Env,
     meta: &Meta,
-    cfg: &LogConfig,
+    (sizes, gate): (Sizes, &Arc<Gate>),
     rows: Arc<dyn StateReader>,
     mut kept: Option<&mut Kept>,
     replay: &mut dyn Replay,
@@ -86,21 +86,15 @@ pub(crate) fn recover(
     let prev = if only_link { w.end_before } else { w.end };
     let next_lap = kept.as_ref().map_or(0, |k| k.meta.next_lap);
     let lap_max = scan.lap_max.max(behind.lap_max).max(next_lap.saturating_sub(1));
-    let pool = ReadyPool::new(
-        Arc::clone(&env.disk),
-        *store,
-        meta.segment_bytes,
-        cfg.ready_files,
-        scan.next_id,
-        lap_max + 1,
-    );
+    let pool =
+        ReadyPool::new(Arc::clone(&env.disk), *store, sizes, Arc::clone(gate), scan.next_id, lap_max + 1);
     let whole = w.files.len() - usize::from(only_link);
     for found in &scan.files {
         if !w.files.iter().any(|(id, _)| *id == found.id) && !adopted.contains_key(&found.id) {
             pool.give_back(found.id);
         }
     }
-    let file = ready(&pool, meta)?;
+    let file = pool.for_opening().map_err(meta::no_room(meta.segment_bytes))?;
     let (block, crc) = link_frame(store, file.lap, epoch, prev, next, next - 1);
     let failed = |e: io::Error| OpenError::Io { file: path(file.id), source: e };
     file.direct.write_at(LINK_OFFSET, &[IoSlice::new(&block)]).map_err(failed)?;
@@ -144,13 +138,6 @@ pub(crate) fn recover(
     };
     let end = End { lap: file.lap, offset: crate::format::header::FRAMES_OFFSET, crc };
     Ok(Recovered { epoch, next, tail, pool, file, use_no, end, report })
-}
-
-fn ready(pool: &ReadyPool, meta: &Meta) -> Result<Arc<SegFile>, OpenError> {
-    pool.prepare().map_err(|e| match e.kind() {
-        io::ErrorKind::StorageFull => OpenError::DiskFull { needed_bytes: meta.segment_bytes },
-        _ => io(SEG_DIR)(e),
-    })
 }
 
 /// Writes again, in place, the frames that nothing proves durable: they may be in a cache only. Gives their number.

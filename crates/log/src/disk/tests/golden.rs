@@ -1,5 +1,5 @@
-//! The format, version 1, byte for byte: a directory written once and kept. If this fails, the format changed: it needs a new
-//! version, its drawing in `docs/format.md`, a golden file of its own, and a reader for the old one.
+//! The format byte for byte: directories written once and kept. If this fails, the format changed: it needs a new version, its
+//! drawing in `docs/format.md`, a golden file of its own, and a reader for the old one.
 
 use std::io::IoSlice;
 
@@ -11,7 +11,9 @@ use millstream_types::LogId;
 use super::support::*;
 use crate::api::*;
 
-const META: &[u8] = include_bytes!("golden/v1.meta");
+const META: &[u8] = include_bytes!("golden/v2.meta");
+/// Without a reserve.
+const META_1: &[u8] = include_bytes!("golden/v1.meta");
 /// `seg/0000000000000000` up to its last frame.
 const SEGMENT: &[u8] = include_bytes!("golden/v1.segment");
 const SEGMENT_BYTES: u64 = 1 << 20;
@@ -59,13 +61,13 @@ fn segment(disk: &SimDisk) -> Vec<u8> {
 }
 
 #[test]
-fn version_1_is_written_as_it_always_was() {
+fn what_is_written_has_the_bytes_of_its_version() {
     let disk = SimDisk::new(1);
     write(&disk);
     if std::env::var_os("MILLSTREAM_GOLDEN").is_some() {
         let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/disk/tests/golden");
         std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(dir.join("v1.meta"), disk.contents("meta").unwrap()).unwrap();
+        std::fs::write(dir.join("v2.meta"), disk.contents("meta").unwrap()).unwrap();
         std::fs::write(dir.join("v1.segment"), segment(&disk)).unwrap();
         return;
     }
@@ -74,15 +76,19 @@ fn version_1_is_written_as_it_always_was() {
 }
 
 #[test]
-fn version_1_is_read() {
-    let disk = SimDisk::new(2);
-    disk.create_dir_all("seg").unwrap();
-    for (path, bytes) in [("meta", META), ("seg/0000000000000000", SEGMENT)] {
-        let file = disk.open(path, OpenMode::CreateNew).unwrap();
-        file.write_at(0, &[IoSlice::new(bytes)]).unwrap();
-        if path != "meta" {
-            file.allocate(SEGMENT_BYTES).unwrap();
+fn every_version_is_read() {
+    for meta in [META_1, META] {
+        let disk = SimDisk::new(2);
+        disk.create_dir_all("seg").unwrap();
+        for (path, bytes) in [("meta", meta), ("seg/0000000000000000", SEGMENT)] {
+            let file = disk.open(path, OpenMode::CreateNew).unwrap();
+            file.write_at(0, &[IoSlice::new(bytes)]).unwrap();
+            if path != "meta" {
+                file.allocate(SEGMENT_BYTES).unwrap();
+            }
         }
+        check(&open(&disk));
+        // What had no reserve has one from now on.
+        assert!(disk.contents("meta").unwrap() == META);
     }
-    check(&open(&disk));
 }

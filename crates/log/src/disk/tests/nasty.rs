@@ -319,38 +319,3 @@ fn a_panic_in_a_callback_loses_the_log_and_hangs_nobody() {
     drop(log);
     assert_eq!(open(&disk).read(1).len(), 2);
 }
-
-#[test]
-fn a_file_that_cannot_be_prepared_loses_the_log_only_when_it_is_not_for_want_of_room() {
-    let disk = SimDisk::new(1);
-    let mut log = open(&disk);
-    let body = [Bytes::from(vec![1; 300_000])];
-    disk.set_capacity_bytes(4 << 20);
-    let mut pos = 0;
-    // The disk fills; publishing is refused, nothing is lost.
-    loop {
-        match log.o.gate.try_admit(Class::Publish, 400_000) {
-            Ok(permit) => {
-                let lsn = log.o.sequencer.sequence(permit, &[append_op(1, pos, &body)], None);
-                log.o.sequencer.end_turn();
-                log.wait(lsn.0).unwrap();
-                pos += 1;
-            }
-            Err(AdmitError::DiskFull) => break,
-            Err(e) => panic!("{e}"),
-        }
-        // Three entries a file: the seventh lies in the third file, and there is no room for a fourth.
-        if pos >= 7 {
-            while !log.o.gate.is_full() {
-                std::thread::yield_now();
-            }
-        }
-    }
-    assert!(log.o.marks.lost().is_none() && pos >= 7);
-    disk.set_capacity_bytes(1 << 30);
-    while log.o.gate.is_full() {
-        std::thread::yield_now();
-    }
-    log.append(1, pos, b"more");
-    assert_eq!(log.read(1).len() as u64, pos + 1);
-}

@@ -48,7 +48,13 @@ pub struct Log {
 
 /// Small files, so that tests cross them.
 pub fn config() -> LogConfig {
-    LogConfig { segment_bytes: 1 << 20, ready_files: 1, tail_bytes: 256 << 10, ..LogConfig::default() }
+    LogConfig {
+        segment_bytes: 1 << 20,
+        reserve_bytes: 4 << 20,
+        ready_files: 1,
+        tail_bytes: 256 << 10,
+        ..LogConfig::default()
+    }
 }
 
 pub fn env_on(disk: &Arc<SimDisk>) -> Env {
