@@ -14,6 +14,8 @@ import time
 
 READY_WITHIN_S = 30
 ENDED_WITHIN_S = 30
+# Many data directories stand beside one another here: each keeps back no more than it must.
+RESERVE = {"MILLSTREAM_LOG_RESERVE_BYTES": "8388608"}
 READY = re.compile(r"^ready  in (\d+) ms; epoch (\d+), replayed (\d+) records \((\d+) bytes\)$")
 
 
@@ -26,7 +28,7 @@ def free_port():
 def environment(more=None):
     """Ours, without settings that would reach the program by chance."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLSTREAM_")}
-    return {**kept, **(more or {})}
+    return {**kept, **RESERVE, **(more or {})}
 
 
 class Ended:

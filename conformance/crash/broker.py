@@ -21,10 +21,10 @@ def free_address():
 class Broker:
     """One binary, one data directory, one address for clients."""
 
-    def __init__(self, binary, directory):
+    def __init__(self, binary, directory, http="off", options=()):
         self.address = free_address()
         self.command = [binary, "serve", "--data-dir", os.path.join(directory, "data"),
-                        "--kafka", self.address, "--http", "off"]
+                        "--kafka", self.address, "--http", http, *options]
         self.log_path = os.path.join(directory, "broker.log")
         self.process = None
 

@@ -42,7 +42,7 @@ usage: cargo xtask COMMAND
   tidy
       the house rules
 
-What --only names: the client programs python, kcat, java, go, node; the command line cli; the crash tests kill9, hold_sync.
+What --only names: the client programs python, kcat, java, go, node; the command line cli; the crash tests kill9, hold_sync, full_disk.
 For sim: log, broker, log-memory, log-memory-by-hand, log-disk, log-rows, log-adopting, log-queues,
 broker-memory, broker-slow, broker-disk, broker-rows.
 ";

@@ -56,6 +56,14 @@ const SOLOS: &[Solo] = &[
         needs: &[&tools::PYTHON, &tools::STRACE],
         within: Duration::from_mins(4),
     },
+    Solo {
+        name: "full_disk",
+        program: "crash/full_disk.py",
+        libraries: true,
+        arguments: &[],
+        needs: &[&tools::PYTHON],
+        within: Duration::from_mins(8),
+    },
 ];
 
 /// What the command line asks for.

@@ -8,7 +8,10 @@ use std::thread::JoinHandle;
 use millstream_engine::catalogue::{Snapshot, Topic, TopicDef};
 use millstream_engine::{Engine, EngineConfig};
 use millstream_env::{Env, OpenMode};
-use millstream_log::{Gate, LogStore, Lost, Marks, OpenError, OpenReport, Opened, StoreError, Watermarks};
+use millstream_log::{
+    Gate, LogStore, Lost, Marks, OpenError, OpenReport, Opened, Room, StoreError, Watermarks,
+};
+use millstream_types::limits::ATTRS_BYTES_MAX;
 use millstream_types::{ConnId, Epoch, Namespace};
 use tokio::sync::Notify;
 
@@ -49,6 +52,9 @@ impl fmt::Debug for Broker {
         f.debug_struct("Broker").field("cluster_id", &self.inner.cluster_id).finish_non_exhaustive()
     }
 }
+
+/// What an append's operation has besides the body, at most: its header, and the engine's attributes.
+const APPEND_OVERHEAD_BYTES: usize = ATTRS_BYTES_MAX + 64;
 
 /// The file in the data directory that holds the broker's public id.
 const CLUSTER_ID_FILE: &str = "cluster-id";
@@ -183,6 +189,31 @@ impl Broker {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.inner.gate.is_full()
+    }
+    /// What the disk has room for, as last looked at.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        self.inner.gate.room()
+    }
+    /// Records refused so far for want of room on the disk.
+    #[must_use]
+    pub fn refused_for_room(&self) -> u64 {
+        self.inner.gate.refused()
+    }
+    /// Largest body of one append, bytes: what the log takes as one operation, whatever a topic's settings allow.
+    #[must_use]
+    pub fn append_bytes_max(&self) -> usize {
+        self.inner.gate.op_bytes_max() - APPEND_OVERHEAD_BYTES
+    }
+    /// The topics that hold most, with their bytes, largest first: what to delete or trim to get room.
+    #[must_use]
+    pub fn largest_topics(&self, topics_max: usize) -> Vec<(String, u64)> {
+        let catalogue = self.catalogue();
+        let bytes = |t: &Arc<Topic>| t.partitions.iter().map(|p| self.streams().bytes(p)).sum::<u64>();
+        let mut all: Vec<_> = catalogue.by_name.values().map(|t| (t.def.name.clone(), bytes(t))).collect();
+        all.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        all.truncate(topics_max);
+        all
     }
     /// Wall-clock time, milliseconds since the epoch.
     #[must_use]

@@ -102,6 +102,19 @@ impl Session {
         pending
     }
 
+    /// Whether the log takes appends of these sizes, whatever room there is. To be asked before [`Session::submit`].
+    ///
+    /// # Errors
+    /// `TooLarge`, of the first that it does not.
+    pub fn check_sizes(&self, items: &[AppendItem]) -> Result<(), Refused> {
+        let max = self.broker.append_bytes_max();
+        let sizes = items.iter().map(|i| i.body.iter().map(bytes::Bytes::len).sum());
+        sizes
+            .into_iter()
+            .find(|bytes| *bytes > max)
+            .map_or(Ok(()), |bytes| Err(Refused::TooLarge { bytes, max }))
+    }
+
     /// Room that an append of these items takes.
     #[must_use]
     pub fn append_bytes(items: &[AppendItem]) -> usize {
@@ -132,6 +145,7 @@ impl Session {
         &self,
         items: Vec<AppendItem>,
     ) -> Result<Vec<Result<Appended, AppendError>>, CallError> {
+        self.check_sizes(&items)?;
         let permit = self.admit(Class::Publish, Self::append_bytes(&items)).await?;
         match self.submit(Some(permit), Op::Append(items)).await {
             Reply::Append(results) => Ok(results),
@@ -147,6 +161,7 @@ impl Session {
     /// # Errors
     /// [`CallError`]; the inner error says which part was refused, nothing happened then.
     pub async fn transact(&self, tx: Transact) -> Result<Result<Vec<Appended>, TransactError>, CallError> {
+        self.check_sizes(&tx.appends)?;
         let bytes =
             Self::append_bytes(&tx.appends) + tx.commits.iter().map(Self::commit_bytes).sum::<usize>();
         let permit = self.admit(Class::Publish, bytes).await?;

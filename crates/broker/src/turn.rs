@@ -133,6 +133,9 @@ impl Commits for Room<'_> {
     fn spare(&mut self, bytes: usize) -> Option<Permit> {
         self.gate.try_admit(Class::Settle, bytes).ok()
     }
+    fn op_bytes_max(&self) -> usize {
+        self.gate.op_bytes_max()
+    }
 }
 
 /// Everything the sequencer's thread owns.

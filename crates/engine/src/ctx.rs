@@ -10,6 +10,9 @@ use crate::rows::family;
 use crate::rows::id::{Counter, Ids};
 use crate::table::Dirty;
 
+/// What an effect's encoding adds to its key and bytes, and a key to what a row says, at most.
+const EFFECT_OVERHEAD_BYTES: usize = 4 << 10;
+
 /// Who asked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asker {
@@ -60,6 +63,12 @@ impl<'a> Ctx<'a> {
     /// Room for a record of at most `bytes`; `None`: try again in a later turn.
     pub fn spare(&mut self, bytes: usize) -> Option<Permit> {
         self.log.spare(bytes)
+    }
+
+    /// Largest effect that fits the log: its key and bytes together.
+    #[must_use]
+    pub fn effect_bytes_max(&self) -> usize {
+        self.log.op_bytes_max().saturating_sub(EFFECT_OVERHEAD_BYTES)
     }
 
     /// Puts one record of these effects in order. Effects on counters are applied here; the others are the caller's to apply.

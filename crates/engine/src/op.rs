@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use millstream_log::Permit;
+use millstream_types::limits::OP_BYTES_MAX;
 use millstream_types::{ConnId, LogId, Lsn, Namespace};
 use thiserror::Error;
 
@@ -46,6 +47,10 @@ pub trait Commits {
     fn commit(&mut self, permit: Permit, ops: &[millstream_log::Op<'_>], waiter: Option<ConnId>) -> Lsn;
     /// Room for a record of the engine's own making, class Settle; `None`: try again in a later turn.
     fn spare(&mut self, bytes: usize) -> Option<Permit>;
+    /// Largest single operation that the log takes, encoded.
+    fn op_bytes_max(&self) -> usize {
+        OP_BYTES_MAX
+    }
 }
 
 /// What a turn leaves to be done outside.

@@ -6,6 +6,7 @@
 
 mod cli;
 mod config;
+mod full;
 mod http;
 mod serve;
 

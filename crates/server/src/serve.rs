@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use anyhow::Context;
 use millstream_broker::{Broker, OpenError};
-use millstream_env::Env;
+use millstream_env::{Clock, Env};
 use millstream_log::DiskLog;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::full::FullDisk;
 use crate::http::{self, Health};
 
 /// Exit status when the log was lost (`EX_IOERR` of sysexits.h).
 const EXIT_LOG_LOST: u8 = 74;
-/// How often the server looks whether the log is lost.
+/// How often the server looks whether the log is lost, or the disk full.
 const LOST_CHECK: Duration = Duration::from_millis(100);
 /// How long connections get to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -83,7 +84,7 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
     }
     health.ready();
 
-    let code = until_stopped(&broker).await?;
+    let code = until_stopped(&broker, &*env.clock).await?;
     health.stopping();
     let _ = stop.send(true);
     let drained = tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
@@ -121,18 +122,22 @@ async fn wait(mut stopped: watch::Receiver<bool>) {
 }
 
 /// Waits for a signal, or the loss of the log.
-async fn until_stopped(broker: &Broker) -> anyhow::Result<ExitCode> {
+async fn until_stopped(broker: &Broker, clock: &dyn Clock) -> anyhow::Result<ExitCode> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     let mut check = tokio::time::interval(LOST_CHECK);
+    let mut full = FullDisk::default();
     loop {
         tokio::select! {
             _ = term.recv() => return Ok(ExitCode::SUCCESS),
             _ = int.recv() => return Ok(ExitCode::SUCCESS),
-            _ = check.tick() => if let Some(lost) = broker.lost() {
-                tracing::error!(cause = %lost, "the log can no longer be written: the process ends, nothing more is acknowledged");
-                // Not a clean stop: what is in memory may be ahead of the disk.
-                std::process::exit(i32::from(EXIT_LOG_LOST));
+            _ = check.tick() => {
+                if let Some(lost) = broker.lost() {
+                    tracing::error!(cause = %lost, "the log can no longer be written: the process ends, nothing more is acknowledged");
+                    // Not a clean stop: what is in memory may be ahead of the disk.
+                    std::process::exit(i32::from(EXIT_LOG_LOST));
+                }
+                full.look(broker, clock);
             }
         }
     }

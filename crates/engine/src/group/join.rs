@@ -51,7 +51,8 @@ impl Turn<'_, '_> {
         let known = j.instance.as_deref().and_then(|i| g.instance(i)).cloned();
         let replaced = if j.member.is_empty() { known.as_deref() } else { Some(j.member.as_str()) };
         let old_bytes = replaced.and_then(|id| g.get(id)).map_or(0, |m| m.meta.bytes());
-        if g.bytes() - old_bytes + meta.bytes() > GROUP_BYTES_MAX {
+        let fits = meta.bytes() <= self.ctx.effect_bytes_max();
+        if !fits || g.bytes() - old_bytes + meta.bytes() > GROUP_BYTES_MAX {
             return Err(GroupError::Full);
         }
         if !j.member.is_empty() {

@@ -62,7 +62,8 @@ impl Turn<'_, '_> {
         let of = |id: &str| given.get(id).map(|a| (*a).clone()).unwrap_or_default();
         let added: usize = g.members().keys().map(|id| of(id).len()).sum();
         let dropped: usize = g.members().values().map(|m| m.assignment.len()).sum();
-        if g.bytes() - dropped + added > GROUP_BYTES_MAX {
+        let fits = g.members().keys().all(|id| of(id).len() <= self.ctx.effect_bytes_max());
+        if !fits || g.bytes() - dropped + added > GROUP_BYTES_MAX {
             return Err(GroupError::Full);
         }
         let object = g.object.ok_or(GroupError::UnknownMember)?;

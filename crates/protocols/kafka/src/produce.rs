@@ -136,6 +136,8 @@ fn item(
     let part = topic.partitions.get(index).ok_or(unknown)?;
     let records = data.records.clone().unwrap_or_default();
     let max = usize::try_from(conn.broker.topic_policy(topic).message_bytes_max).unwrap_or(usize::MAX);
+    // With small segment files a topic's setting may allow more than the log takes.
+    let max = max.min(conn.broker.append_bytes_max());
     let checked = batch::check(version, &records, max).map_err(|e| (e.code(), Some(message(&e))))?;
     if checked.max_timestamp > i64_of(conn.broker.wall_ms()).saturating_add(TIMESTAMP_AHEAD_MS_MAX) {
         let why = "a timestamp is more than an hour ahead of the broker's clock";

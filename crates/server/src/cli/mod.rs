@@ -91,8 +91,9 @@ fn settings_help() -> String {
         "Settings: [section] key in the TOML file, MILLSTREAM_SECTION_KEY in the environment, --set section.key=value here.\n",
     );
     for k in KEYS {
-        let default = if k.default.is_empty() { "none" } else { k.default };
-        let _ = writeln!(text, "  {:<34} {} [{default}]", k.name, k.doc);
+        // Where there is no one value, the text says what holds.
+        let default = if k.default.is_empty() { String::new() } else { format!(" [{}]", k.default) };
+        let _ = writeln!(text, "  {:<34} {}{default}", k.name, k.doc);
     }
     text
 }

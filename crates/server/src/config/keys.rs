@@ -59,8 +59,10 @@ keys! {
         |c, v| c.broker.group_initial_rebalance_delay_ms = number(v, 0, 300_000)?;
     "producers.expiry_ms" = "86400000", "What is known of an idle producer goes after so long, milliseconds.",
         |c, v| c.broker.producer_expiry_ms = number(v, 1_000, u64::MAX / 4)?;
-    "log.segment_bytes" = "67108864", "Size of a segment file, bytes (a multiple of 4096).",
+    "log.segment_bytes" = "", "Size of a segment file, bytes (a multiple of 4096). Fixed when the data directory is made. Default: 64 MiB, on a file system below 16 GiB 8 MiB.",
         |c, v| { c.broker.log.segment_bytes = number(v, 1 << 20, 1 << 30)?; ensure!(c.broker.log.segment_bytes.is_multiple_of(4096), "not a multiple of 4096") };
+    "log.reserve_bytes" = "", "Producers are refused when less is free, bytes. Fixed when the data directory is made. Default: 1/32 of the file system, within 24 and 512 MiB.",
+        |c, v| c.broker.log.reserve_bytes = number(v, 4 << 20, 1 << 40)?;
     "log.inflight_bytes" = "16777216", "Bytes that may be on their way to the disk.",
         |c, v| c.broker.log.inflight_bytes = number(v, 1 << 20, 1 << 30)?;
     "log.tail_bytes" = "50331648", "Recent log kept in memory for readers, bytes.",
@@ -71,8 +73,8 @@ keys! {
         |c, v| c.broker.log.replay_records = number(v, 1_000, 1 << 40)?;
     "log.flush_interval_ms" = "10000", "Engine state is saved at least this often, milliseconds.",
         |c, v| c.broker.log.flush_interval_ms = number(v, 10, 3_600_000)?;
-    "log.ready_files" = "4", "Segment files prepared ahead.",
-        |c, v| c.broker.log.ready_files = number(v, 1, 64)?;
+    "log.ready_files" = "4", "Segment files prepared ahead; two of them are for offsets, groups and deletes alone.",
+        |c, v| c.broker.log.ready_files = number(v, 3, 64)?;
 }
 
 fn number<T>(v: &str, min: T, max: T) -> anyhow::Result<T>

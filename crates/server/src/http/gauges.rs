@@ -6,6 +6,7 @@ use millstream_broker::group::{GroupInfo, GroupOp, GroupReply, GroupState};
 use millstream_broker::{Broker, Session};
 use millstream_types::Namespace;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge as AnyGauge;
 use prometheus_client::registry::Registry;
@@ -64,11 +65,19 @@ pub fn register(r: &mut Registry, broker: &Broker, groups: &[GroupInfo]) {
     one("log_sequenced_lsn", "Last commit record put in order", marks.sequenced.0);
     one("log_durable_lsn", "Last commit record that survives a crash", marks.durable.0);
     one("log_epoch", "Openings of this data directory", broker.epoch().0);
-    one("disk_full", "1 while publishing is stopped for want of room", u64::from(broker.is_full()));
+    let room = broker.room();
+    one("disk_full", "1 while publishing is held for want of room", u64::from(broker.is_full()));
+    one("disk_free_bytes", "Free on the file system of the data directory", room.free_bytes);
+    one("disk_reserve_bytes", "Publishing is held below so many free bytes", room.reserve_bytes);
+    one("disk_needed_bytes", "To come free before publishing goes on; 0 = it does", room.needed_bytes);
+    one("log_ready_files", "Segment files prepared ahead", room.ready_files);
+    let refused = Counter::<u64>::default();
+    refused.inc_by(broker.refused_for_room());
     let catalogue = broker.catalogue();
     one("topics", "Topics", catalogue.by_uuid.len() as u64);
     one("partitions", "Partitions", catalogue.by_log.len() as u64);
     one("groups", "Consumer groups", groups.len() as u64);
+    r.register("refused_full_disk", "Operations refused for want of room", refused);
     partitions(r, broker);
     lags(r, broker, groups);
 }

@@ -64,6 +64,7 @@ pub async fn produce(
     let topic = find(broker, &name)?;
     let now_ms = i64::try_from(broker.wall_ms()).unwrap_or(i64::MAX);
     let bytes_max = usize::try_from(broker.topic_policy(&topic).message_bytes_max).unwrap_or(usize::MAX);
+    let bytes_max = bytes_max.min(broker.append_bytes_max());
     let mut items = Vec::new();
     let mut partitions = Vec::new();
     for (i, line) in body.split(|b| *b == b'\n').filter(|l| !l.trim_ascii().is_empty()).enumerate() {

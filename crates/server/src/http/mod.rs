@@ -105,14 +105,21 @@ async fn healthz() -> &'static str {
 
 /// Whether it serves, and publishes are taken.
 async fn readyz(State(health): Shared) -> (StatusCode, String) {
-    let (ready, text) = match health.phase.load(Ordering::SeqCst) {
-        STARTING => (false, "starting: the log is being replayed"),
-        STOPPING => (false, "stopping"),
+    let not = |text: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n"));
+    match health.phase.load(Ordering::SeqCst) {
+        STARTING => not("starting: the log is being replayed"),
+        STOPPING => not("stopping"),
         _ => match health.broker.get() {
-            Some(b) if b.lost().is_some() => (false, "the log can no longer be written"),
-            Some(b) if b.is_full() => (false, "the disk is full: publishing is stopped, reading goes on"),
-            _ => (true, "ready"),
+            Some(b) if b.lost().is_some() => not("the log can no longer be written"),
+            Some(b) if b.is_full() => {
+                let room = b.room();
+                not(&format!(
+                    "held: publish\nwhy: the disk is full\nfree_bytes: {}\nneeded_bytes: {}\n\
+                     going on: reading, offset commits, groups, retention, deleting topics",
+                    room.free_bytes, room.needed_bytes
+                ))
+            }
+            _ => (StatusCode::OK, "ready\n".to_owned()),
         },
-    };
-    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, format!("{text}\n"))
+    }
 }

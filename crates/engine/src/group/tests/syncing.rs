@@ -192,6 +192,19 @@ fn assignments_beyond_the_groups_bytes_are_refused() {
 }
 
 #[test]
+fn what_the_logs_largest_operation_does_not_hold_is_refused() {
+    let mut w = World::new();
+    w.log.gate = millstream_log::Gate::new(1 << 20).with_op_bytes_max(1 << 20);
+    let big = Join { protocols: vec![("range".into(), vec![0; 1 << 20].into())], ..join("") };
+    let t = w.join(1, big);
+    assert_eq!(w.join_reply(t).unwrap_err(), GroupError::Full);
+    let t = w.join_new(1);
+    let j = w.join_reply(t).unwrap();
+    let t = w.sync(1, &j, &[(&j.member, &"x".repeat(1 << 20))]);
+    assert_eq!(w.sync_reply(t).unwrap_err(), GroupError::Full);
+}
+
+#[test]
 fn a_heartbeat_before_the_assignment_is_welcome() {
     let mut w = World::new();
     let t = w.join_new(1);

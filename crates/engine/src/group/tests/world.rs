@@ -39,6 +39,9 @@ impl Commits for Log {
     fn spare(&mut self, bytes: usize) -> Option<Permit> {
         if self.room { self.gate.try_admit(Class::Settle, bytes).ok() } else { None }
     }
+    fn op_bytes_max(&self) -> usize {
+        self.gate.op_bytes_max()
+    }
 }
 
 pub struct World {
