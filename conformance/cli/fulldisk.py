@@ -8,21 +8,22 @@ from contextlib import contextmanager
 from harness import Skip, check, equal, holds, until
 from wire import Connection, batch
 
-SMALL = ("--set", "log.segment_bytes=1048576", "--set", "log.ready_files=2")
+SMALL = ("--set", "log.segment_bytes=1048576", "--set", "log.ready_files=3")
 DISK = "24m"
 LARGER = "96m"
+TOO_SMALL = "12m"
 RECORD_BYTES = 20_000
 RECORDS_MAX = 5_000
 STORAGE_ERROR = 56
 
 
 @contextmanager
-def small_disk(path):
+def small_disk(path, size=DISK):
     """A file system of a few MiB at `path`."""
     if os.geteuid() != 0:
         raise Skip("not root: cannot mount a small file system")
     os.makedirs(path)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=" + DISK, "none", path], capture_output=True, text=True, check=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=" + size, "none", path], capture_output=True, text=True, check=False)
     if mounted.returncode != 0:
         raise Skip("cannot mount a small file system: " + mounted.stderr.strip())
     try:
@@ -68,10 +69,22 @@ def _(place):
             holds(server.refused("produce", "t", "more"), "disk is full")
             equal(held(server), told)
             server.kill()
-            subprocess.run(["mount", "-o", "remount,size=" + LARGER, place.data], check=True)
             server = place.serve(*SMALL)
-            equal(held(server)[: len(told)], told)
-            server.ok("produce", "t", "room again")
+            equal(server.get("/readyz")[0], 503, "readyz after a kill")
+            holds(server.get("/readyz")[2], "held: publish", "needed_bytes: ")
+            equal(held(server), told)
+            subprocess.run(["mount", "-o", "remount,size=" + LARGER, place.data], check=True)
+            until(lambda: server.get("/readyz")[0] == 200, "readyz 200 without a restart")
+            server.ok("produce", "t", "99999999 room again")
+            equal(held(server), [*told, 99999999])
+            holds(server.errors(), "there is room again")
             equal(server.stop(), 0)
         finally:
             place.end()
+
+
+@check("a data directory is not made where its reserve cannot be had, and the bytes needed are named")
+def _(place):
+    with small_disk(place.data, TOO_SMALL):
+        # The reserve of 8 MiB, and five segment files.
+        holds(place.fails(*SMALL), "no room on the disk", str(13 << 20))

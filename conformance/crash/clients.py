@@ -25,12 +25,13 @@ class Writer(threading.Thread):
         self.acknowledged = 0
         self.errors = []
         self.over = threading.Event()
+        self.quiet = threading.Event()  # while set, nothing new is sent; what was sent is tried again
 
     def run(self):
         began = time.monotonic()
         sent = 0
         while not self.over.is_set():
-            if sent > self.rate * (time.monotonic() - began) or len(self.producer) > self.rate:
+            if self.quiet.is_set() or sent > self.rate * (time.monotonic() - began) or len(self.producer) > self.rate:
                 self.producer.poll(0.005)
                 continue
             partition = self.random.randrange(self.partitions)
