@@ -23,7 +23,8 @@ class Broker:
 
     def __init__(self, binary, directory, http="off", options=()):
         self.address = free_address()
-        self.command = [binary, "serve", "--data-dir", os.path.join(directory, "data"),
+        self.data = os.path.join(directory, "data")
+        self.command = [binary, "serve", "--data-dir", self.data,
                         "--kafka", self.address, "--http", http, *options]
         self.log_path = os.path.join(directory, "broker.log")
         self.process = None

@@ -3,10 +3,11 @@
 
 full_disk.py --binary PATH [--only tmpfs|ext4] [--mib N]
 Writers that retry, a consumer that reads along and a committer live through all of it: the disk fills, the broker is killed and opened
-again while it is full, a deleted topic and then retention give room back. At no time is the broker restarted to get going. Needs root,
+again while it is full, a deleted topic and then retention give room back, another program takes all of it. At no time is the broker restarted to get going. Needs root,
 for a file system of its own; where none can be mounted that is said, and counted as skipped."""
 
 import argparse
+import errno
 import http.client
 import os
 import shutil
@@ -29,6 +30,7 @@ TOPIC = "kept"
 PARTITIONS = 2
 WASTE = ("deleted", "trimmed")
 WASTE_BYTES = 200_000
+MIB = 1 << 20
 WITHIN_S = 90
 MORE_COMMITS = 20
 SERVED_RECORDS = 1_000  # before the disk fills
@@ -202,6 +204,21 @@ class Test:
         for altered in self.admin.incremental_alter_configs([resource]).values():
             altered.result(30)
 
+    def eaten(self):
+        """Another program takes all that is free, the reserve too, and gives it back."""
+        path, faults = os.path.join(self.broker.data, "another-program"), []
+        with open(path, "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(MIB))
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+        self.until("publishing is held", self.held)
+        faults += self.goes_on() + self.readable()
+        self.that("with nothing left at all, offsets are committed and groups joined", faults)
+        self.room_by("another program", lambda: os.remove(path))
+
     def finish(self):
         faults = []
         for writer in self.lasting:
@@ -233,6 +250,7 @@ class Test:
         self.room_by("deleting a topic", self.delete)
         self.fill(WASTE[1])
         self.room_by("retention", self.shorten)
+        self.eaten()
         self.finish()
 
     def end(self):

@@ -188,15 +188,15 @@ impl Gate {
     /// `Closed`.
     pub async fn admit(&self, class: Class, bytes: usize) -> Result<Permit, AdmitError> {
         loop {
-            let grew = self.grew.notified();
-            tokio::pin!(grew);
-            grew.as_mut().enable();
-            let ask = match self.asked(class, bytes)? {
-                Verdict::Take(ask) => ask,
-                Verdict::Wait => {
+            let Verdict::Take(ask) = self.asked(class, bytes)? else {
+                let grew = self.grew.notified();
+                tokio::pin!(grew);
+                grew.as_mut().enable();
+                // Looked at again: it may have grown before this stood in line.
+                if matches!(self.place(class, bytes), Ok(Verdict::Wait)) {
                     grew.await;
-                    continue;
                 }
+                continue;
             };
             let held = Arc::clone(ask.semaphore).acquire_many_owned(ask.units).await;
             let held = held.map_err(|_| AdmitError::Closed)?;
@@ -271,3 +271,6 @@ impl Gate {
         self.grew.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,6 +43,7 @@ macro_rules! log_contract {
                 a_full_disk_stops_only_publishing
                 a_record_larger_than_all_room_is_admitted_alone
                 a_record_over_the_limit_is_refused
+                the_largest_operation_that_the_log_names_is_taken
                 a_stopped_log_admits_nothing
             );
             $crate::log_contract!(@group reads, $make;

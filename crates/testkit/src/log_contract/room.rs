@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use millstream_log::{AdmitError, Class};
 use millstream_types::Lsn;
-use millstream_types::limits::RECORD_BYTES_MAX;
+use millstream_types::limits::{OP_BYTES_MAX, RECORD_BYTES_MAX};
 
 use super::kit::{A, body, one, open};
 use crate::block_on::{block_on, ready, until};
@@ -85,6 +85,20 @@ pub fn a_record_over_the_limit_is_refused(under: &dyn LogUnderTest) {
     let log = open(under);
     let refused = log.opened.gate.try_admit(Class::Publish, RECORD_BYTES_MAX + 1).unwrap_err();
     assert_eq!(refused, AdmitError::TooLarge { bytes: RECORD_BYTES_MAX + 1, max: RECORD_BYTES_MAX });
+}
+
+/// See the name.
+pub fn the_largest_operation_that_the_log_names_is_taken(under: &dyn LogUnderTest) {
+    let mut log = open(under);
+    let max = log.opened.gate.op_bytes_max();
+    assert!((256 << 10..=OP_BYTES_MAX).contains(&max), "{max}");
+    // Its header, two bytes of attributes, and what rounds it up.
+    let body = [Bytes::from(vec![7; max - 48])];
+    for pos in 0..4 {
+        let lsn = log.turn(&[one(A, pos, &body)]);
+        log.durable(lsn);
+    }
+    assert!(log.all(A, 0).unwrap().iter().all(|e| e.body == body[0]));
 }
 
 /// See the name.
