@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 
-from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from broker import Broker, free_address
@@ -30,6 +30,7 @@ TOPIC = "kept"
 PARTITIONS = 2
 WASTE = ("deleted", "trimmed")
 WASTE_BYTES = 200_000
+WIDE, WIDE_PARTITIONS, WIDE_METADATA_BYTES, WIDE_COMMITS = "wide", 100, 4_000, 150
 MIB = 1 << 20
 WITHIN_S = 90
 MORE_COMMITS = 20
@@ -91,7 +92,7 @@ class Test:
     def begin(self):
         self.broker.start()
         self.admin = AdminClient({"bootstrap.servers": self.broker.address, **RECONNECT})
-        topics = [NewTopic(TOPIC, PARTITIONS, 1)] + [NewTopic(name, 1, 1) for name in WASTE]
+        topics = [NewTopic(TOPIC, PARTITIONS, 1)] + [NewTopic(name, 1, 1) for name in WASTE] + [NewTopic(WIDE, WIDE_PARTITIONS, 1)]
         for made in self.admin.create_topics(topics).values():
             made.result(30)
         self.lasting = [Writer(name, self.broker.address, TOPIC, PARTITIONS, self.ledger, seed=7, **load)
@@ -152,6 +153,22 @@ class Test:
             member.close()
         return [str(message.error())] if message.error() else []
 
+    def commits_much(self):
+        """Faults: commits that fill all the files kept back, and the state store's journal, several times over."""
+        consumer = Consumer({"bootstrap.servers": self.broker.address, "group.id": "wide", "enable.auto.commit": False, **RECONNECT})
+        faults = []
+        try:
+            for number in range(WIDE_COMMITS):
+                offsets = [TopicPartition(WIDE, partition, number, "m" * WIDE_METADATA_BYTES) for partition in range(WIDE_PARTITIONS)]
+                committed = consumer.commit(offsets=offsets, asynchronous=False)
+                faults += [str(place.error) for place in committed if place.error is not None]
+            asked = [TopicPartition(WIDE, partition) for partition in range(WIDE_PARTITIONS)]
+            last = {place.offset for place in consumer.committed(asked, timeout=30)}
+            faults += [] if last == {WIDE_COMMITS - 1} else ["committed: %s" % last]
+        finally:
+            consumer.close()
+        return faults
+
     def command(self, *arguments):
         return subprocess.run([self.binary, *arguments, "--server", self.http], capture_output=True, text=True, timeout=30, check=False)
 
@@ -172,6 +189,8 @@ class Test:
         wrong += [] if refused.returncode != 0 and "disk is full" in refused.stderr else ["produce: " + refused.stderr]
         self.that("commands work", wrong)
         self.that("offsets are committed and groups joined", self.goes_on())
+        many = WIDE_COMMITS * WIDE_PARTITIONS * WIDE_METADATA_BYTES / MIB
+        self.that("more offsets are committed than the files kept back hold", self.commits_much(), "%d MiB of them" % many)
         self.that("everything acknowledged is readable", self.readable(), "%d acknowledged" % self.ledger.acknowledgements)
 
     def killed_while_full(self):

@@ -129,6 +129,7 @@ impl Account {
             SpaceOp::Append { log, pos, count, max_ts_ms, bytes, at } => {
                 let of = self.open.iter_mut().rev().find(|f| (f.id, f.lap) == (at.file, at.lap));
                 if let Some(f) = of {
+                    f.first_append = f.first_append.min(lsn.0);
                     f.append(*log, *pos, *count, *bytes, *max_ts_ms);
                 }
                 Ok(())
@@ -247,10 +248,11 @@ impl Account {
         Ok(free)
     }
 
-    /// The floor may not pass this LSN: a file without rows that must be rebuilt begins with it. A dead file lets it pass, as
-    /// [`Account::take_dead`] puts what only it says of its logs' ends into their rows.
+    /// The floor may not pass this LSN: what must be rebuilt of a file without rows begins with it. A dead file lets it pass, as
+    /// [`Account::take_dead`] puts what only it says of its logs' ends into their rows. So does one to which nothing was appended: a
+    /// record of effects that goes over its beginning must not hold the file before it, or on a full disk none would come back.
     pub(crate) fn floor_max(&self) -> u64 {
-        let holding = self.open.iter().filter(|f| !f.is_dead(self.applied)).map(|f| f.first_lsn);
+        let holding = self.open.iter().filter(|f| !f.is_dead(self.applied)).map(|f| f.first_append);
         holding.min().unwrap_or(u64::MAX)
     }
 

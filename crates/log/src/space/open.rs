@@ -46,6 +46,8 @@ pub(crate) struct OpenFile {
     pub lap: u64,
     /// First LSN of which a part lies in it, or may come to lie in it.
     pub first_lsn: u64,
+    /// The first record that appended to it; the largest u64 = none did.
+    pub first_append: u64,
     /// Last LSN of which a part lies in it; 0 until it is sealed.
     pub last_lsn: u64,
     pub sealed: bool,
@@ -59,7 +61,18 @@ pub(crate) struct OpenFile {
 impl OpenFile {
     pub(crate) fn new(id: FileId, lap: u64, first_lsn: u64) -> Self {
         let logs = HashMap::default();
-        Self { id, lap, first_lsn, last_lsn: 0, sealed: false, heads_saved: false, logs, live: 0 }
+        let first_append = u64::MAX;
+        Self {
+            id,
+            lap,
+            first_lsn,
+            first_append,
+            last_lsn: 0,
+            sealed: false,
+            heads_saved: false,
+            logs,
+            live: 0,
+        }
     }
 
     /// Nothing in it will be read again. Its last record may end in a later file, so it must have been applied.

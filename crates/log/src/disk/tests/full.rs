@@ -243,6 +243,29 @@ fn settling_goes_on_for_ever_on_a_full_disk() {
     load.verify();
 }
 
+/// Each file's end lies in a record that goes on in the next. (Found on a real disk: such a record held the file in which it
+/// began until the next was full, and there was no next.)
+#[test]
+fn settling_goes_on_for_ever_with_records_that_lie_in_two_files() {
+    let mut load = full_disk(20);
+    load.until("full", Load::is_full);
+    let bytes = vec![7; 110_000];
+    for round in 0..80_u64 {
+        let permit = load.permit(Class::Settle, 340_000).unwrap();
+        let number = round.to_le_bytes();
+        let effects = [&number[..], &bytes[..], &bytes[..], &bytes[..]];
+        let effects = effects.map(|bytes| Op::Effect { object: b"offset", bytes });
+        load.record(permit, &effects);
+        if round % 13 == 12 {
+            load = load.kill();
+            assert!(load.is_full());
+            let last = load.log.o.marks.get().durable;
+            assert_eq!(last, load.log.o.marks.get().sequenced);
+        }
+    }
+    load.verify();
+}
+
 #[test]
 fn killed_and_opened_again_and_again_a_full_disk_keeps_its_files() {
     let mut load = full_disk(20);
