@@ -9,9 +9,9 @@ from harness import Skip, check, equal, holds, until
 from wire import Connection, batch
 
 SMALL = ("--set", "log.segment_bytes=1048576", "--set", "log.ready_files=3")
-DISK = "24m"
-LARGER = "96m"
-TOO_SMALL = "12m"
+DISK = "100m"
+LARGER = "200m"
+TOO_SMALL = "70m"
 RECORD_BYTES = 20_000
 RECORDS_MAX = 5_000
 STORAGE_ERROR = 56
@@ -86,5 +86,5 @@ def _(place):
 @check("a data directory is not made where its reserve cannot be had, and the bytes needed are named")
 def _(place):
     with small_disk(place.data, TOO_SMALL):
-        # The reserve of 8 MiB, and five segment files.
-        holds(place.fails(*SMALL), "no room on the disk", str(13 << 20))
+        # The reserve of 8 MiB, the state store's 64, and five segment files.
+        holds(place.fails(*SMALL), "no room on the disk", str(77 << 20))

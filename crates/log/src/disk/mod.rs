@@ -124,8 +124,9 @@ impl DiskLog {
 impl LogStore for DiskLog {
     fn open(&self, cfg: &LogConfig, replay: &mut dyn Replay) -> Result<Opened, OpenError> {
         let lock = meta::lock(&self.env.disk)?;
-        let (meta, made) = meta::open(&self.env, cfg)?;
-        let sizes = meta::sizes(&meta, cfg);
+        let least = self.store.as_ref().map_or(0, StoreKind::least_bytes);
+        let (meta, made) = meta::open(&self.env, cfg, least)?;
+        let sizes = meta::sizes(&meta, cfg, least);
         let op_bytes_max = usize::try_from(meta.segment_bytes / 2 - OP_OVERHEAD_BYTES).unwrap_or(usize::MAX);
         let gate = Arc::new(Gate::new(cfg.inflight_bytes).with_op_bytes_max(op_bytes_max));
         // Opening the store may take room: it clears up what the last run left.
@@ -144,7 +145,8 @@ impl LogStore for DiskLog {
         if made {
             recovered.pool.fill().map_err(meta::no_room(sizes.needed_bytes()))?;
         }
-        recovered.pool.begin().map_err(meta::io(""))?;
+        let store = kept.as_ref().map(|k| Arc::downgrade(&k.store));
+        recovered.pool.begin(store).map_err(meta::io(""))?;
         let keeping = kept.zip(sink);
         start(&self.env, &meta, cfg, gate, recovered, (lock, self.bugs.clone()), rows, keeping)
             .map_err(meta::io("the log's threads"))

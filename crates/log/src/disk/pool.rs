@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use millstream_env::{Disk, OpenMode};
@@ -18,6 +18,7 @@ use super::room::{OPENING_FILES, SETTLE_FILES, Seen, Sizes, Step};
 use crate::api::Gate;
 use crate::format::header::{BLOCK_BYTES, SegmentHeader};
 use crate::format::ids::StoreId;
+use crate::store::StateStore;
 
 /// How often the pool looks at the disk when nothing happens.
 const LOOK: Duration = Duration::from_millis(250);
@@ -43,6 +44,8 @@ struct State {
     next_id: u64,
     next_lap: u64,
     stop: bool,
+    /// The state store, while the log is open.
+    rows: Option<Weak<dyn StateStore>>,
     /// As last looked at; the files are counted anew by [`State::seen`].
     at: Seen,
 }
@@ -164,11 +167,12 @@ impl ReadyPool {
     ///
     /// # Errors
     /// What the disk says.
-    pub(crate) fn begin(&self) -> io::Result<()> {
+    pub(crate) fn begin(&self, rows: Option<Weak<dyn StateStore>>) -> io::Result<()> {
         let held = self.ballast.held()?;
         let mut s = self.lock();
+        s.rows = rows;
         s.at.ballast_bytes = held;
-        s.at.free_bytes = self.disk.space()?.free_bytes;
+        self.look(&mut s);
         self.judge(&mut s);
         Ok(())
     }
@@ -255,7 +259,8 @@ impl ReadyPool {
     /// Looks at the disk. What it cannot say stays as it was: whether a file can be made decides.
     fn look(&self, s: &mut State) {
         if let Ok(space) = self.disk.space() {
-            s.at.free_bytes = space.free_bytes;
+            let rows = s.rows.as_ref().and_then(Weak::upgrade);
+            s.at.free_bytes = space.free_bytes.saturating_sub(rows.map_or(0, |rows| rows.owed_bytes()));
             s.at.refused = false;
         }
     }

@@ -57,13 +57,15 @@ pub(crate) struct Sizes {
     pub inflight_bytes: u64,
     /// The largest record.
     pub record_bytes: u64,
+    /// What the state store takes though it holds next to nothing.
+    pub store_least_bytes: u64,
 }
 
 /// What there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "facts that hold or do not, each by itself")]
 pub(crate) struct Seen {
-    /// Really free on the file system.
+    /// Really free on the file system, less what the state store's journal may still take.
     pub free_bytes: u64,
     /// What the ballast has; 0 = it was given.
     pub ballast_bytes: u64,
@@ -113,9 +115,9 @@ impl Sizes {
         (self.reserve_bytes / STORE_PART).max(batch_bytes.saturating_mul(2))
     }
 
-    /// Bytes that making a log takes: the reserve, the files kept back, the one in use and one to publish into.
+    /// Bytes that making a log takes: the reserve, the state store, the files kept back, the one in use and one to publish into.
     pub(crate) fn needed_bytes(&self) -> u64 {
-        self.reserve_bytes + self.segment_bytes * (len64(KEPT_FILES) + 2)
+        self.reserve_bytes + self.store_least_bytes + self.segment_bytes * (len64(KEPT_FILES) + 2)
     }
 
     /// Free bytes at which publishing goes on: one and a half reserves.

@@ -1,7 +1,10 @@
 //! [`FjallStore`]: the state store in Fjall. Every batch is synced before the call returns. A failed write poisons Fjall until it is
 //! opened again, so the log ends then.
 
+use std::fs::DirEntry;
 use std::ops::Bound;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use ::fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use millstream_env::Disk;
@@ -9,8 +12,11 @@ use millstream_env::Disk;
 use super::{Change, Pair, STATE_DIR, StateStore};
 use crate::api::StoreError;
 
-/// The least that Fjall takes.
-const JOURNAL_BYTES_MAX: u64 = 64 << 20;
+/// The least that Fjall takes; it begins a journal anew only near this size, whatever is flushed before.
+pub(super) const JOURNAL_BYTES_MAX: u64 = 64 << 20;
+/// How journals are named.
+const JOURNAL_ENDING: &str = "jnl";
+const DISK_BLOCK_BYTES: u64 = 512;
 /// A memtable becomes a table file, and the journal of it goes only then: both must find room on a full disk.
 const MEMTABLE_BYTES_MAX: u64 = 8 << 20;
 const MEMTABLE_BYTES_MIN: u64 = 1 << 20;
@@ -23,6 +29,7 @@ const ROWS: &str = "rows";
 pub(crate) struct FjallStore {
     db: Database,
     rows: Keyspace,
+    dir: PathBuf,
 }
 
 fn failed(cause: &::fjall::Error) -> StoreError {
@@ -39,7 +46,8 @@ impl FjallStore {
             file: STATE_DIR.to_owned(),
             cause: "the disk is simulated and has no directory".to_owned(),
         })?;
-        let config = Database::builder(root.join(STATE_DIR))
+        let dir = root.join(STATE_DIR);
+        let config = Database::builder(&dir)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .worker_threads(WORKERS);
@@ -48,7 +56,7 @@ impl FjallStore {
             (reserve_bytes / MEMTABLES_PER_RESERVE).clamp(MEMTABLE_BYTES_MIN, MEMTABLE_BYTES_MAX);
         let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes);
         let rows = db.keyspace(ROWS, options).map_err(|e| failed(&e))?;
-        Ok(Self { db, rows })
+        Ok(Self { db, rows, dir })
     }
 }
 
@@ -109,5 +117,13 @@ impl StateStore for FjallStore {
             }
         }
         batch.commit().map_err(|e| failed(&e))
+    }
+
+    fn owed_bytes(&self) -> u64 {
+        let files = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let journals = files.filter(|f| f.path().extension().is_some_and(|e| e == JOURNAL_ENDING));
+        // Journals are sparse files.
+        let held = |f: &DirEntry| f.metadata().map_or(0, |m| m.blocks() * DISK_BLOCK_BYTES);
+        JOURNAL_BYTES_MAX.saturating_sub(journals.map(|f| held(&f)).sum())
     }
 }

@@ -59,6 +59,11 @@ pub(crate) trait StateStore: Send + Sync {
     /// # Errors
     /// If the store fails; whether the batch will be found by the next opening is then unknown.
     fn write(&self, changes: &[Change]) -> Result<(), StoreError>;
+
+    /// Bytes of the disk that it may still take though it holds no more than now: its journal grows before it is begun anew.
+    fn owed_bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// Which state store a log opens.
@@ -72,6 +77,14 @@ pub enum StoreKind {
 }
 
 impl StoreKind {
+    /// Bytes of the disk that it takes though it holds next to nothing.
+    pub(crate) fn least_bytes(&self) -> u64 {
+        match self {
+            Self::Fjall => fjall::JOURNAL_BYTES_MAX,
+            Self::Sim(_) => 0,
+        }
+    }
+
     /// Opens it; creates it where there is none. It takes room in portions that `reserve_bytes` have place for.
     ///
     /// # Errors

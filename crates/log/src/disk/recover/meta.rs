@@ -37,7 +37,7 @@ pub(crate) fn lock(disk: &Arc<dyn Disk>) -> Result<Box<dyn Send + Sync>, OpenErr
 }
 
 /// Reads `meta`, or makes it in a directory that has none and no segment files; then also says so.
-pub(crate) fn open(env: &Env, cfg: &LogConfig) -> Result<(Meta, bool), OpenError> {
+pub(crate) fn open(env: &Env, cfg: &LogConfig, store_least_bytes: u64) -> Result<(Meta, bool), OpenError> {
     let disk = &env.disk;
     let block = match disk.open(META, OpenMode::Read) {
         Ok(file) => {
@@ -80,17 +80,18 @@ pub(crate) fn open(env: &Env, cfg: &LogConfig) -> Result<(Meta, bool), OpenError
         let (file, detail) = (META.to_owned(), format!("{detail}, but there are segment files"));
         return Err(OpenError::Corrupt { file, first: Lsn(1), last: Lsn(u64::MAX), detail });
     }
-    make(env, block.is_some(), cfg).map(|meta| (meta, true))
+    make(env, block.is_some(), cfg, store_least_bytes).map(|meta| (meta, true))
 }
 
 /// The sizes that a log has.
-pub(crate) fn sizes(meta: &Meta, cfg: &LogConfig) -> Sizes {
+pub(crate) fn sizes(meta: &Meta, cfg: &LogConfig, store_least_bytes: u64) -> Sizes {
     Sizes {
         segment_bytes: meta.segment_bytes,
         reserve_bytes: meta.reserve_bytes,
         ready_files: cfg.ready_files,
         inflight_bytes: len64(cfg.inflight_bytes),
         record_bytes: len64(RECORD_BYTES_MAX),
+        store_least_bytes,
     }
 }
 
@@ -102,7 +103,7 @@ fn reserve_for(cfg: &LogConfig, total_bytes: u64) -> u64 {
 }
 
 /// Makes `meta`, if there is room for what a log keeps back.
-fn make(env: &Env, exists: bool, cfg: &LogConfig) -> Result<Meta, OpenError> {
+fn make(env: &Env, exists: bool, cfg: &LogConfig, store_least_bytes: u64) -> Result<Meta, OpenError> {
     let space = env.disk.space().map_err(io(META))?;
     let segment_bytes = match cfg.segment_bytes {
         0 => room::segment_bytes(space.total_bytes),
@@ -112,7 +113,7 @@ fn make(env: &Env, exists: bool, cfg: &LogConfig) -> Result<Meta, OpenError> {
     env.rng.fill(&mut uuid);
     let reserve_bytes = reserve_for(cfg, space.total_bytes);
     let meta = Meta { store: StoreId::new(uuid), segment_bytes, reserve_bytes };
-    let sizes = sizes(&meta, cfg);
+    let sizes = sizes(&meta, cfg, store_least_bytes);
     let ballast = Ballast::new(Arc::clone(&env.disk), sizes.ballast_bytes());
     let (needed_bytes, held) = (sizes.needed_bytes(), ballast.held().map_err(io(META))?);
     if space.free_bytes.saturating_add(held) < needed_bytes {

@@ -11,6 +11,7 @@ const SIZES: Sizes = Sizes {
     ready_files: 4,
     inflight_bytes: 16 * MIB,
     record_bytes: 32 * MIB,
+    store_least_bytes: 64 * MIB,
 };
 /// Nothing is missing.
 const WELL: Seen = Seen {
@@ -38,7 +39,7 @@ fn sizes_follow_the_file_system() {
         assert_eq!(reserve_bytes(total), reserve * MIB, "{total}");
     }
     assert_eq!(reserve_bytes(768 * MIB), 24 * MIB);
-    assert!(SIZES.needed_bytes() < 100 * MIB, "600 MiB are enough");
+    assert!(SIZES.needed_bytes() < 150 * MIB, "600 MiB are enough");
 }
 
 #[test]
