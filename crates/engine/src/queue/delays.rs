@@ -74,10 +74,20 @@ impl Delays {
 }
 
 impl Lane {
-    /// Has everything read from its rows: after a start.
-    pub(crate) fn reload_delays(&mut self, rows: &QueueRows) {
+    /// After a start: what is due soonest comes into memory. How many messages the rows have, and their payload bytes.
+    pub(crate) fn reload_delays(&mut self, rows: &QueueRows) -> (u64, u64) {
         self.delays.horizon = 0;
         self.load_delays(rows);
+        let (mut n, mut bytes) = (0, 0);
+        for (key, row) in rows.due_of(self.queue, 0).filter(|(k, _)| k.lane == self.number) {
+            for e in &row.entries {
+                if !self.is_settled(rows, key.chunk * CHUNK + u64::from(e.off)) {
+                    n += 1;
+                    bytes += u64::from(e.bytes);
+                }
+            }
+        }
+        (n, bytes)
     }
 
     /// When none is left in memory, the next minutes are taken from rows.

@@ -128,10 +128,9 @@ impl Queue {
         let id = queue.id();
         for (number, lane) in &mut queue.lanes {
             if lane.is_delayed() {
-                lane.reload_delays(turn.rows);
-                queue.scheduled.n += lane.delays.waiting.len() as u64;
-                queue.scheduled.bytes +=
-                    lane.delays.waiting.values().map(|s| u64::from(s.bytes)).sum::<u64>();
+                let (n, bytes) = lane.reload_delays(turn.rows);
+                queue.scheduled.n += n;
+                queue.scheduled.bytes += bytes;
             }
             if lane.advance(turn.rows, turn.now_ms) {
                 turn.timers.at(turn.now_ms + super::TIDY_MS, id, Look::Floor(*number));

@@ -224,6 +224,16 @@ impl World {
         self.tick();
         self.received(ticket).expect("answered")
     }
+    /// So many messages, in as many receives as it takes: one gives what is in memory.
+    pub fn receive_all(&mut self, session: u64, queue: ObjectId, n: usize) -> Vec<Delivery> {
+        let mut all = Vec::new();
+        while all.len() < n {
+            let more = self.receive(session, pull(queue, (n - all.len()) as u32));
+            assert!(!more.is_empty(), "{} of {n}", all.len());
+            all.extend(more);
+        }
+        all
+    }
     pub fn received(&mut self, ticket: Ticket) -> Option<Vec<Delivery>> {
         let i = self.answers.iter().position(|a| a.ticket == ticket)?;
         match self.answers.remove(i).reply {
