@@ -326,7 +326,11 @@ impl Queue {
     fn next_live_lane(&mut self, turn: &mut Turn<'_>, budget: &Budget) -> Option<u16> {
         loop {
             let number = self.next_lane()?;
-            if self.expire_head(turn, number, budget) {
+            // A delayed message was chosen for the age of the one beside it: that one must not be too old itself.
+            let beside = number.checked_sub(super::api::DELAY_LANE);
+            if beside.is_some_and(|n| self.expire_head(turn, n, budget))
+                || self.expire_head(turn, number, budget)
+            {
                 continue;
             }
             let slot = self.lanes.get(&number).and_then(Lane::peek_visible)?;

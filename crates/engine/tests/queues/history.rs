@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use millstream_engine::attrs::{self, Attrs};
 use millstream_engine::op::{Reply, Ticket};
 use millstream_engine::queue::api::*;
 use millstream_engine::queue::policy::*;
+use millstream_engine::queue::rows::QueueRows;
+use millstream_engine::queue::rows::chunk::State;
 use millstream_engine::queue::rows::head::{Head, HeadKey, LaneHead};
 use millstream_engine::rows::{RowKey, RowValue};
+use millstream_log::EntryHead;
 use millstream_testkit::seeds::{Dice, for_each_seed};
 use millstream_types::{LogId, Lsn, ObjectId, ObjectKind};
 
@@ -97,17 +101,18 @@ impl Run {
             1 => Backoff::Exponential { base_ms: 20, max_ms: 300, jitter_percent: 40 },
             _ => Backoff::None,
         };
-        if self.one_in(3) {
-            p.ttl_ms = Some(self.dice.below(800));
+        if self.one_in(4) {
+            p.ttl_ms = Some(self.dice.below(1_500));
         }
-        if self.one_in(3) {
-            p.messages_max = Some(self.dice.below(9));
+        if self.one_in(4) {
+            p.messages_max = Some(self.dice.below(12));
         }
         if self.one_in(5) {
             p.bytes_max = Some(self.dice.below(20));
         }
         p.overflow = *self.dice.of(&[Overflow::DropHead, Overflow::Reject, Overflow::RejectDeadLetter]);
         p.priority_max = *self.dice.of(&[0, 0, 1, 3]);
+        p.single_active = self.one_in(8);
         if self.one_in(6) {
             p.delay_ms = self.dice.below(200);
         }
@@ -273,7 +278,7 @@ impl Run {
             let i = self.model.q(w.queue).unwrap();
             let m = self.model.queues[i].msgs.iter().find(|m| (m.lane, m.pos) == (w.lane, w.pos)).unwrap();
             assert!(matches!(m.is, St::Held(c) if c == w.cause), "{m:?} {w:?}");
-            assert_eq!((m.deliveries, m.attempts), (w.deliveries, w.attempts));
+            assert_eq!((m.deliveries, m.attempts), (w.deliveries, w.attempts), "{m:?}");
             self.count("work for the mover");
             self.moves.push(w);
         }
@@ -363,6 +368,10 @@ impl Run {
             auto_ack: opts.auto_ack,
         };
         let deadline = self.now() + what.wait_ms;
+        if self.model.queues[q].policy.single_active {
+            let refused = QueueReply::Received(Err(ReceiveError::Exclusive));
+            return assert_eq!(self.world.ask(session, QueueOp::Receive(what)), refused);
+        }
         let ticket = self.world.submit(session, QueueOp::Receive(what)).0;
         self.model.queues[q].waits.push(Wait { session, ticket, what, deadline });
         if self.one_in(10) {
@@ -746,7 +755,11 @@ impl Run {
                 self.delivered(d, how);
             }
         }
+        let mut active = BTreeMap::new();
         for d in pushed {
+            let who = (d.session, d.consumer);
+            let single = self.model.q(d.queue).is_some_and(|q| self.model.queues[q].policy.single_active);
+            assert!(!single || *active.entry(d.queue).or_insert(who) == who, "two consumers are active");
             let q = self.model.q(d.queue).unwrap();
             let con = self.model.queues[q].cons.iter();
             let con = con.clone().find(|c| (c.session, c.id) == (d.session.0, d.consumer.0));
@@ -821,7 +834,7 @@ impl Run {
                 for _ in 0..n {
                     old.expire(now, durable);
                     let i = old.next(Some(durable)).expect("a message that may go out");
-                    assert!(just(&q.msgs[i]), "passed over: {:?}", old.msgs[i]);
+                    assert!(just(&q.msgs[i]), "passed over: {:?} by one of\n{}", old.msgs[i], q.tell(now));
                     old.msgs[i].is = St::Gone;
                 }
             }
@@ -839,7 +852,15 @@ impl Run {
             let told = q.tell(now);
             assert_eq!(self.world.stats(id), stats, "{told}");
             let q = &self.model.queues[i];
-            if q.next(Some(durable)).is_some() {
+            if q.policy.single_active {
+                // Whose turn it is, is not predicted; that somebody has it is, once nobody else has leases.
+                let alone = q.cons.len() == 1 && q.next(Some(durable)).is_some();
+                for c in q.cons.iter().filter(|c| alone && c.flow && !c.cancelled) {
+                    let full =
+                        c.opts.prefetch > 0 && q.leases_of(c.session, c.id) >= c.opts.prefetch as usize;
+                    assert!(full || c.credit == Some(0), "{c:?} waits though there is a message");
+                }
+            } else if q.next(Some(durable)).is_some() {
                 assert!(q.waits.is_empty(), "a receive waits though there is a message");
                 for c in q.cons.iter().filter(|c| c.flow && !c.cancelled) {
                     let full =
@@ -853,14 +874,26 @@ impl Run {
     }
 
     fn crash(&mut self) {
-        // Any prefix that ends with an operation and holds what is durable.
+        // Any prefix that holds what is durable.
         let durable = self.world.durable.0;
-        let ends: Vec<usize> = (0..self.kept.len())
-            .filter(|i| self.kept[*i].0 >= durable || *i + 1 == self.kept.len())
-            .collect();
-        let keep = *self.dice.of(&ends);
-        self.kept.truncate(keep + 1);
-        let (lsn, model) = self.kept.last().unwrap().clone();
+        let lsn = durable + self.dice.below(self.lsn() - durable + 1);
+        let after = self.kept.partition_point(|k| k.0 < lsn);
+        let whole = self.kept[after].0 == lsn;
+        // Within a turn: the messages are those after it, and what was recorded of them is what the rows say.
+        let mut model = self.kept[after].1.clone();
+        let rows = self.rows_at(lsn);
+        for q in &mut model.queues {
+            q.riding = rows.heads.get(&HeadKey(q.id)).is_some_and(|h| h.riding);
+            for m in &mut q.msgs {
+                let found = recorded(&rows, q.id, m);
+                let same = (m.recorded, m.touched) == found || matches!(m.recorded.0, St::Held(_));
+                assert!(!whole || same, "recorded is {found:?} of {m:?}");
+                (m.recorded, m.touched) = found;
+            }
+        }
+        self.kept.truncate(after);
+        self.kept.push((lsn, model.clone()));
+        self.count(if whole { "crashes between turns" } else { "crashes within a turn" });
         self.world.durable = Lsn(lsn);
         self.world.store.commit(Lsn(lsn), self.dice.below(3) as usize);
         let floor = 1 + self.dice.below(self.world.store.floor);
@@ -875,6 +908,34 @@ impl Run {
         self.model = model;
         self.opened(false);
         self.count("crashes");
+    }
+
+    /// Rows as the records up to `lsn` make them.
+    fn rows_at(&self, lsn: u64) -> QueueRows {
+        let mut rows = QueueRows::load(&seeded().reader()).unwrap();
+        for (n, record) in (1..=lsn).zip(&self.world.log.records) {
+            for op in record {
+                match op {
+                    Logged::Effect { object, bytes } if matches!(object[0], 0x03 | 0x30..=0x32) => {
+                        rows.apply_effect(Lsn(n), object, bytes).unwrap();
+                    }
+                    Logged::Append { log, pos, count, max_ts_ms, attrs: bytes, body } => {
+                        let Ok(Attrs::Single(a)) = attrs::decode(bytes) else { panic!() };
+                        let (log, pos, count, max_ts_ms) = (*log, *pos, *count, *max_ts_ms);
+                        let body_len = body.len() as u32;
+                        rows.append(
+                            Lsn(n),
+                            &EntryHead { log, pos, count, max_ts_ms, attrs: bytes, body_len },
+                            &a,
+                        );
+                    }
+                    Logged::Delete { log } => rows.delete(Lsn(n), *log),
+                    _ => {}
+                }
+            }
+            rows.record_end(Lsn(n));
+        }
+        rows
     }
 
     fn stop(&mut self) {
@@ -908,12 +969,25 @@ impl Run {
         self.rest();
     }
 
+    /// A turn without room for records: nothing but time happens.
+    fn no_room(&mut self) {
+        let (now, lsn) = (self.now(), self.lsn());
+        self.world.log.room = false;
+        self.world.tick();
+        self.world.log.room = true;
+        self.model.queues.iter_mut().for_each(|q| q.timers(now));
+        assert_eq!((self.lsn(), self.world.deliveries.len()), (lsn, 0));
+    }
+
     pub fn step(&mut self) {
+        if self.one_in(30) {
+            self.no_room();
+        }
         match self.dice.below(100) {
             0..26 => self.publish(),
             26..32 => self.subscribe(),
-            32..37 => self.consumer(),
-            37..45 => self.receive(),
+            32..36 => self.consumer(),
+            36..45 => self.receive(),
             45..47 => self.gone(),
             47..63 => self.settle(),
             63..66 => self.extend(),
@@ -948,6 +1022,31 @@ impl Run {
             self.rest();
         }
     }
+}
+
+/// What rows say of a message: as `Msg::recorded` and `Msg::touched`.
+fn recorded(rows: &QueueRows, queue: ObjectId, m: &Msg) -> ((St, u16, u16, u32), bool) {
+    let head = rows.heads.get(&HeadKey(queue)).cloned().unwrap_or_default();
+    let lane = head.lanes.get(&m.lane).copied().unwrap_or_default();
+    let chunk = rows.chunk(queue, m.lane, m.pos, head.purge_no);
+    let e = chunk.and_then(|c| c.exception((m.pos % 4_096) as u16));
+    let settled = chunk.is_some_and(|c| c.settled.has((m.pos % 4_096) as u16));
+    if settled || m.pos < lane.floor || m.pos < lane.purged_to && e.is_none() {
+        return ((St::Gone, m.recorded.1, m.recorded.2, m.recorded.3), true);
+    }
+    let Some(e) = e else { return ((St::Ready, 0, 0, 0), false) };
+    let is = match (e.state, m.recorded.0) {
+        (State::Ready, _) => St::Ready,
+        (State::Resting(until), _) => St::Rest(until),
+        (State::Held(cause), _) => St::Held(Cause::of(cause)),
+        (State::Parked(_), _) => St::Parked,
+        // Whose it is, is not recorded.
+        (State::Timed(until), St::Leased { until: u, .. }) if u == until => m.recorded.0,
+        (State::Bound(_), St::Leased { until: u64::MAX, .. }) => m.recorded.0,
+        (State::Timed(until), _) => St::Leased { until, session: 0, consumer: 0, owned: false },
+        (State::Bound(_), _) => St::Leased { until: u64::MAX, session: 0, consumer: 0, owned: true },
+    };
+    ((is, e.deliveries, e.attempts, e.no), true)
 }
 
 /// Set in `Msg::lsn` of what was handed out in the turn that is looked at.
