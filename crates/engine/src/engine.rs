@@ -169,7 +169,7 @@ impl Engine {
             self.commit(log, permit, &ops, None);
         }
         self.with_groups(log, out, |groups, ctx| groups.tick(now, ctx));
-        self.with_queues(log, out, |queues, cx| queues.tick(cx));
+        self.with_queues(log, out, Queues::tick);
     }
 
     /// When [`Engine::tick`] is wanted next, monotonic milliseconds.

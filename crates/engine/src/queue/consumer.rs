@@ -48,7 +48,7 @@ pub(crate) struct Waiter {
 /// Everyone who takes messages of one queue.
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
-    consumers: BTreeMap<ConsumerKey, Consumer>,
+    by_key: BTreeMap<ConsumerKey, Consumer>,
     waiters: BTreeMap<WaiterKey, Waiter>,
     deadlines: BTreeSet<(u64, ConnId, Ticket)>,
     rings: BTreeMap<Reverse<i32>, VecDeque<Taker>>,
@@ -117,11 +117,11 @@ impl Consumers {
     }
 
     pub(crate) fn get(&self, key: ConsumerKey) -> Option<&Consumer> {
-        self.consumers.get(&key)
+        self.by_key.get(&key)
     }
 
     pub(crate) fn has_exclusive(&self) -> bool {
-        self.consumers.values().any(|c| !c.cancelled && c.opts.exclusive)
+        self.by_key.values().any(|c| !c.cancelled && c.opts.exclusive)
     }
 
     pub(crate) fn add(&mut self, key: ConsumerKey, opts: ConsumerOpts, single_active: bool) {
@@ -131,7 +131,7 @@ impl Consumers {
         if self.active == Some(key) {
             self.active = None;
         }
-        self.consumers.insert(key, consumer);
+        self.by_key.insert(key, consumer);
         self.live += 1;
         self.came += 1;
         self.queue_up.insert((Reverse(opts.priority), self.came, key.0, key.1));
@@ -141,7 +141,7 @@ impl Consumers {
 
     /// It gets nothing more. Whether it was there.
     pub(crate) fn cancel(&mut self, key: ConsumerKey, single_active: bool) -> bool {
-        let Some(c) = self.consumers.get_mut(&key).filter(|c| !c.cancelled) else { return false };
+        let Some(c) = self.by_key.get_mut(&key).filter(|c| !c.cancelled) else { return false };
         c.cancelled = true;
         self.live -= 1;
         self.queue_up.retain(|q| (q.2, q.3) != key);
@@ -150,8 +150,8 @@ impl Consumers {
     }
 
     fn forget_if_done(&mut self, key: ConsumerKey, single_active: bool) {
-        if self.consumers.get(&key).is_some_and(|c| c.cancelled && c.leased == 0) {
-            self.consumers.remove(&key);
+        if self.by_key.get(&key).is_some_and(|c| c.cancelled && c.leased == 0) {
+            self.by_key.remove(&key);
             if self.active == Some(key) {
                 self.active = None;
                 self.elect(single_active);
@@ -176,7 +176,7 @@ impl Consumers {
             self.elect(true);
         } else {
             self.active = None;
-            let all: Vec<ConsumerKey> = self.consumers.keys().copied().collect();
+            let all: Vec<ConsumerKey> = self.by_key.keys().copied().collect();
             for key in all {
                 self.wake(key, false);
             }
@@ -185,7 +185,7 @@ impl Consumers {
 
     /// Changes a consumer; it may be ready now.
     pub(crate) fn change(&mut self, key: ConsumerKey, single_active: bool, f: impl FnOnce(&mut Consumer)) {
-        if let Some(c) = self.consumers.get_mut(&key) {
+        if let Some(c) = self.by_key.get_mut(&key) {
             f(c);
             self.wake(key, single_active);
         }
@@ -196,7 +196,7 @@ impl Consumers {
         if single_active && self.active != Some(key) {
             return;
         }
-        if let Some(c) = self.consumers.get_mut(&key)
+        if let Some(c) = self.by_key.get_mut(&key)
             && c.ready()
             && !c.in_ring
         {
@@ -207,7 +207,7 @@ impl Consumers {
 
     /// A lease of it began.
     pub(crate) fn took(&mut self, key: ConsumerKey, leased: bool) {
-        if let Some(c) = self.consumers.get_mut(&key) {
+        if let Some(c) = self.by_key.get_mut(&key) {
             c.leased += u32::from(leased);
             c.credit = c.credit.map(|n| n.saturating_sub(1));
         }
@@ -215,7 +215,7 @@ impl Consumers {
 
     /// A lease of it ended.
     pub(crate) fn gave(&mut self, key: ConsumerKey, single_active: bool) {
-        if let Some(c) = self.consumers.get_mut(&key) {
+        if let Some(c) = self.by_key.get_mut(&key) {
             c.leased = c.leased.saturating_sub(1);
             self.wake(key, single_active);
             self.forget_if_done(key, single_active);
@@ -252,7 +252,7 @@ impl Consumers {
 
     /// All consumers.
     pub(crate) fn all(&self) -> Vec<ConsumerKey> {
-        self.consumers.keys().copied().collect()
+        self.by_key.keys().copied().collect()
     }
 
     /// Who is served next. What is not ready falls out on the way.
@@ -261,7 +261,7 @@ impl Consumers {
             while let Some(taker) = ring.get().front().copied() {
                 let ready = match taker {
                     Taker::Waiter(key) => self.waiters.contains_key(&key),
-                    Taker::Consumer(key) => self.consumers.get_mut(&key).is_some_and(|c| {
+                    Taker::Consumer(key) => self.by_key.get_mut(&key).is_some_and(|c| {
                         let room = sessions.get(&key.0).is_none_or(SessionState::has_room);
                         let active = !single_active || self.active == Some(key);
                         let ready = c.ready() && room && active;
@@ -281,12 +281,11 @@ impl Consumers {
 
     /// The one that is served next goes to the end of its ring; a receive goes for good.
     pub(crate) fn rotate(&mut self) {
-        if let Some(mut ring) = self.rings.first_entry() {
-            if let Some(taker) = ring.get_mut().pop_front()
-                && matches!(taker, Taker::Consumer(_))
-            {
-                ring.get_mut().push_back(taker);
-            }
+        if let Some(mut ring) = self.rings.first_entry()
+            && let Some(taker) = ring.get_mut().pop_front()
+            && matches!(taker, Taker::Consumer(_))
+        {
+            ring.get_mut().push_back(taker);
         }
     }
 }

@@ -296,6 +296,7 @@ impl Queue {
         self.policy().overflow == super::policy::Overflow::DropHead
             && self.is_over()
             && self.may_hold()
+            && self.lanes.values().all(Lane::knows_next)
             && self.next_lane_of_all().is_some()
     }
 
@@ -306,18 +307,18 @@ impl Queue {
             if self.leased.n >= LEASES_MAX as u64 {
                 return false;
             }
-            let Some(taker) = self.consumers.next_taker(turn.sessions, single) else { return false };
+            let Some(next) = self.consumers.next_taker(turn.sessions, single) else { return false };
             let Some(number) = self.next_live_lane(turn, budget) else { return false };
             if budget.messages == 0 || !Self::fits(turn, budget) {
                 return true;
             }
             self.consumers.rotate();
-            match taker {
+            match next {
                 Taker::Consumer(key) => {
-                    self.to_consumer(turn, taken, key, number);
+                    self.hand_to_consumer(turn, taken, key, number);
                     budget.messages -= 1;
                 }
-                Taker::Waiter(key) => self.to_waiter(turn, taken, key, number, budget),
+                Taker::Waiter(key) => self.hand_to_waiter(turn, taken, key, number, budget),
             }
         }
     }
@@ -347,7 +348,7 @@ impl Queue {
         Some(slot)
     }
 
-    fn to_consumer(&mut self, turn: &mut Turn<'_>, taken: &mut Taken, key: ConsumerKey, number: u16) {
+    fn hand_to_consumer(&mut self, turn: &mut Turn<'_>, taken: &mut Taken, key: ConsumerKey, number: u16) {
         let Some(opts) = self.consumers.get(key).map(|c| c.opts) else { return };
         let Some(slot) = self.pop_next(turn, number) else { return };
         let how = How { session: key.0, consumer: key.1, lease: opts.lease, auto_ack: opts.auto_ack };
@@ -360,7 +361,7 @@ impl Queue {
         taken.deliveries.push((delivery, Out { waiter: None, ride: opts.ride }));
     }
 
-    fn to_waiter(
+    fn hand_to_waiter(
         &mut self,
         turn: &mut Turn<'_>,
         taken: &mut Taken,

@@ -187,6 +187,10 @@ impl Queues {
 impl super::live::Queue {
     /// Drops the next messages in delivery order, visible or not, while the queue is over its limits: at most `max`. How many.
     pub(super) fn drop_heads(&mut self, turn: &mut super::live::Turn<'_>, max: usize) -> usize {
+        // What is too old goes first, and does not count: so every lane's next message has to be known.
+        if self.lanes.values().any(|l| !l.knows_next()) {
+            return 0;
+        }
         let mut n = 0;
         while n < max && self.policy().overflow == Overflow::DropHead && self.is_over() && self.may_hold() {
             let Some(number) = self.next_lane_of_all() else { break };

@@ -303,7 +303,7 @@ impl Queues {
             }
             QueueOp::Credit { consumer, add } => {
                 self.consumer(asker.session, consumer, |c| {
-                    c.credit = c.credit.map(|n| n.saturating_add(add))
+                    c.credit = c.credit.map(|n| n.saturating_add(add));
                 });
                 cx.answer(asker, Lsn(0), QueueReply::Done);
             }

@@ -30,7 +30,9 @@ impl Queues {
                     Some(last) if heads.len() >= asked.max_entries => last.pos + 1,
                     _ => asked.end,
                 };
-                heads.iter().for_each(|h| lane.read(rows, h));
+                for head in &heads {
+                    lane.read(rows, head);
+                }
                 lane.step_over(asked.from, end);
             }
             // What cannot be read is stepped over, and stays in the queue: an operator may drop it.

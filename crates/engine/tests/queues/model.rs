@@ -300,11 +300,7 @@ impl Q {
             let m = &mut self.msgs[i];
             (m.is, m.deliveries, m.attempts, m.no) = m.recorded;
             m.marked |= self.riding && !clean;
-            if !m.touched && m.due > now && m.due > 0 {
-                m.waits_for_due = true;
-            } else {
-                m.waits_for_due = false;
-            }
+            m.waits_for_due = !m.touched && m.due > now;
             match m.is {
                 St::Leased { until: u64::MAX, .. } => self.failed(i, None, now),
                 St::Leased { until, .. } if until <= now => self.failed(i, Some(until), now),

@@ -1,6 +1,6 @@
 //! A log and a state store in memory, as far as the engine needs them.
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
-#![allow(dead_code)]
+#![allow(dead_code, clippy::too_many_arguments)]
 
 pub mod model;
 

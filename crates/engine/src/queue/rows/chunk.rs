@@ -5,7 +5,7 @@
 //! state is `what u8` (0 ready, 1 timed lease, 2 bound lease, 3 resting, 4 held by the mover, 5 parked) and a number: u64 until (1, 3),
 //! u64 epoch (2), u8 cause (4, 5).
 //!
-//! Effect, version 1: `version u8 · purge_no u32` and items, each with a number in front. A higher purge_no first empties the row but for
+//! Effect, version 1: `version u8 · purge_no u32` and items, each with a number in front. A higher `purge_no` first empties the row but for
 //! `lease_no`, which is never lowered.
 //! 1 `off u16 · len u16 · state · deliveries u16 · attempts u16 · sizes` (u8 0 and one u32 for all, or u8 1 and len × u32): a run is
 //!   leased; `lease_no` grows by one and is its delivery number;
