@@ -297,6 +297,7 @@ impl Queue {
         lease.slot.attempts = lease.slot.attempts.saturating_add(1);
         if self.policy().exhausted(lease.slot.attempts) {
             lease.has = Has::Exhausted;
+            lease.until_ms = u64::MAX;
             lease.holder = None;
             lease.owned = false;
             self.leased.add(lease.slot.bytes);

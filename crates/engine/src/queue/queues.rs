@@ -17,6 +17,7 @@ use super::consumer::{Sessions, Waiter};
 use super::directory::Directory;
 use super::dispatch::Taken;
 use super::lane::WindowSizes;
+use super::lease::Has;
 use super::live::{Queue, Turn};
 use super::record::{LaneFacts, Record};
 use super::rows::QueueRows;
@@ -536,7 +537,9 @@ impl Queues {
         match look {
             Look::Lease(number, pos, no) => {
                 let lease = queue.lanes.get(&number).and_then(|l| l.leases.get(pos));
-                let Some(end) = lease.filter(|l| l.no == no && l.until_ms <= now_ms).map(|l| l.until_ms)
+                let Some(end) = lease
+                    .filter(|l| l.has == Has::Consumer && l.no == no && l.until_ms <= now_ms)
+                    .map(|l| l.until_ms)
                 else {
                     return;
                 };

@@ -139,6 +139,24 @@ fn a_lease_is_extended_from_now_and_runs_out_after_that() {
 }
 
 #[test]
+fn a_lease_that_was_extended_fails_once_when_it_runs_out() {
+    let mut w = world();
+    let p = policy(|p| (p.attempts_max, p.on_exhausted) = (Some(1), OnExhausted::Park));
+    let q = w.create("a", QueuePolicy { lease_ms: 1_000, dead_letter: true, ..p });
+    w.fill(q, 1);
+    let d = w.receive(2, pull(q, 1))[0];
+    // Both ends come due in one turn.
+    let item = ExtendItem { queue: q, lane: 0, pos: 0, len: 1, delivery_no: d.delivery_no, lease_ms: 500 };
+    w.ask(5, QueueOp::Extend(vec![item]));
+    w.later(1_000);
+    w.tick();
+    assert_eq!(w.counts(q), [0, 0, 0, 0, 1]);
+    w.ask(1, QueueOp::Unpark(vec![UnparkItem { queue: q, lane: 0, pos: 0, release: false }]));
+    w.tick();
+    assert_eq!(w.moves[0].attempts, 1);
+}
+
+#[test]
 fn leases_never_exceed_the_prefetch_and_a_settlement_makes_room() {
     let mut w = world();
     let q = w.create("a", QueuePolicy::default());

@@ -17,7 +17,7 @@ use millstream_types::{LogId, Lsn, ObjectId, ObjectKind};
 
 use crate::model::*;
 use crate::support::{FakeStore, Logged, open};
-use crate::world::{World, create, small_windows};
+use crate::world::{Bug, World, create, small_windows};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -54,7 +54,12 @@ fn seeded() -> FakeStore {
 
 impl Run {
     pub fn new(seed: u64) -> Self {
-        let world = World::seeded(small_windows(), seeded());
+        Self::with(seed, None)
+    }
+
+    pub fn with(seed: u64, bug: Option<Bug>) -> Self {
+        let mut world = World::seeded(small_windows(), seeded());
+        world.bug = bug;
         let mut run = Self {
             dice: Dice::new(seed),
             world,
@@ -916,7 +921,7 @@ impl Run {
         for (n, record) in (1..=lsn).zip(&self.world.log.records) {
             for op in record {
                 match op {
-                    Logged::Effect { object, bytes } if matches!(object[0], 0x03 | 0x30..=0x32) => {
+                    Logged::Effect { object, bytes } if matches!(object[0], 0x05 | 0x30..=0x32) => {
                         rows.apply_effect(Lsn(n), object, bytes).unwrap();
                     }
                     Logged::Append { log, pos, count, max_ts_ms, attrs: bytes, body } => {

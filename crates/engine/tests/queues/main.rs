@@ -3,6 +3,7 @@
 //! - [`world`]: an engine with a log, a store and a reader in memory.
 //! - [`model`]: queues as naively as they can be said.
 //! - [`history`]: random histories; a failing seed says how to run it again.
+//! - [`bugs`]: promises broken on purpose, which the histories must notice.
 //! - [`behaviour`], [`nastiest`]: rules with numbers one can check by hand.
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -10,6 +11,7 @@
 mod support;
 
 mod behaviour;
+mod bugs;
 mod history;
 mod model;
 mod nastiest;

@@ -8,9 +8,30 @@ use millstream_engine::queue::policy::QueuePolicy;
 use millstream_engine::{Engine, EngineConfig};
 use millstream_types::{ConnId, LogId, Lsn, Namespace, ObjectId};
 
-use crate::support::{FakeLog, FakeStore, open, open_clean};
+use crate::support::{FakeLog, FakeStore, open, open_clean, open_with};
+
+/// A promise broken on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// The engine is told that what is sequenced is durable.
+    ShowsEarly,
+    /// One delivery in five does not arrive.
+    LosesDelivery,
+    /// One delivery in five arrives twice.
+    DeliversTwice,
+    /// Replay does not see one effect in seven.
+    ForgetsEffects,
+    /// An opening after a crash is said to be one after a clean stop.
+    NeverMarks,
+    /// Readers find one entry less.
+    TrimsMore,
+    /// The engine does not hear of time.
+    NoTime,
+}
 
 pub struct World {
+    pub bug: Option<Bug>,
+    delivered: u64,
     pub cfg: EngineConfig,
     pub engine: Engine,
     pub log: FakeLog,
@@ -44,6 +65,8 @@ impl World {
         let now = Now { wall_ms: 1_000_000, mono_ms: 50 };
         let engine = open(cfg, &store, &log, 1, 1, now);
         Self {
+            bug: None,
+            delivered: 0,
             cfg,
             engine,
             log,
@@ -73,7 +96,16 @@ impl World {
                 self.engine.handed_over(d.session, bytes);
             }
         }
-        self.deliveries.extend(out.deliveries);
+        for d in out.deliveries {
+            self.delivered += 1;
+            let fifth = self.delivered % 5 == 0;
+            if !(fifth && self.bug == Some(Bug::LosesDelivery)) {
+                self.deliveries.push(d);
+            }
+            if fifth && self.bug == Some(Bug::DeliversTwice) {
+                self.deliveries.push(d);
+            }
+        }
         self.answers.extend(out.answers);
         self.moves.extend(out.moves);
         self.unused.extend(out.unused);
@@ -119,13 +151,24 @@ impl World {
 
     pub fn read(&mut self) {
         for asked in std::mem::take(&mut self.reads) {
-            let heads = Ok(self.log.heads(asked.log, asked.from, asked.end, asked.max_entries));
+            let mut heads = self.log.heads(asked.log, asked.from, asked.end, asked.max_entries);
+            if self.bug == Some(Bug::TrimsMore) {
+                heads.pop();
+            }
+            let heads = Ok(heads);
             self.engine.window_read(self.now, WindowRead { asked, heads });
         }
     }
 
     pub fn tick_once(&mut self) {
         let mut out = Effects::default();
+        if self.bug == Some(Bug::ShowsEarly) {
+            self.engine.durable(self.log.last());
+        }
+        if self.bug == Some(Bug::NoTime) {
+            self.engine.tick(Now { wall_ms: 1_000_000, ..self.now }, &mut self.log, &mut out);
+            return self.take(out);
+        }
         self.engine.tick(self.now, &mut self.log, &mut out);
         self.take(out);
     }
@@ -170,7 +213,15 @@ impl World {
         self.log.cut(self.durable);
         self.epoch += 1;
         self.forget();
-        self.engine = open(self.cfg, &self.store, &self.log, floor, self.epoch, self.now);
+        self.engine = match self.bug {
+            Some(Bug::NeverMarks) => {
+                open_with(self.cfg, &self.store, &self.log, floor, self.epoch, self.now, true, None)
+            }
+            Some(Bug::ForgetsEffects) => {
+                open_with(self.cfg, &self.store, &self.log, floor, self.epoch, self.now, false, Some(7))
+            }
+            _ => open(self.cfg, &self.store, &self.log, floor, self.epoch, self.now),
+        };
         self.durable = self.log.last();
     }
 

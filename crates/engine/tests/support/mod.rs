@@ -204,6 +204,21 @@ impl FakeStore {
 
 /// Replays everything from `floor` into a new engine.
 pub fn open(cfg: EngineConfig, store: &FakeStore, log: &FakeLog, floor: u64, epoch: u64, now: Now) -> Engine {
+    open_with(cfg, store, log, floor, epoch, now, false, None)
+}
+
+/// As [`open`], perhaps with two lies: that the last stop was clean, and that one effect in so many was never there.
+pub fn open_with(
+    cfg: EngineConfig,
+    store: &FakeStore,
+    log: &FakeLog,
+    floor: u64,
+    epoch: u64,
+    now: Now,
+    clean: bool,
+    forgets: Option<u64>,
+) -> Engine {
+    let mut effects = 0_u64;
     let mut e = Engine::new(cfg);
     e.begin(store.reader(), Epoch(epoch));
     for (i, record) in log.records.iter().enumerate() {
@@ -221,10 +236,18 @@ pub fn open(cfg: EngineConfig, store: &FakeStore, log: &FakeLog, floor: u64, epo
                 Logged::Retire { .. } => {}
                 Logged::Trim { log, before } => e.trim(lsn, *log, *before),
                 Logged::Delete { log } => e.delete(lsn, *log),
-                Logged::Effect { object, bytes } => e.effect(lsn, object, bytes),
+                Logged::Effect { object, bytes } => {
+                    effects += 1;
+                    if forgets.is_none_or(|n| effects % n != 0) {
+                        e.effect(lsn, object, bytes);
+                    }
+                }
             }
         }
         e.record_end(lsn);
+    }
+    if clean {
+        e.stopped_cleanly();
     }
     e.serve(now).unwrap();
     e.durable(log.last());
