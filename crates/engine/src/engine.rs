@@ -252,8 +252,8 @@ impl Engine {
         out: &mut Effects,
         f: impl FnOnce(&mut Queues, &mut Cx<'_>),
     ) {
-        let Self { state, last_lsn, queues, now, .. } = self;
-        f(queues, &mut Cx { state, log, out, last_lsn, now: *now });
+        let Self { state, last_lsn, queues, now, live, .. } = self;
+        f(queues, &mut Cx { state, routes: &mut live.routes, log, out, last_lsn, now: *now });
     }
 
     /// Writes one record and applies it.

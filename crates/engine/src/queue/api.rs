@@ -126,6 +126,12 @@ pub enum QueueError {
     /// It holds messages.
     #[error("the queue is not empty")]
     NotEmpty,
+    /// The record needs more room than was taken for it (many bindings go): take this much and ask again.
+    #[error("the change needs {bytes} bytes of room")]
+    Room {
+        /// How much.
+        bytes: usize,
+    },
     /// A limit was reached.
     #[error("more than {max} queues")]
     TooMany {

@@ -15,10 +15,15 @@ use super::rows::def::{self, DefRow, QueueName};
 use super::rows::head::HeadKey;
 use crate::catalogue::Kind;
 use crate::ctx::Asker;
+use crate::decide::routing;
 use crate::effect::RowEffect;
+use crate::exchange::{Target, TargetKind};
 use crate::rows::cat::CatKey;
 use crate::rows::id::{Counter, Ids};
 use crate::state::State;
+
+/// More than a change adds to a record besides bindings: definition and logs.
+const CHANGE_BYTES: usize = 8 << 10;
 
 /// What becomes of the changes of one operation.
 struct Plan<'a> {
@@ -30,6 +35,8 @@ struct Plan<'a> {
     by_id: BTreeMap<ObjectId, Option<QueueDef>>,
     next_object: u64,
     total: usize,
+    /// Bindings to queues that are removed go with them.
+    routing: routing::Draft<'a>,
 }
 
 impl Queues {
@@ -55,9 +62,16 @@ impl Queues {
             by_id: BTreeMap::new(),
             next_object: first_object,
             total: self.directory.len(),
+            routing: routing::Draft::new(cx.state, cx.routes, cx.now.wall_ms),
         };
-        let defs: Result<Vec<QueueDef>, QueueError> = changes.iter().map(|c| plan.one(c)).collect();
-        let Plan { changed, by_id, next_object, .. } = plan;
+        let mut defs: Result<Vec<QueueDef>, QueueError> = changes.iter().map(|c| plan.one(c)).collect();
+        let Plan { changed, by_id, next_object, routing, .. } = plan;
+        let unbinds = routing.bytes();
+        let routing = routing.into_plan();
+        let bytes = unbinds + changes.len() * CHANGE_BYTES;
+        if unbinds > 0 && permit.as_ref().is_some_and(|p| bytes > p.bytes) {
+            defs = Err(QueueError::Room { bytes });
+        }
         if defs.is_ok() && !changes.is_empty() {
             for (key, row) in &changed {
                 let RowEffect { key, bytes } = def::effect(key, row.as_ref());
@@ -66,6 +80,9 @@ impl Queues {
             if next_object > first_object {
                 let RowEffect { key, bytes } = Ids::effect(Counter::Objects, next_object);
                 self.record.made(&key, &bytes);
+            }
+            for effect in &routing.effects {
+                self.record.made(&effect.key, &effect.bytes);
             }
             for (id, after) in &by_id {
                 if after.is_none() && self.directory.by_id(*id).is_some() {
@@ -76,6 +93,10 @@ impl Queues {
             self.commit(cx, permit, Some(asker.session), |_| &[]);
             for (id, after) in by_id {
                 self.follow(cx, id, after);
+            }
+            for step in &routing.steps {
+                cx.routes.changed(step);
+                cx.out.routes.push(step.event());
             }
         }
         cx.answer(asker, *cx.last_lsn, QueueReply::Changed(defs));
@@ -205,6 +226,8 @@ impl Plan<'_> {
                 }
                 self.total = self.total.saturating_sub(1);
                 self.by_id.insert(*id, None);
+                let target = Target { kind: TargetKind::Queue, name: def.name.clone() };
+                self.routing.target_gone(def.ns, &target);
                 self.changed.insert(QueueName { ns: def.ns, name: def.name.clone() }, None);
                 Ok(def)
             }

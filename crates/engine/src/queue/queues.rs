@@ -25,6 +25,7 @@ use super::rows::head::{self, HeadKey};
 use super::timers::{Look, Timers};
 use crate::ctx::Asker;
 use crate::op::{Answer, Commits, Effects, Now, Reply, Ticket};
+use crate::routes::Index;
 use crate::state::State;
 
 /// Timers looked at in one turn.
@@ -90,6 +91,8 @@ impl Live {
 /// What the engine lends for one call.
 pub(crate) struct Cx<'a> {
     pub(crate) state: &'a mut State,
+    /// Bindings lead to queues, and go with them.
+    pub(crate) routes: &'a mut Index,
     pub(crate) log: &'a mut dyn Commits,
     pub(crate) out: &'a mut Effects,
     pub(crate) last_lsn: &'a mut Lsn,

@@ -109,10 +109,17 @@ impl Queues {
         }
         for _ in 0..VOID_MAX {
             let Some(key) = lane.delays.void.pop_front() else { break };
-            record.effect(&key, |out| {
-                out.u8(due::EFFECT_VERSION);
-                due::put_gone(out);
-            });
+            let Some(row) = rows.due.get(&key) else { continue };
+            let base = key.chunk.saturating_mul(CHUNK);
+            // Others may have come into the row since.
+            let is_void = |off: &u16| lane.is_settled(rows, base + u64::from(*off));
+            let offs: Vec<u16> = row.entries.iter().map(|e| e.off).filter(is_void).collect();
+            if !offs.is_empty() {
+                record.effect(&key, |out| {
+                    out.u8(due::EFFECT_VERSION);
+                    due::put_done(out, offs.into_iter());
+                });
+            }
         }
     }
 }

@@ -477,6 +477,29 @@ fn more_scheduled_messages_than_memory_has_room_for_come_in_their_order() {
 }
 
 #[test]
+fn a_purge_takes_no_delayed_message_that_was_published_after_it() {
+    let mut w = world();
+    let q = w.create("a", QueuePolicy::default());
+    let later = |w: &mut World| {
+        let to = vec![Target { queue: q, due_ms: Some(w.now.wall_ms + 5_000) }];
+        w.publish(Publish { to, ..message(&[]) });
+    };
+    later(&mut w);
+    w.settle_down();
+    assert_eq!(w.ask(1, QueueOp::Purge { queue: q, keep_leased: true }), QueueReply::Purged(Some(1)));
+    // In the same minute, before the purge was followed up.
+    later(&mut w);
+    w.later(2_000);
+    w.settle_down();
+    w.crash(1);
+    w.settle_down();
+    assert_eq!(w.counts(q), [0, 0, 1, 0, 0]);
+    w.later(5_000);
+    w.tick();
+    assert_eq!(w.receive(2, pull(q, 9)).len(), 1);
+}
+
+#[test]
 fn a_backlog_far_beyond_the_window_is_read_in_order() {
     let windows = WindowSizes { window: 4, tail: 4, due: 4 };
     let mut w = World::new(EngineConfig { queue_windows: windows, ..EngineConfig::default() });
@@ -740,4 +763,38 @@ fn the_mover_is_told_again_after_a_restart() {
     let after = std::mem::take(&mut w.moves);
     assert_eq!(after.len(), 1);
     assert_eq!(after[0], MoveWork { wait: after[0].wait, ..before[0] });
+}
+
+#[test]
+fn bindings_to_a_queue_go_with_it_in_one_record() {
+    use millstream_engine::exchange::{BindingDef, ExchangeChange, Target as BoundTo, TargetKind};
+    use millstream_engine::op::{Draft, Effects, Op, Ticket};
+    let mut w = world();
+    let q = w.create("a", QueuePolicy::default());
+    let binding = BindingDef {
+        ns: Namespace::DEFAULT,
+        source: "amq.fanout".to_owned(),
+        target: BoundTo { kind: TargetKind::Queue, name: "a".to_owned() },
+        key: String::new(),
+        arguments: Vec::new(),
+    };
+    let mut out = Effects::default();
+    let op = Op::Routing(vec![ExchangeChange::Bind(binding)]);
+    let draft = Draft { session: ConnId(1), ticket: Ticket(900), op, permit: Some(w.log.permit()) };
+    w.engine.input(w.now, draft, &mut w.log, &mut out);
+    assert_eq!(out.routes.len(), 1);
+    let records = w.log.records.len();
+    let delete = QueueChange::Delete { id: q, if_unused: false, if_empty: false, if_idle: false };
+    let permit = Some(w.log.gate.try_admit(millstream_log::Class::Settle, 64 << 10).unwrap());
+    let op = Op::Queue(QueueOp::Change(vec![delete]));
+    let mut out = Effects::default();
+    w.engine.input(
+        w.now,
+        Draft { session: ConnId(1), ticket: Ticket(901), op, permit },
+        &mut w.log,
+        &mut out,
+    );
+    assert_eq!((w.log.records.len(), out.routes.len()), (records + 1, 1));
+    let effects = w.log.records[records].iter().filter(|op| matches!(op, Logged::Effect { .. })).count();
+    assert_eq!(effects, 2, "the definition and the binding");
 }

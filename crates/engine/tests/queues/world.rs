@@ -98,7 +98,7 @@ impl World {
         }
         for d in out.deliveries {
             self.delivered += 1;
-            let fifth = self.delivered % 5 == 0;
+            let fifth = self.delivered.is_multiple_of(5);
             if !(fifth && self.bug == Some(Bug::LosesDelivery)) {
                 self.deliveries.push(d);
             }

@@ -238,7 +238,7 @@ pub fn open_with(
                 Logged::Delete { log } => e.delete(lsn, *log),
                 Logged::Effect { object, bytes } => {
                     effects += 1;
-                    if forgets.is_none_or(|n| effects % n != 0) {
+                    if forgets.is_none_or(|n| !effects.is_multiple_of(n)) {
                         e.effect(lsn, object, bytes);
                     }
                 }

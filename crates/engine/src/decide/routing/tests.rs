@@ -1,4 +1,4 @@
-//! What a queue's removal does, which no operation asks for yet.
+//! What a queue's removal does.
 
 use millstream_types::Lsn;
 

@@ -3,8 +3,7 @@
 //! Key: `queue u64 · minute u64 · lane u16 · chunk u64`. Value, version 1: `version u8 · n u32 · n × (off u16, ms in the minute u16, bytes
 //! u32, enqueued_ms u64, expiry_ms u64, key_hash u64)`, ascending by offset; the largest number stands for no expiry, 0 for no key. Changed
 //! by appends to a delay lane, by the deletion of the queue's logs, and by the effect, version 1: `version u8` and items:
-//! 1 `n u16 · n × off u16`: these go; the row goes with the last;
-//! 2: the row goes.
+//! 1 `n u16 · n × off u16`: these go; the row goes with the last.
 
 use millstream_log::EntryHead;
 use millstream_types::{Lsn, ObjectId};
@@ -20,7 +19,6 @@ use crate::table::Table;
 const VERSION: u8 = 1;
 pub(crate) const EFFECT_VERSION: u8 = 1;
 const DONE: u8 = 1;
-const GONE: u8 = 2;
 const ENTRY_BYTES: usize = 32;
 /// Milliseconds of a minute.
 pub const MINUTE_MS: u64 = 60_000;
@@ -124,11 +122,6 @@ pub(crate) fn put_done(out: &mut Vec<u8>, offs: impl ExactSizeIterator<Item = u1
     offs.for_each(|off| out.u16(off));
 }
 
-/// Item 2.
-pub(crate) fn put_gone(out: &mut Vec<u8>) {
-    out.u8(GONE);
-}
-
 fn apply_items(row: &mut Option<Due>, mut d: Dec<'_>) -> Result<(), DecodeError> {
     while !d.is_empty() {
         match d.u8()? {
@@ -141,7 +134,6 @@ fn apply_items(row: &mut Option<Due>, mut d: Dec<'_>) -> Result<(), DecodeError>
                     }
                 }
             }
-            GONE => *row = None,
             _ => return Err(DecodeError::Value { what: "due effect" }),
         }
     }

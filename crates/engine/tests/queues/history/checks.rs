@@ -1,0 +1,267 @@
+//! What histories hold against the model: deliveries of a turn, what is left after it, what a crash leaves.
+
+use std::collections::BTreeMap;
+
+use millstream_engine::attrs::{self, Attrs};
+use millstream_engine::op::Reply;
+use millstream_engine::queue::api::*;
+use millstream_engine::queue::rows::QueueRows;
+use millstream_engine::queue::rows::chunk::State;
+use millstream_engine::queue::rows::head::HeadKey;
+use millstream_log::EntryHead;
+use millstream_types::{Lsn, ObjectId};
+
+use super::{Run, seeded};
+use crate::model::*;
+use crate::support::{FakeStore, Logged, open};
+
+impl Run {
+    /// Ticks until nothing is left to do, and holds what was delivered against the model.
+    pub(super) fn rest(&mut self) {
+        let (now, durable, before) = (self.now(), self.world.durable.0, self.lsn());
+        self.world.tick();
+        let pushed = std::mem::take(&mut self.world.deliveries);
+        for q in &mut self.model.queues {
+            q.timers(now);
+            q.serve(now, durable);
+        }
+        for a in std::mem::take(&mut self.world.answers) {
+            let Reply::Queue(QueueReply::Received(Ok(all))) = a.reply else { panic!("{:?}", a.reply) };
+            let found = self.model.queues.iter().enumerate().find_map(|(q, x)| {
+                Some((q, x.waits.iter().position(|w| (w.session, w.ticket) == (a.session.0, a.ticket.0))?))
+            });
+            let (q, w) = found.expect("a receive that waits");
+            let wait = self.model.queues[q].waits.remove(w);
+            assert!(!all.is_empty() || wait.deadline <= now, "{wait:?}");
+            assert!(all.len() <= wait.what.max as usize);
+            let bytes: u64 = all.iter().map(|d| u64::from(d.bytes)).sum();
+            assert!(all.len() <= 1 || bytes <= wait.what.bytes_max);
+            assert!(all.iter().all(|d| d.session == a.session && d.consumer == ConsumerId(0)));
+            if !wait.what.ride && !all.is_empty() {
+                assert!(a.wait.0 > before, "answered before its leases are durable");
+            }
+            let how = (wait.what.lease, wait.what.ride, wait.what.auto_ack);
+            for d in all {
+                self.delivered(d, how);
+            }
+        }
+        let mut active = BTreeMap::new();
+        for d in pushed {
+            let who = (d.session, d.consumer);
+            let single = self.model.q(d.queue).is_some_and(|q| self.model.queues[q].policy.single_active);
+            assert!(!single || *active.entry(d.queue).or_insert(who) == who, "two consumers are active");
+            let q = self.model.q(d.queue).unwrap();
+            let con = self.model.queues[q].cons.iter();
+            let con = con.clone().find(|c| (c.session, c.id) == (d.session.0, d.consumer.0));
+            let con = con.expect("a consumer that is there").clone();
+            assert!(con.flow && !con.cancelled, "{con:?}");
+            self.delivered(d, (con.opts.lease, con.opts.ride, con.opts.auto_ack));
+        }
+        self.check_order(now, durable);
+        self.learn_numbers();
+        self.check_rest(now, durable);
+        self.end_op();
+    }
+
+    /// Notes a delivery; its place in the order is looked at when all of the turn are known.
+    fn delivered(&mut self, d: Delivery, how: (LeaseKind, bool, bool)) {
+        let before = self.lsn();
+        let (now, durable) = (self.now(), self.world.durable.0);
+        let q = self.model.q(d.queue).unwrap();
+        let q = &mut self.model.queues[q];
+        let at = q.msgs.iter().position(|m| (m.lane, m.pos) == (d.lane, d.pos)).expect("a message");
+        let m = &mut q.msgs[at];
+        assert_eq!(m.is, St::Ready, "delivered though it is not ready: {m:?}");
+        assert!(!m.waits_for_due, "delivered before its time: {m:?}");
+        assert!(m.visible(durable), "delivered before it is durable: {m:?}");
+        assert!(q.policy.expiry_ms(m.expiry, m.enq) > now, "delivered after its time: {m:?}");
+        assert_eq!(d.redelivered, m.deliveries > 0 || m.marked, "{m:?}");
+        m.deliveries += 1;
+        assert_eq!((d.deliveries, d.attempts, d.bytes), (m.deliveries, m.attempts, m.bytes));
+        let (lease, ride, auto_ack) = how;
+        q.riding |= ride;
+        if auto_ack {
+            m.is = St::Gone;
+        } else {
+            assert!(d.delivery_no > m.no, "a delivery number given twice: {m:?}");
+            m.no = d.delivery_no;
+            let (until, owned) = match lease {
+                LeaseKind::Bound => (u64::MAX, true),
+                LeaseKind::Timed { lease_ms, owned } => (now + lease_ms.unwrap_or(q.policy.lease_ms), owned),
+            };
+            m.is = St::Leased { until, session: d.session.0, consumer: d.consumer.0, owned };
+        }
+        m.record();
+        // Looked at by `check_order`.
+        m.lsn |= JUST;
+        assert!(d.wait.0 <= before);
+        let key = (d.session.0, d.consumer.0);
+        if let Some(c) = q.cons.iter_mut().find(|c| (c.session, c.id) == key) {
+            if let Some(n) = &mut c.credit {
+                assert!(*n > 0, "delivered without credit");
+                *n -= 1;
+            }
+            let (prefetch, n) = (c.opts.prefetch as usize, q.leases_of(key.0, key.1));
+            assert!(auto_ack || prefetch == 0 || n <= prefetch, "{n} leases of {prefetch}");
+        }
+        self.count("delivered");
+    }
+
+    /// What was handed out in a turn are the first in order, and each consumer got its own in that order.
+    fn check_order(&mut self, now: u64, durable: u64) {
+        for q in &mut self.model.queues {
+            let just = |m: &Msg| m.lsn & JUST != 0;
+            let n = q.msgs.iter().filter(|m| just(m)).count();
+            if n > 0 {
+                // As it was before: those handed out are ready again.
+                let mut old = q.clone();
+                for m in &mut old.msgs {
+                    if just(m) {
+                        m.is = St::Ready;
+                        m.lsn &= !JUST;
+                    }
+                }
+                for _ in 0..n {
+                    old.expire(now, durable);
+                    let i = old.next(Some(durable)).expect("a message that may go out");
+                    assert!(just(&q.msgs[i]), "passed over: {:?} by one of\n{}", old.msgs[i], q.tell(now));
+                    old.msgs[i].is = St::Gone;
+                }
+            }
+            q.msgs.iter_mut().for_each(|m| m.lsn &= !JUST);
+            q.expire(now, durable);
+        }
+    }
+
+    /// Nothing that could be done is left, and the counts are right.
+    fn check_rest(&mut self, now: u64, durable: u64) {
+        for i in 0..self.model.queues.len() {
+            let q = &self.model.queues[i];
+            let stats = q.counts();
+            let id = q.id;
+            let told = q.tell(now);
+            assert_eq!(self.world.stats(id), stats, "{told}");
+            let q = &self.model.queues[i];
+            if q.policy.single_active {
+                // Whose turn it is, is not predicted; that somebody has it is, once nobody else has leases.
+                let alone = q.cons.len() == 1 && q.next(Some(durable)).is_some();
+                for c in q.cons.iter().filter(|c| alone && c.flow && !c.cancelled) {
+                    let full =
+                        c.opts.prefetch > 0 && q.leases_of(c.session, c.id) >= c.opts.prefetch as usize;
+                    assert!(full || c.credit == Some(0), "{c:?} waits though there is a message");
+                }
+            } else if q.next(Some(durable)).is_some() {
+                assert!(q.waits.is_empty(), "a receive waits though there is a message");
+                for c in q.cons.iter().filter(|c| c.flow && !c.cancelled) {
+                    let full =
+                        c.opts.prefetch > 0 && q.leases_of(c.session, c.id) >= c.opts.prefetch as usize;
+                    assert!(full || c.credit == Some(0), "{c:?} waits though there is a message");
+                }
+            } else {
+                assert!(q.waits.iter().all(|w| w.deadline > now), "a receive waits for too long");
+            }
+        }
+    }
+
+    pub(super) fn crash(&mut self) {
+        // Any prefix that holds what is durable.
+        let durable = self.world.durable.0;
+        let lsn = durable + self.dice.below(self.lsn() - durable + 1);
+        let after = self.kept.partition_point(|k| k.0 < lsn);
+        let whole = self.kept[after].0 == lsn;
+        // Within a turn: the messages are those after it, and what was recorded of them is what the rows say.
+        let mut model = self.kept[after].1.clone();
+        let rows = self.rows_at(lsn);
+        for q in &mut model.queues {
+            q.riding = rows.heads.get(&HeadKey(q.id)).is_some_and(|h| h.riding);
+            for m in &mut q.msgs {
+                let found = recorded(&rows, q.id, m);
+                let same = (m.recorded, m.touched) == found || matches!(m.recorded.0, St::Held(_));
+                assert!(!whole || same, "recorded is {found:?} of {m:?}");
+                (m.recorded, m.touched) = found;
+            }
+        }
+        self.kept.truncate(after);
+        self.kept.push((lsn, model.clone()));
+        self.count(if whole { "crashes between turns" } else { "crashes within a turn" });
+        self.world.durable = Lsn(lsn);
+        self.world.store.commit(Lsn(lsn), self.dice.below(3) as usize);
+        let floor = 1 + self.dice.below(self.world.store.floor);
+        self.jump();
+        self.world.crash(floor);
+        // Rows and the records since are as good as all records.
+        let again = |store: &FakeStore, floor| {
+            let w = &self.world;
+            store.clone().all(open(w.cfg, store, &w.log, floor, w.epoch, w.now), Lsn(lsn))
+        };
+        assert_eq!(again(&self.world.store, floor), again(&seeded(), 1));
+        self.model = model;
+        self.opened(false);
+        self.count("crashes");
+    }
+
+    /// Rows as the records up to `lsn` make them.
+    fn rows_at(&self, lsn: u64) -> QueueRows {
+        let mut rows = QueueRows::load(&seeded().reader()).unwrap();
+        for (n, record) in (1..=lsn).zip(&self.world.log.records) {
+            for op in record {
+                match op {
+                    Logged::Effect { object, bytes } if matches!(object[0], 0x05 | 0x30..=0x32) => {
+                        rows.apply_effect(Lsn(n), object, bytes).unwrap();
+                    }
+                    Logged::Append { log, pos, count, max_ts_ms, attrs: bytes, body } => {
+                        let Ok(Attrs::Single(a)) = attrs::decode(bytes) else { panic!() };
+                        let (log, pos, count, max_ts_ms) = (*log, *pos, *count, *max_ts_ms);
+                        let body_len = body.len() as u32;
+                        rows.append(
+                            Lsn(n),
+                            &EntryHead { log, pos, count, max_ts_ms, attrs: bytes, body_len },
+                            &a,
+                        );
+                    }
+                    Logged::Delete { log } => rows.delete(Lsn(n), *log),
+                    _ => {}
+                }
+            }
+            rows.record_end(Lsn(n));
+        }
+        rows
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.world.flush();
+        self.jump();
+        self.world.restart_cleanly();
+        // What was not recorded is not known after a stop either.
+        self.opened(true);
+        self.count("stops");
+    }
+}
+
+/// What rows say of a message: as `Msg::recorded` and `Msg::touched`.
+fn recorded(rows: &QueueRows, queue: ObjectId, m: &Msg) -> ((St, u16, u16, u32), bool) {
+    let head = rows.heads.get(&HeadKey(queue)).cloned().unwrap_or_default();
+    let lane = head.lanes.get(&m.lane).copied().unwrap_or_default();
+    let chunk = rows.chunk(queue, m.lane, m.pos, head.purge_no);
+    let e = chunk.and_then(|c| c.exception((m.pos % 4_096) as u16));
+    let settled = chunk.is_some_and(|c| c.settled.has((m.pos % 4_096) as u16));
+    if settled || m.pos < lane.floor || m.pos < lane.purged_to && e.is_none() {
+        return ((St::Gone, m.recorded.1, m.recorded.2, m.recorded.3), true);
+    }
+    let Some(e) = e else { return ((St::Ready, 0, 0, 0), false) };
+    let is = match (e.state, m.recorded.0) {
+        (State::Ready, _) => St::Ready,
+        (State::Resting(until), _) => St::Rest(until),
+        (State::Held(cause), _) => St::Held(Cause::of(cause)),
+        (State::Parked(_), _) => St::Parked,
+        // Whose it is, is not recorded.
+        (State::Timed(until), St::Leased { until: u, .. }) if u == until => m.recorded.0,
+        (State::Bound(_), St::Leased { until: u64::MAX, .. }) => m.recorded.0,
+        (State::Timed(until), _) => St::Leased { until, session: 0, consumer: 0, owned: false },
+        (State::Bound(_), _) => St::Leased { until: u64::MAX, session: 0, consumer: 0, owned: true },
+    };
+    ((is, e.deliveries, e.attempts, e.no), true)
+}
+
+/// Set in `Msg::lsn` of what was handed out in the turn that is looked at.
+const JUST: u64 = 1 << 63;
