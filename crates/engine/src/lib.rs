@@ -1,4 +1,4 @@
-//! Pure state machines over the log: partitions, producer deduplication, consumer groups, committed offsets, the catalogue's rows.
+//! Pure state machines over the log: partitions, work queues, producer deduplication, consumer groups, committed offsets, the catalogue's rows.
 //!
 //! Inputs and the time come in, operations on the log and effects go out. No sockets, no clock, no await; no protocol is named.
 //! Start at [`Engine`]; what may be asked of it is [`op::Op`].

@@ -702,3 +702,17 @@ fn a_history_with_crashes_is_the_models() {
     });
     eprintln!("{all:?}");
 }
+
+#[test]
+fn the_same_seed_makes_the_same_records() {
+    for seed in [3, 14, 15] {
+        let records = || {
+            let mut run = Run::new(seed);
+            for _ in 0..120 {
+                run.step();
+            }
+            run.world.log.records
+        };
+        assert_eq!(records(), records());
+    }
+}
