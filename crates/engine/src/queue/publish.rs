@@ -2,6 +2,7 @@
 //!
 //! Start at [`Queues::publish`]. All messages of a draft are one record; one body goes into the log once, whatever the number of queues.
 
+use foldhash::{HashSet, HashSetExt};
 use millstream_log::Permit;
 use millstream_types::{LogId, Lsn, ObjectId};
 
@@ -22,6 +23,23 @@ const DROPS_PER_PUBLISH: usize = 4;
 
 /// A queue that takes a message: what of its attrs is its own, and where it goes.
 pub(super) type Place = ((bool, Option<u64>), (LogId, u64));
+
+/// Which queues of a message were named before: few are looked through, many are remembered.
+#[derive(Default)]
+struct Seen {
+    many: Option<HashSet<ObjectId>>,
+}
+
+impl Seen {
+    const FEW: usize = 16;
+
+    fn before(&mut self, all: &[Target], index: usize, queue: ObjectId) -> bool {
+        if all.len() <= Self::FEW {
+            return all.iter().take(index).any(|t| t.queue == queue);
+        }
+        !self.many.get_or_insert_with(HashSet::new).insert(queue)
+    }
+}
 
 impl Queues {
     pub(super) fn publish(
@@ -63,9 +81,10 @@ impl Queues {
         places.clear();
         let body_len: usize = message.body.iter().map(bytes::Bytes::len).sum();
         let bytes = payload_bytes(u32::try_from(body_len).unwrap_or(u32::MAX), message.envelope_len);
+        let mut seen = Seen::default();
         for (i, target) in message.to.iter().enumerate() {
             // A queue named twice takes the message once.
-            if message.to.iter().take(i).any(|t| t.queue == target.queue) {
+            if seen.before(&message.to, i, target.queue) {
                 continue;
             }
             match self.take(cx, message, target, bytes) {

@@ -55,6 +55,19 @@ fn one_body_for_several_queues_is_one_record_with_one_fan_out() {
 }
 
 #[test]
+fn a_body_goes_once_into_the_log_for_each_256_queues_and_once_to_a_queue_named_twice() {
+    let mut w = world();
+    let queues: Vec<ObjectId> =
+        (0..300).map(|n| w.create(&format!("q{n}"), QueuePolicy::default())).collect();
+    let mut to = queues.clone();
+    to.extend(&queues);
+    assert_eq!(w.publish(message(&to)).accepted, 300);
+    assert_eq!(w.log.records.last().unwrap().len(), 300);
+    w.settle_down();
+    assert!(queues.iter().all(|q| w.counts(*q) == [1, 0, 0, 0, 0]));
+}
+
+#[test]
 fn a_released_message_takes_its_old_place() {
     let mut w = world();
     let q = w.create("a", QueuePolicy::default());

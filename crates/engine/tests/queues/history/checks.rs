@@ -144,7 +144,12 @@ impl Run {
             let q = &self.model.queues[i];
             if q.policy.single_active {
                 // Whose turn it is, is not predicted; that somebody has it is, once nobody else has leases.
-                let alone = q.cons.len() == 1 && q.next(Some(durable)).is_some();
+                let others = |m: &Msg| {
+                    let its = |c: &Con, s, id| (c.session, c.id) == (s, id);
+                    matches!(m.is, St::Leased { session, consumer, .. } if !q.cons.iter().any(|c| its(c, session, consumer)))
+                };
+                let alone =
+                    q.cons.len() == 1 && !q.msgs.iter().any(others) && q.next(Some(durable)).is_some();
                 for c in q.cons.iter().filter(|c| alone && c.flow && !c.cancelled) {
                     let full =
                         c.opts.prefetch > 0 && q.leases_of(c.session, c.id) >= c.opts.prefetch as usize;
