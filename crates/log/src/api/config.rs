@@ -21,6 +21,12 @@ pub struct LogConfig {
     pub flush_interval_ms: u64,
     /// `log.ready_files`: segment files prepared ahead; at least 3 are, of which two are kept for settling.
     pub ready_files: usize,
+    /// `log.merge_budget_percent`: bytes that merges may write for each 100 appended, as long as there is room.
+    pub merge_budget_percent: u32,
+    /// Bytes that merges read and write in a second, unless the disk is full; 0 = no limit.
+    pub merge_bytes_per_s: u64,
+    /// Bytes that a merge frees at least, unless the disk is full: so packs become large.
+    pub merge_gain_bytes_min: u64,
 }
 
 impl Default for LogConfig {
@@ -34,6 +40,9 @@ impl Default for LogConfig {
             replay_records: 2_000_000,
             flush_interval_ms: 10_000,
             ready_files: 4,
+            merge_budget_percent: 20,
+            merge_bytes_per_s: 128 << 20,
+            merge_gain_bytes_min: 192 << 20,
         }
     }
 }

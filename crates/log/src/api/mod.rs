@@ -6,6 +6,7 @@ mod error;
 mod op;
 mod read;
 mod state;
+mod stats;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,6 +20,7 @@ pub use error::{AdmitError, Lost, OpenError, ReadError, StoreError};
 pub use op::{EntryHead, Op};
 pub use read::{Bounds, Entry, Extent, Head, Level, Limits, ReadBatch, ReadOutcome, Reader};
 pub use state::{BatchId, Budget, Row, RowBatch, StateReader, StateSink};
+pub use stats::LogStats;
 
 /// A boxed future, as the traits here return.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -52,6 +54,8 @@ pub struct Opened {
     pub rows: Arc<dyn StateReader>,
     /// What opening did.
     pub report: OpenReport,
+    /// What it did since.
+    pub stats: Arc<LogStats>,
 }
 
 /// What opening found and did; for the ready line and the metrics.

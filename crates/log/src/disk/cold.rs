@@ -1,7 +1,8 @@
-//! [`Cold`]: finds entries in adopted files by their rows and footers. Everything here may do I/O: reader threads only, but for
-//! [`Cold::log`], which reads one row, and [`Cold::log_at_hand`], which reads nothing.
+//! [`Cold`]: finds entries in adopted files and packs by their rows and footers. Everything here may do I/O: reader threads only, but
+//! for [`Cold::log`], which reads one row, and [`Cold::log_at_hand`], which reads nothing.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use millstream_env::Disk;
@@ -13,6 +14,7 @@ use super::tail::IndexEntry;
 use crate::api::{ReadError, StoreError};
 use crate::format::bytes::{len64, size};
 use crate::format::footer::{Blocks, Footer, Rotten};
+use crate::format::ids::StoreId;
 use crate::format::rows::{ExtentRow, FileRow, LogRow, extent_key, extents, log_key};
 use crate::store::StateStore;
 
@@ -29,6 +31,7 @@ const LOG_ROWS_MAX: usize = 64 << 10;
 pub(crate) struct Cold {
     store: Arc<dyn StateStore>,
     disk: Arc<dyn Disk>,
+    id: StoreId,
     segment_bytes: u64,
     shelf: Mutex<Shelf>,
     logs: Mutex<LogRows>,
@@ -84,12 +87,17 @@ impl Cold {
     pub(crate) fn new(
         store: Arc<dyn StateStore>,
         disk: Arc<dyn Disk>,
-        segment_bytes: u64,
+        (id, segment_bytes): (StoreId, u64),
         files: impl Iterator<Item = (FileId, FileRow)>,
     ) -> Self {
         let files = files.map(|(id, row)| (id, Shelved { row, file: Weak::new() })).collect();
         let shelf = Mutex::new(Shelf { files, ..Shelf::default() });
-        Self { store, disk, segment_bytes, shelf, logs: Mutex::default() }
+        Self { store, disk, id, segment_bytes, shelf, logs: Mutex::default() }
+    }
+
+    /// The rows.
+    pub(super) fn store(&self) -> &dyn StateStore {
+        &*self.store
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
@@ -149,15 +157,18 @@ impl Cold {
     }
 
     /// The file, held: it is not written again while the handle lives. `None` if it was freed.
-    fn file(&self, id: FileId, lap: u64) -> Result<Option<(Arc<SegFile>, FileRow)>, ReadError> {
+    pub(super) fn file(&self, id: FileId, lap: u64) -> io::Result<Option<(Arc<SegFile>, FileRow)>> {
         let mut held = self.shelf();
         let Some(f) = held.files.get_mut(&id).filter(|f| f.row.lap == lap) else { return Ok(None) };
         let row = f.row;
         if let Some(file) = f.file.upgrade() {
             return Ok(Some((file, row)));
         }
-        let file = SegFile::open(&self.disk, id, lap, self.segment_bytes)
-            .map_err(|e| ReadError::Io { file: path(id), error: e.to_string() })?;
+        let file = if id.is_pack() {
+            SegFile::open_pack(&self.disk, &self.id, id, &row)?
+        } else {
+            SegFile::open(&self.disk, id, lap, self.segment_bytes)?
+        };
         file.set_sealed();
         let file = Arc::new(file);
         f.file = Arc::downgrade(&file);
@@ -211,11 +222,20 @@ impl Cold {
         from: u64,
         mut f: impl FnMut(Found) -> bool,
     ) -> Result<bool, ReadError> {
-        let Some((file, row)) = self.file(x.file, x.lap)? else { return Ok(false) };
+        let held = self.file(x.file, x.lap).map_err(|e| match e.kind() {
+            // A pack that is not there, or not the one it should be: what lay in it is lost, and no more than that.
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidData => {
+                ReadError::Damaged { first: from.max(x.first), end: x.end, file: path(x.file) }
+            }
+            _ => ReadError::Io { file: path(x.file), error: e.to_string() },
+        })?;
+        let Some((file, row)) = held else { return Ok(false) };
         let footer = self.footer(&file, &row);
         let take = |e: IndexEntry| e.pos < x.end && f(Found { e, file: Arc::clone(&file) });
         let read = || match footer.find(log)? {
             Some(listed) => footer.entries(&listed, from.max(x.first), take),
+            // All that lived of it lay below a trim that is not finished.
+            None if x.file.is_pack() => Ok(()),
             None => Err(Rotten),
         };
         read().map_err(|Rotten| match footer.failed() {

@@ -4,9 +4,28 @@ use millstream_types::{LogId, Lsn};
 
 use crate::format::rows::EndRow;
 
-/// Physical id of a segment file: the number in its name.
+/// Physical id of a segment file: the number in its name. Or a pack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct FileId(pub u64);
+
+impl FileId {
+    const PACK: u64 = 1 << 63;
+
+    /// A pack, which is numbered apart from segment files and has no laps: its lap is 0.
+    pub(crate) fn pack(number: u64) -> Self {
+        Self(number | Self::PACK)
+    }
+
+    /// Whether it is a pack.
+    pub(crate) fn is_pack(self) -> bool {
+        self.0 & Self::PACK != 0
+    }
+
+    /// The number in its name.
+    pub(crate) fn number(self) -> u64 {
+        self.0 & !Self::PACK
+    }
+}
 
 /// Where an operation lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! [`SegFile`]: one use (lap) of a segment file that is open.
+//! [`SegFile`]: one use (lap) of a segment file, or a pack, that is open.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,17 +8,25 @@ use bytes::Bytes;
 use millstream_env::{ALIGN, AlignedBuf, Disk, File, OpenMode};
 
 use super::events::FileId;
-use crate::format::bytes::size;
+use crate::format::bytes::{len64, size};
+use crate::format::header::{BLOCK_BYTES, Header};
+use crate::format::ids::StoreId;
+use crate::format::pack::{PackHeader, Trailer};
+use crate::format::rows::FileRow;
 
 /// The directory of segment files.
 pub(crate) const SEG_DIR: &str = "seg";
 
-/// Path of a segment file.
+/// The directory of packs.
+pub(crate) const PACK_DIR: &str = "pack";
+
+/// Path of a segment file or a pack.
 pub(crate) fn path(id: FileId) -> String {
-    format!("{SEG_DIR}/{:016x}", id.0)
+    let dir = if id.is_pack() { PACK_DIR } else { SEG_DIR };
+    format!("{dir}/{:016x}", id.number())
 }
 
-/// A segment file in one of its laps.
+/// A segment file in one of its laps, or a pack.
 pub(crate) struct SegFile {
     /// Its number.
     pub id: FileId,
@@ -45,6 +53,36 @@ impl SegFile {
             buffered: OnceLock::new(),
             sealed: AtomicBool::new(false),
         })
+    }
+
+    /// Opens a pack that `row` leads to.
+    ///
+    /// # Errors
+    /// What the disk says; `InvalidData` if it is not that pack, whole.
+    pub(crate) fn open_pack(
+        disk: &Arc<dyn Disk>,
+        store: &StoreId,
+        id: FileId,
+        row: &FileRow,
+    ) -> io::Result<Self> {
+        let file = disk.open(&path(id), OpenMode::Read)?;
+        let bytes = row.footer_off + row.footer_len + len64(BLOCK_BYTES);
+        let block = |at: u64| {
+            let mut block = [0; BLOCK_BYTES];
+            file.read_at(at, &mut block).map(|n| (n == BLOCK_BYTES).then_some(block))
+        };
+        let header = block(0)?.map(|b| PackHeader::decode(&b, store));
+        let trailer = block(bytes - len64(BLOCK_BYTES))?.and_then(|b| Trailer::decode(&b, store));
+        let number = id.number();
+        let is_it = header == Some(Header::Is(PackHeader { number }))
+            && trailer.is_some_and(|t| (t.number, t.footer_off) == (number, row.footer_off));
+        if !is_it {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not the pack it should be"));
+        }
+        file.random_access();
+        let (direct, buffered) = (Arc::clone(&file), OnceLock::from(file));
+        let sealed = AtomicBool::new(true);
+        Ok(Self { id, lap: 0, bytes, direct, disk: Arc::clone(disk), buffered, sealed })
     }
 
     /// Says that nothing more is written to it in this lap and all of it is durable.

@@ -15,6 +15,7 @@ use super::cold::Cold;
 use super::core::Core;
 use super::events::{FileId, SealedFile, SpaceEvent, SpaceOp};
 use super::file::{SegFile, path};
+use super::merge::Merging;
 use super::sink::Sink;
 use crate::api::{LogConfig, RowBatch, StoreError};
 use crate::bugs::Bug;
@@ -73,6 +74,7 @@ pub(crate) struct Keeper {
     notes: VecDeque<(u64, u64)>,
     bytes: u64,
     look_for_adoption: bool,
+    merging: Merging,
 }
 
 impl Keeper {
@@ -84,6 +86,7 @@ impl Keeper {
         (sink, cold): (Arc<Sink>, Arc<Cold>),
         kept: Kept,
         durable: u64,
+        merging: Merging,
     ) -> Self {
         let now = clock.mono_ns();
         let object_floor = kept.meta.object_floor;
@@ -104,6 +107,7 @@ impl Keeper {
             notes: VecDeque::new(),
             bytes: 0,
             look_for_adoption: true,
+            merging,
         }
     }
 
@@ -166,13 +170,16 @@ impl Keeper {
         let account = &mut self.kept.account;
         match event {
             SpaceEvent::Records { upto, ops } => {
+                let mut appended = 0;
                 for (lsn, op) in &ops {
                     account.apply(*lsn, op)?;
                     if let SpaceOp::Append { at, .. } = op {
                         self.bytes += u64::from(at.len);
+                        appended += u64::from(at.len);
                     }
                 }
                 account.applied_to(upto);
+                self.merging.appended(appended);
                 self.durable = self.durable.max(upto.0);
                 if self.notes.back().is_none_or(|(_, bytes)| self.bytes - bytes >= NOTE_BYTES) {
                     self.notes.push_back((upto.0, self.bytes));
@@ -200,12 +207,14 @@ impl Keeper {
             self.kept.account.work()?;
         }
         let adopted = self.adopt_some()?;
+        let merged = self.merging.finish(&mut self.kept.account, &self.cold)?;
         let rows = self.take_rows();
         let now = self.clock.mono_ns();
         let interval_ns = self.cfg.flush_interval_ms.saturating_mul(1_000_000);
         let behind = self.kept.account.applied() > self.kept.meta.space_lsn;
         let due = !rows.is_empty()
             || !adopted.is_empty()
+            || merged
             || self.kept.account.dirty() >= DIRTY_ROWS_MAX
             || (behind && now.saturating_sub(self.batch_ns) >= interval_ns)
             || self.kept.account.has_dead(self.floor());
@@ -213,6 +222,7 @@ impl Keeper {
             self.batch_ns = now;
             self.write(&rows, &adopted)?;
         }
+        self.merging.begin(&self.kept.account, now, self.core.gate.is_full());
         self.let_go();
         self.ask(now, interval_ns);
         Ok(())
@@ -292,6 +302,7 @@ impl Keeper {
             self.core.tail_mut().leave(id, lap);
             let on_shelf = self.cold.remove(id, lap);
             self.leaving.push((id, [in_tail, on_shelf]));
+            self.merging.freed();
         }
         while self.notes.front().is_some_and(|(lsn, _)| *lsn < self.object_floor) && self.notes.len() > 1 {
             self.notes.pop_front();
@@ -356,10 +367,12 @@ impl Keeper {
 
     /// Gives files back that no reader holds any more.
     fn let_go(&mut self) {
-        let pool = &self.core.pool;
+        let (pool, merging) = (&self.core.pool, &self.merging);
         self.leaving.retain(|(id, held)| {
             let free = held.iter().all(|h| h.strong_count() == 0);
-            if free {
+            if free && id.is_pack() {
+                merging.remove(*id);
+            } else if free {
                 pool.give_back(*id);
             }
             !free

@@ -15,6 +15,7 @@ pub(crate) mod events;
 pub(crate) mod file;
 mod keeper;
 mod marks;
+mod merge;
 mod nostore;
 mod pieces;
 pub(crate) mod place;
@@ -47,6 +48,7 @@ use self::committer::Committer;
 use self::core::{Core, Open, Vital};
 use self::keeper::{Keeper, Kept};
 use self::marks::MarkSet;
+use self::merge::Merging;
 use self::nostore::NoStore;
 use self::place::Place;
 use self::reader::DiskReader;
@@ -55,7 +57,7 @@ use self::recover::{Recovered, meta, recover};
 use self::sink::Sink;
 use self::watchdog::Watch;
 use self::writer::{Head, Writer};
-use crate::api::{Gate, LogConfig, LogStore, OpenError, Opened, Replay, StateReader, StateSink};
+use crate::api::{Gate, LogConfig, LogStats, LogStore, OpenError, Opened, Replay, StateReader, StateSink};
 use crate::bugs::Bugs;
 use crate::format::header::Meta;
 use crate::format::rows::{END_KEY, EndRow, META_KEY, MetaRow};
@@ -147,7 +149,13 @@ impl LogStore for DiskLog {
         }
         let store = kept.as_ref().map(|k| Arc::downgrade(&k.store));
         recovered.pool.begin(store).map_err(meta::io(""))?;
-        let keeping = kept.zip(sink);
+        let keeping = match kept.zip(sink) {
+            Some((kept, sink)) => {
+                let next_pack = merge::clean(&*self.env.disk, &kept.account)?;
+                Some((kept, sink, next_pack))
+            }
+            None => None,
+        };
         start(&self.env, &meta, cfg, gate, recovered, (lock, self.bugs.clone()), rows, keeping)
             .map_err(meta::io("the log's threads"))
     }
@@ -162,7 +170,7 @@ fn start(
     r: Recovered,
     (lock, bugs): (Box<dyn Send + Sync>, Bugs),
     rows: Arc<dyn StateReader>,
-    keeping: Option<(Kept, Arc<Sink>)>,
+    keeping: Option<(Kept, Arc<Sink>, u64)>,
 ) -> io::Result<Opened> {
     let head = |l: &tail::LogTail| Head {
         next: l.next,
@@ -192,18 +200,22 @@ fn start(
         bugs,
     });
     let (mut cold, mut events, mut keeper, mut writers) = (None, None, None, None);
+    let stats: Arc<LogStats> = Arc::default();
     let mut sink: Arc<dyn StateSink> = Arc::new(NoStore);
-    if let Some((kept, rows)) = keeping {
+    if let Some((kept, rows, next_pack)) = keeping {
         let files: Vec<_> = kept.account.adopted_files().map(|(id, row)| (id, *row)).collect();
         let disk = Arc::clone(&env.disk);
-        let shelf = Cold::new(Arc::clone(&kept.store), disk, meta.segment_bytes, files.into_iter());
+        let of = (meta.store, meta.segment_bytes);
+        let shelf = Cold::new(Arc::clone(&kept.store), disk, of, files.into_iter());
         let shelf = Arc::new(shelf);
         cold = Some(Arc::clone(&shelf));
         sink = Arc::clone(&rows) as Arc<_>;
         writers = Some(Arc::clone(&rows));
         let cfg = LogConfig { segment_bytes: meta.segment_bytes, ..cfg.clone() };
         let (disk, clock) = (Arc::clone(&env.disk), Arc::clone(&env.clock));
-        let k = Keeper::new(Arc::clone(&core), disk, clock, cfg, (rows, shelf), kept, r.next - 1);
+        let (shelves, counters, now) = (Arc::clone(&shelf), Arc::clone(&stats), clock.mono_ns());
+        let merging = Merging::start(&core, Arc::clone(&disk), &cfg, shelves, counters, next_pack, now)?;
+        let k = Keeper::new(Arc::clone(&core), disk, clock, cfg, (rows, shelf), kept, r.next - 1, merging);
         let (tx, rx) = sync_channel(EVENTS_QUEUED_MAX);
         events = Some(tx);
         keeper = Some(spawn("log-keeper", &core, move || k.run(&rx))?);
@@ -222,6 +234,7 @@ fn start(
         sink,
         rows,
         report: r.report,
+        stats,
     })
 }
 

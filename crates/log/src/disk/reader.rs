@@ -215,7 +215,9 @@ fn join(hits: &[Hit]) -> (Vec<Piece>, Vec<usize>) {
         let mut n = 1;
         for h in rest.iter().skip(1) {
             let (at, to) = (u64::from(h.e.offset), u64::from(h.e.offset) + u64::from(h.e.len));
+            // In a pack what follows may lie before.
             if (h.file.id, h.file.lap) != (first.file.id, first.file.lap)
+                || at < end
                 || at > end + GAP_BYTES_MAX
                 || to - start > READ_BYTES_MAX
             {

@@ -7,6 +7,8 @@ mod full;
 mod golden;
 mod kept;
 mod kept_crash;
+mod merge;
+mod merge_crash;
 mod nasty;
 mod resolve;
 mod support;

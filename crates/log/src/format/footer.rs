@@ -2,7 +2,8 @@
 //!
 //! Content: `logs u32, 0 u32`; the directory, sorted by log, 48 bytes each; then a run per log: its restart points, one per 64
 //! entries, and its entries as varints. The content is cut into blocks of 4,092 bytes with a crc32c each, so that damage costs what
-//! it hits and no more. Start at [`encode`] and [`Footer`].
+//! it hits and no more. In a pack, entries of a log may lie before others of lower positions (fan-outs lie behind all else): then its
+//! directory entry has a flag and steps between offsets have a sign. Start at [`encode`] and [`Footer`].
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -25,8 +26,10 @@ const RESTART_BYTES: usize = 24;
 const RESTART_ENTRIES: usize = 64;
 /// Looks at the directory that take ids to be spread evenly, which they often are; the others halve it.
 const GUESSES: usize = 5;
+/// Flag of a directory entry: offsets do not ascend, their steps are zigzag.
+const BACKWARDS: u32 = 1;
 
-/// One log in the directory: `log, first_pos, end_pos u64, entries, bytes u32, max_ts i64, run_off u32, 0 u32`.
+/// One log in the directory: `log, first_pos, end_pos u64, entries, bytes u32, max_ts i64, run_off, flags u32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub log: LogId,
@@ -37,6 +40,8 @@ pub(crate) struct Listed {
     pub bytes: u32,
     pub max_ts_ms: i64,
     run_off: u32,
+    /// Offsets may go back.
+    backwards: bool,
 }
 
 /// A block of the footer does not match its checksum.
@@ -58,8 +63,10 @@ pub(crate) fn encode(runs: &[(LogId, Vec<IndexEntry>)]) -> Vec<u8> {
         put(&mut d, 28, &u32::try_from(bytes).unwrap_or(u32::MAX).to_le_bytes());
         put(&mut d, 32, &entries.iter().map(|e| e.max_ts_ms).max().unwrap_or(-1).to_le_bytes());
         put(&mut d, 40, &len32(content.len()).to_le_bytes());
+        let backwards = !entries.is_sorted_by_key(|e| e.offset);
+        put(&mut d, 44, &(if backwards { BACKWARDS } else { 0 }).to_le_bytes());
         put(&mut content, HEAD_BYTES + i * DIRECTORY_BYTES, &d);
-        run(entries, &mut content);
+        run(entries, backwards, &mut content);
     }
     let mut out = Vec::with_capacity(content.len().div_ceil(CONTENT_BYTES) * BLOCK_BYTES);
     for piece in content.chunks(CONTENT_BYTES) {
@@ -73,7 +80,7 @@ pub(crate) fn encode(runs: &[(LogId, Vec<IndexEntry>)]) -> Vec<u8> {
 }
 
 /// Restart points `pos u64, offset u32, where its entries begin u32, max_ts i64`, then the entries.
-fn run(entries: &[IndexEntry], content: &mut Vec<u8>) {
+fn run(entries: &[IndexEntry], backwards: bool, content: &mut Vec<u8>) {
     let table = content.len();
     content.resize(table + entries.len().div_ceil(RESTART_ENTRIES) * RESTART_BYTES, 0);
     for (i, group) in entries.chunks(RESTART_ENTRIES).enumerate() {
@@ -95,11 +102,25 @@ fn run(entries: &[IndexEntry], content: &mut Vec<u8>) {
             if e.count != 1 {
                 number(u64::from(e.count));
             }
-            number(u64::from((e.offset - offset) / 8));
+            let step = i64::from(e.offset / 8) - i64::from(offset / 8);
+            number(if backwards { zigzag(step) } else { step.cast_unsigned() });
             number(u64::from(e.len));
             (pos, offset) = (e.end(), e.offset);
         }
     }
+}
+
+fn zigzag(n: i64) -> u64 {
+    ((n << 1) ^ (n >> 63)).cast_unsigned()
+}
+
+/// The offset that a step leads to.
+fn stepped(offset: u32, step: u64, backwards: bool) -> Option<u32> {
+    if !backwards {
+        return offset.checked_add(u32::try_from(step.checked_mul(8)?).ok()?);
+    }
+    let step = (step >> 1).cast_signed() ^ -(step & 1).cast_signed();
+    u32::try_from(i64::from(offset).checked_add(step.checked_mul(8)?)?).ok()
 }
 
 /// The blocks of a footer that were looked at: the content of each, nothing if it is damaged.
@@ -134,7 +155,6 @@ pub(crate) struct Footer<'f> {
 
 impl<'f> Footer<'f> {
     /// From all its blocks.
-    #[cfg(test)]
     pub(crate) fn parse(raw: &[u8]) -> Self {
         let raw = Bytes::copy_from_slice(raw);
         Self::new(Arc::new(Blocks::new(raw.len())), Box::new(move |at, len| Ok(raw.slice(at..at + len))))
@@ -203,9 +223,19 @@ impl<'f> Footer<'f> {
                 bytes: u32_at(d, 28)?,
                 max_ts_ms: i64::from_le_bytes(array_at(d, 32)?),
                 run_off: u32_at(d, 40)?,
+                backwards: u32_at(d, 44)? & BACKWARDS != 0,
             })
         };
         read().ok_or(Rotten)
+    }
+
+    /// The directory.
+    ///
+    /// # Errors
+    /// If any block of it is damaged.
+    pub(crate) fn logs(&self) -> Result<Vec<Listed>, Rotten> {
+        let logs = size(u64::from(u32_at(&self.get(0, HEAD_BYTES)?, 0).ok_or(Rotten)?));
+        (0..logs).map(|i| self.listed(i)).collect()
     }
 
     /// A log's place in the directory.
@@ -262,9 +292,9 @@ impl<'f> Footer<'f> {
             let mut read = || {
                 let step = take_varint(&mut bytes)?;
                 let count = if step & 1 == 1 { u32::try_from(take_varint(&mut bytes)?).ok()? } else { 1 };
-                let skip = u32::try_from(take_varint(&mut bytes)?.checked_mul(8)?).ok()?;
+                let at = stepped(offset, take_varint(&mut bytes)?, d.backwards)?;
                 let len = u32::try_from(take_varint(&mut bytes)?).ok()?;
-                let at = (offset.checked_add(skip)?, len);
+                let at = (at, len);
                 let content = size(u64::from(len)).saturating_sub(ENTRY_HEADER_BYTES);
                 Some(IndexEntry::new(pos.checked_add(step >> 1)?, count, max_ts_ms, at, content))
             };

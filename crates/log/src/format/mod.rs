@@ -8,6 +8,7 @@ pub(crate) mod header;
 pub(crate) mod ids;
 pub(crate) mod link;
 pub(crate) mod op;
+pub(crate) mod pack;
 pub(crate) mod part;
 pub(crate) mod retired;
 pub(crate) mod rows;

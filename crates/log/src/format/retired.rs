@@ -56,12 +56,29 @@ impl Retired {
         self.words.iter().enumerate().map(|(i, w)| u64::from((w & mask(i, from, to)).count_ones())).sum()
     }
 
+    /// Its runs of positions, ascending: (first, one past the last).
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (u64, u64)> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            while at < CHUNK_POSITIONS && !self.has(at) {
+                at += 1;
+            }
+            let first = at;
+            while at < CHUNK_POSITIONS && self.has(at) {
+                at += 1;
+            }
+            (first < at).then_some((first, at))
+        })
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.words.iter().all(|w| *w == 0)
     }
 
-    fn has(&self, at: u64) -> bool {
-        self.count(at, at + 1) == 1
+    /// Whether a position is in it.
+    pub(crate) fn has(&self, at: u64) -> bool {
+        let word = usize::try_from(at / 64).ok().and_then(|i| self.words.get(i));
+        word.is_some_and(|w| w >> (at % 64) & 1 == 1)
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {

@@ -8,15 +8,21 @@ use super::bytes::{array_at, take_varint, varint};
 use crate::api::StoreError;
 use crate::disk::events::FileId;
 
-/// Version written in every row.
+/// Version written in rows, but for those of files and extents.
 const VERSION: u8 = 1;
+/// Version written in rows of files and extents: with what they take.
+const VERSION_2: u8 = 2;
 
 /// The key of the one [`MetaRow`].
 pub(crate) const META_KEY: &[u8] = b"M";
 /// The key of the one [`EndRow`].
 pub(crate) const END_KEY: &[u8] = b"E";
-/// Prefix of [`FileRow`]s.
+/// Prefix of [`FileRow`]s of segment files.
 pub(crate) const FILES: &[u8] = b"F";
+/// Prefix of [`FileRow`]s of packs.
+pub(crate) const PACKS: &[u8] = b"P";
+/// Prefix of [`ExtentRow`]s.
+pub(crate) const EXTENTS: &[u8] = b"X";
 /// Prefix of [`LogRow`]s.
 pub(crate) const LOGS: &[u8] = b"L";
 /// Prefix of trims and deletions still to finish: log → first position that stays.
@@ -41,7 +47,13 @@ pub(crate) fn last_number(key: &[u8]) -> Option<u64> {
 }
 
 pub(crate) fn file_key(id: FileId) -> Vec<u8> {
-    numbers(b'F', [id.0])
+    numbers(if id.is_pack() { b'P' } else { b'F' }, [id.number()])
+}
+
+/// The file of a key made by [`file_key`].
+pub(crate) fn file_of(key: &[u8]) -> FileId {
+    let number = last_number(key).unwrap_or_default();
+    if key.starts_with(PACKS) { FileId::pack(number) } else { FileId(number) }
 }
 
 pub(crate) fn log_key(log: LogId) -> Vec<u8> {
@@ -80,8 +92,12 @@ pub(crate) fn tombstone_key(object: &[u8]) -> Vec<u8> {
 
 /// A value that is a few numbers.
 pub(crate) fn encode<const N: usize>(fields: [u64; N]) -> Vec<u8> {
+    encode_as(VERSION, fields)
+}
+
+fn encode_as<const N: usize>(version: u8, fields: [u64; N]) -> Vec<u8> {
     let mut out = Vec::with_capacity(1 + 4 * N);
-    out.push(VERSION);
+    out.push(version);
     for n in fields {
         let (bytes, len) = varint(n);
         out.extend_from_slice(bytes.get(..len).unwrap_or_default());
@@ -94,9 +110,13 @@ pub(crate) fn encode<const N: usize>(fields: [u64; N]) -> Vec<u8> {
 /// # Errors
 /// If it is damaged, or of a later version.
 pub(crate) fn decode<const N: usize>(value: &[u8]) -> Result<[u64; N], StoreError> {
+    decode_as(VERSION, value)
+}
+
+fn decode_as<const N: usize>(wanted: u8, value: &[u8]) -> Result<[u64; N], StoreError> {
     let read = || {
         let (version, mut rest) = value.split_first()?;
-        (*version == VERSION).then_some(())?;
+        (*version == wanted).then_some(())?;
         let mut fields = [0; N];
         for f in &mut fields {
             *f = take_varint(&mut rest)?;
@@ -180,7 +200,7 @@ impl EndRow {
     }
 }
 
-/// An adopted file.
+/// An adopted file, or a pack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FileRow {
     pub lap: u64,
@@ -190,21 +210,48 @@ pub(crate) struct FileRow {
     pub footer_len: u64,
     /// Positions neither retired nor trimmed.
     pub live: u64,
+    /// Bytes that the entries take that were put into it; 0 = unknown (version 1).
+    pub stored: u64,
+    /// The same as extents count bytes: without headers, a shared body once for each log.
+    pub content: u64,
+    /// [`ExtentRow::live_bytes`] of its extents now, together.
+    pub live_bytes: u64,
 }
 
 impl FileRow {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let Self { lap, first_lsn, last_lsn, footer_off, footer_len, live } = *self;
-        encode([lap, first_lsn, last_lsn, footer_off, footer_len, live])
+        let Self { lap, first_lsn, last_lsn, footer_off, footer_len, live, .. } = *self;
+        let Self { stored, content, live_bytes, .. } = *self;
+        let fields = [lap, first_lsn, last_lsn, footer_off, footer_len, live, stored, content, live_bytes];
+        encode_as(VERSION_2, fields)
     }
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, StoreError> {
-        let [lap, first_lsn, last_lsn, footer_off, footer_len, live] = decode(value)?;
-        Ok(Self { lap, first_lsn, last_lsn, footer_off, footer_len, live })
+        if value.first() == Some(&VERSION) {
+            let [lap, first_lsn, last_lsn, footer_off, footer_len, live] = decode(value)?;
+            return Ok(Self { lap, first_lsn, last_lsn, footer_off, footer_len, live, ..Self::default() });
+        }
+        let fields = decode_as(VERSION_2, value)?;
+        let [lap, first_lsn, last_lsn, footer_off, footer_len, live, stored, content, live_bytes] = fields;
+        Ok(Self { lap, first_lsn, last_lsn, footer_off, footer_len, live, stored, content, live_bytes })
+    }
+
+    /// Bytes of the file that what lives takes, about: what its entries took, in the measure in which their content lives.
+    pub(crate) fn live_stored(&self) -> u64 {
+        share(self.stored, self.live_bytes.min(self.content), self.content)
     }
 }
 
-/// A stretch of one log in one adopted file, without holes. Its first position is in the key.
+/// `bytes * part / whole`, of nothing 0.
+fn share(bytes: u64, part: u64, whole: u64) -> u64 {
+    if part == whole {
+        return bytes;
+    }
+    let of = u128::from(bytes) * u128::from(part) / u128::from(whole.max(1));
+    u64::try_from(of).unwrap_or(u64::MAX)
+}
+
+/// A stretch of one log in one adopted file or pack, without holes. Its first position is in the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ExtentRow {
     pub file: FileId,
@@ -214,27 +261,48 @@ pub(crate) struct ExtentRow {
     pub end: u64,
     /// Positions retired.
     pub retired: u64,
+    /// Of the entries of `whole` positions.
     pub bytes: u64,
     /// -1 = none.
     pub max_ts_ms: i64,
+    /// Positions it had before trims took some.
+    pub whole: u64,
 }
 
 impl ExtentRow {
+    /// Positions neither retired nor trimmed.
+    pub(crate) fn live(&self) -> u64 {
+        self.len() - self.retired
+    }
+
+    /// Its bytes in the measure in which its positions live.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        share(self.bytes, self.live(), self.whole)
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.end - self.first
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let Self { file, lap, first, end, retired, bytes, max_ts_ms } = *self;
-        encode([file.0, lap, end - first, retired, bytes, to_unsigned(max_ts_ms)])
+        let Self { file, lap, first, end, retired, bytes, max_ts_ms, whole } = *self;
+        let fields = [file.number(), lap, end - first, retired, bytes, to_unsigned(max_ts_ms), whole];
+        encode_as(VERSION_2, fields)
     }
 
     pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<Self, StoreError> {
-        let [file, lap, len, retired, bytes, max_ts] = decode(value)?;
+        let [file, lap, len, retired, bytes, max_ts, whole] = if value.first() == Some(&VERSION) {
+            let [file, lap, len, retired, bytes, max_ts] = decode(value)?;
+            [file, lap, len, retired, bytes, max_ts, len]
+        } else {
+            decode_as(VERSION_2, value)?
+        };
         let first = last_number(key).ok_or_else(damaged)?;
-        let end = first.checked_add(len).filter(|_| retired <= len).ok_or_else(damaged)?;
-        let (file, max_ts_ms) = (FileId(file), to_signed(max_ts));
-        Ok(Self { file, lap, first, end, retired, bytes, max_ts_ms })
+        let fits = |_: &u64| retired <= len && len <= whole;
+        let end = first.checked_add(len).filter(fits).ok_or_else(damaged)?;
+        // Segment files have laps from 1 on.
+        let file = if lap == 0 { FileId::pack(file) } else { FileId(file) };
+        Ok(Self { file, lap, first, end, retired, bytes, max_ts_ms: to_signed(max_ts), whole })
     }
 }
 
@@ -298,21 +366,59 @@ mod tests {
             next_lap: 6,
         };
         assert_eq!(MetaRow::decode(&meta.encode()).unwrap(), meta);
-        let file =
-            FileRow { lap: 1, first_lsn: 2, last_lsn: 3, footer_off: 4, footer_len: 5, live: u64::MAX };
+        let file = FileRow {
+            lap: 1,
+            first_lsn: 2,
+            last_lsn: 3,
+            footer_off: 4,
+            footer_len: 5,
+            live: u64::MAX,
+            stored: 6,
+            content: 7,
+            live_bytes: 8,
+        };
         assert_eq!(FileRow::decode(&file.encode()).unwrap(), file);
+        for id in [FileId(7), FileId::pack(7)] {
+            assert_eq!(file_of(&file_key(id)), id);
+        }
         for max_ts_ms in [-1, 0, i64::MAX, i64::MIN] {
-            let x =
-                ExtentRow { file: FileId(7), lap: 8, first: 9, end: 20, retired: 11, bytes: 5, max_ts_ms };
-            assert_eq!(ExtentRow::decode(&extent_key(LogId(1), 9), &x.encode()).unwrap(), x);
+            let of = |file, lap| ExtentRow {
+                file,
+                lap,
+                first: 9,
+                end: 20,
+                retired: 11,
+                bytes: 5,
+                max_ts_ms,
+                whole: 12,
+            };
+            for x in [of(FileId(7), 8), of(FileId::pack(7), 0)] {
+                assert_eq!(ExtentRow::decode(&extent_key(LogId(1), 9), &x.encode()).unwrap(), x);
+            }
             let log = LogRow { start: u64::MAX, next: 3, bytes: 4, max_ts_ms };
             assert_eq!(LogRow::decode(&log.encode()).unwrap(), log);
         }
         assert_eq!(decode_object(&encode_object(5, b"v")).unwrap(), (5, b"v".to_vec()));
         let bytes = file.encode();
         assert!(FileRow::decode(&bytes[..bytes.len() - 1]).is_err());
-        assert!(FileRow::decode(&[2, 1, 1, 1, 1, 1, 1]).is_err());
+        assert!(FileRow::decode(&[3, 1, 1, 1, 1, 1, 1]).is_err());
         assert!(FileRow::decode(b"").is_err() && decode_object(b"short").is_err());
+    }
+
+    #[test]
+    fn rows_of_version_1_are_read() {
+        let file = FileRow {
+            lap: 1,
+            first_lsn: 2,
+            last_lsn: 3,
+            footer_off: 4,
+            footer_len: 5,
+            live: 6,
+            ..FileRow::default()
+        };
+        assert_eq!(FileRow::decode(&[1, 1, 2, 3, 4, 5, 6]).unwrap(), file);
+        let x = ExtentRow::decode(&extent_key(LogId(1), 9), &[1, 7, 8, 11, 3, 5, 2]).unwrap();
+        assert_eq!((x.file, x.end, x.retired, x.bytes, x.max_ts_ms, x.whole), (FileId(7), 20, 3, 5, 1, 11));
     }
 
     #[test]

@@ -183,6 +183,7 @@ impl LogStore for MemLog {
             sink: Arc::clone(&rows) as Arc<dyn crate::StateSink>,
             rows,
             report: OpenReport { replayed_records: records.len() as u64, unclean, ..OpenReport::default() },
+            stats: Arc::default(),
         })
     }
 }

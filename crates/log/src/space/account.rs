@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use millstream_types::{LogId, Lsn};
 
-use super::open::OpenFile;
+use super::open::{OpenFile, Stretch};
 use super::overlay::Overlay;
 use crate::api::StoreError;
 use crate::bugs::Bugs;
 use crate::disk::events::{FileId, SealedFile, SpaceOp};
 use crate::format::rows::{
-    ExtentRow, FILES, FileRow, LogRow, TODOS, decode, extent_key, file_key, last_number, log_key,
+    ExtentRow, FILES, FileRow, LogRow, PACKS, TODOS, decode, extent_key, file_key, file_of, last_number,
+    log_key,
 };
 use crate::store::{Change, StateStore};
 
@@ -24,6 +25,11 @@ use crate::store::{Change, StateStore};
 pub(crate) struct AdoptedAt {
     pub footer_off: u64,
     pub footer_len: u64,
+}
+
+/// Whether nothing lives in a file and no opening will walk it. Packs are never walked.
+fn is_free(id: FileId, row: &FileRow, floor_lap: u64) -> bool {
+    row.live == 0 && (id.is_pack() || row.lap < floor_lap)
 }
 
 /// The state machine. Its rows are consistent between calls.
@@ -53,8 +59,10 @@ impl Account {
     pub(crate) fn load(store: Arc<dyn StateStore>, space_lsn: u64) -> Result<Self, StoreError> {
         let rows = Overlay::new(store);
         let (mut files, mut todos) = (BTreeMap::new(), BTreeMap::new());
-        for (key, value) in rows.scan(FILES, FILES, usize::MAX)? {
-            files.insert(FileId(last_number(&key).unwrap_or_default()), FileRow::decode(&value)?);
+        for prefix in [FILES, PACKS] {
+            for (key, value) in rows.scan(prefix, prefix, usize::MAX)? {
+                files.insert(file_of(&key), FileRow::decode(&value)?);
+            }
         }
         for (key, value) in rows.scan(TODOS, TODOS, usize::MAX)? {
             let [before] = decode(&value)?;
@@ -62,17 +70,10 @@ impl Account {
         }
         let (changed_files, open) = (BTreeSet::new(), VecDeque::new());
         let (deleted, bugs) = (Vec::new(), Bugs::default());
-        Ok(Self {
-            rows,
-            files,
-            changed_files,
-            open,
-            todos,
-            deleted,
-            applied: space_lsn,
-            replaying: true,
-            bugs,
-        })
+        let (applied, replaying) = (space_lsn, true);
+        let mut account = Self { rows, files, changed_files, open, todos, deleted, applied, replaying, bugs };
+        account.measure()?;
+        Ok(account)
     }
 
     /// Rows include every record up to this one.
@@ -90,7 +91,7 @@ impl Account {
         self.files.get(&id).is_some_and(|f| f.lap == lap)
     }
 
-    /// Adopted files.
+    /// Adopted files and packs.
     pub(crate) fn adopted_files(&self) -> impl Iterator<Item = (FileId, &FileRow)> {
         self.files.iter().map(|(id, row)| (*id, row))
     }
@@ -130,7 +131,7 @@ impl Account {
                 let of = self.open.iter_mut().rev().find(|f| (f.id, f.lap) == (at.file, at.lap));
                 if let Some(f) = of {
                     f.first_append = f.first_append.min(lsn.0);
-                    f.append(*log, *pos, *count, *bytes, *max_ts_ms);
+                    f.append(*log, *pos, *count, *bytes, *max_ts_ms, at);
                 }
                 Ok(())
             }
@@ -192,28 +193,32 @@ impl Account {
         let Some(i) = self.open.iter().position(|f| (f.id, f.lap) == (id, lap)) else { return Ok(()) };
         let Some(f) = self.open.remove(i) else { return Ok(()) };
         let AdoptedAt { footer_off, footer_len } = at;
-        let (first_lsn, last_lsn, live) = (f.first_lsn, f.last_lsn, f.live);
-        self.files.insert(id, FileRow { lap, first_lsn, last_lsn, footer_off, footer_len, live });
-        self.changed_files.insert(id);
+        let (first_lsn, last_lsn, live, live_bytes) = (f.first_lsn, f.last_lsn, f.live, 0);
+        // What is not known must not be taken for unknown.
+        let (stored, content) = (f.stored.max(1), f.content);
+        let mut file =
+            FileRow { lap, first_lsn, last_lsn, footer_off, footer_len, live, stored, content, live_bytes };
         for (log, stretches) in &f.logs {
             let mut row = self.log(*log)?;
             row.take_head(stretches);
             for s in stretches.iter().filter(|s| !s.dead) {
                 row.bytes += s.bytes;
-                let (first, end, retired, bytes, max_ts_ms) =
-                    (s.first, s.end, s.retired, s.bytes, s.max_ts_ms);
-                let x = ExtentRow { file: id, lap, first, end, retired, bytes, max_ts_ms };
+                let Stretch { first, end, retired, bytes, max_ts_ms, whole, .. } = *s;
+                let x = ExtentRow { file: id, lap, first, end, retired, bytes, max_ts_ms, whole };
+                file.live_bytes += x.live_bytes();
                 self.rows.put(extent_key(*log, s.first), x.encode());
             }
             self.rows.put(log_key(*log), row.encode());
         }
+        self.files.insert(id, file);
+        self.changed_files.insert(id);
         self.forget_dead(&f)
     }
 
     /// Whether [`Account::take_dead`] would find any.
     pub(crate) fn has_dead(&self, floor: u64) -> bool {
         let floor_lap = self.floor_lap(floor);
-        self.files.values().any(|f| f.live == 0 && f.lap < floor_lap)
+        self.files.iter().any(|(id, f)| is_free(*id, f, floor_lap))
             || self.open.iter().any(|f| f.is_dead(self.applied) && f.lap < floor_lap)
     }
 
@@ -227,7 +232,7 @@ impl Account {
         let mut free = Vec::new();
         // From the floor lap on the laps are a chain that the next opening walks.
         let floor_lap = self.floor_lap(floor);
-        let adopted = self.files.iter().filter(|(_, f)| f.live == 0 && f.lap < floor_lap);
+        let adopted = self.files.iter().filter(|(id, f)| is_free(**id, f, floor_lap));
         for id in adopted.map(|(id, _)| *id).collect::<Vec<_>>() {
             if let Some(row) = self.files.remove(&id) {
                 free.push((id, row.lap));
@@ -258,7 +263,8 @@ impl Account {
 
     /// The lap in which reading the log begins, for this floor: the last, if all lies below.
     pub(crate) fn floor_lap(&self, floor: u64) -> u64 {
-        let adopted = self.files.values().filter(|f| f.last_lsn >= floor).map(|f| f.lap);
+        let adopted = self.files.iter().filter(|(id, f)| !id.is_pack() && f.last_lsn >= floor);
+        let adopted = adopted.map(|(_, f)| f.lap);
         let open = self.open.iter().filter(|f| !f.sealed || f.last_lsn >= floor).map(|f| f.lap);
         let laps = self.files.values().map(|f| f.lap).chain(self.open.iter().map(|f| f.lap));
         adopted.chain(open).min().or_else(|| laps.max()).unwrap_or(0)
@@ -277,6 +283,18 @@ impl Account {
             }
         }
         self.rows.take().collect()
+    }
+
+    /// What extents say of files, by file: positions that live, and bytes.
+    #[cfg(test)]
+    pub(crate) fn counted(&self) -> BTreeMap<FileId, (u64, u64)> {
+        let mut counted = BTreeMap::new();
+        for (key, value) in self.rows.scan(b"X", b"X", usize::MAX).unwrap() {
+            let x = ExtentRow::decode(&key, &value).unwrap();
+            let of: &mut (u64, u64) = counted.entry(x.file).or_default();
+            (of.0, of.1) = (of.0 + x.live(), of.1 + x.live_bytes());
+        }
+        counted
     }
 
     /// Positions that live, by file.

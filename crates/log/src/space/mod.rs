@@ -2,6 +2,7 @@
 //! reads rows, and decides nothing by time. Start at [`Account`].
 
 mod account;
+mod merge;
 mod open;
 mod overlay;
 mod settle;
@@ -9,3 +10,4 @@ mod settle;
 mod tests;
 
 pub(crate) use account::{Account, AdoptedAt};
+pub(crate) use merge::Packed;

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use millstream_types::LogId;
 
-use crate::disk::events::FileId;
+use crate::disk::events::{Addr, FileId};
+use crate::format::bytes::{align8, len64, size};
 
 /// Appended positions of a log in a file, without holes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(crate) struct Stretch {
     pub retired: u64,
     pub bytes: u64,
     pub max_ts_ms: i64,
+    /// Positions it had before trims took some.
+    pub whole: u64,
     /// All retired, or below the log's start.
     pub dead: bool,
 }
@@ -56,6 +59,11 @@ pub(crate) struct OpenFile {
     pub logs: HashMap<LogId, Vec<Stretch>, foldhash::fast::RandomState>,
     /// Positions neither retired nor trimmed.
     pub live: u64,
+    /// Bytes that its entries take, and as extents count them.
+    pub stored: u64,
+    pub content: u64,
+    /// Where the entry lies that was appended last.
+    last_at: Option<u32>,
 }
 
 impl OpenFile {
@@ -72,6 +80,9 @@ impl OpenFile {
             heads_saved: false,
             logs,
             live: 0,
+            stored: 0,
+            content: 0,
+            last_at: None,
         }
     }
 
@@ -80,8 +91,13 @@ impl OpenFile {
         self.sealed && self.live == 0 && self.last_lsn <= applied
     }
 
-    pub(crate) fn append(&mut self, log: LogId, pos: u64, count: u32, bytes: u32, max_ts_ms: i64) {
+    pub(crate) fn append(&mut self, log: LogId, pos: u64, count: u32, bytes: u32, max_ts_ms: i64, at: &Addr) {
         let (count, bytes) = (u64::from(count), u64::from(bytes));
+        self.content += bytes;
+        // The references of a fan-out come one after another, and are one entry.
+        if self.last_at.replace(at.offset) != Some(at.offset) {
+            self.stored += len64(align8(size(u64::from(at.len))));
+        }
         let stretches = self.logs.entry(log).or_default();
         self.live += count;
         if let Some(last) = stretches.last_mut()
@@ -90,11 +106,13 @@ impl OpenFile {
         {
             last.end += count;
             last.bytes += bytes;
+            last.whole += count;
             last.max_ts_ms = last.max_ts_ms.max(max_ts_ms);
             return;
         }
         let end = pos.saturating_add(count);
-        stretches.push(Stretch { first: pos, end, retired: 0, bytes, max_ts_ms, dead: false });
+        let whole = end - pos;
+        stretches.push(Stretch { first: pos, end, retired: 0, bytes, max_ts_ms, whole, dead: false });
     }
 
     /// Stretches of a log that reach into `[first, end)`.

@@ -6,7 +6,6 @@ use super::account::Account;
 use super::open::{OpenFile, Stretch};
 use crate::api::StoreError;
 use crate::bugs::Bug;
-use crate::disk::events::FileId;
 use crate::format::retired::{CHUNK_POSITIONS, Retired};
 use crate::format::rows::{
     ExtentRow, LogRow, encode, extent_key, extents, last_number, log_key, retired, retired_key, todo_key,
@@ -39,7 +38,7 @@ fn chunks(first: u64, end: u64) -> impl Iterator<Item = (u64, u64, u64)> {
 }
 
 impl Account {
-    fn retired_set(&self, log: LogId, chunk: u64) -> Result<Retired, StoreError> {
+    pub(super) fn retired_set(&self, log: LogId, chunk: u64) -> Result<Retired, StoreError> {
         self.rows.get(&retired_key(log, chunk))?.map_or(Ok(Retired::default()), |v| Retired::decode(&v))
     }
 
@@ -82,7 +81,7 @@ impl Account {
     }
 
     /// Takes positions out of the retired sets: nothing will ever ask for them.
-    fn clear_retired(&mut self, log: LogId, first: u64, end: u64) -> Result<(), StoreError> {
+    pub(super) fn clear_retired(&mut self, log: LogId, first: u64, end: u64) -> Result<(), StoreError> {
         let from = retired_key(log, first / CHUNK_POSITIONS);
         for (key, value) in self.rows.scan(&retired(log), &from, usize::MAX)? {
             let chunk = last_number(&key).unwrap_or_default();
@@ -98,15 +97,18 @@ impl Account {
         Ok(())
     }
 
-    fn drop_live(&mut self, file: FileId, lap: u64, positions: u64) {
-        if let Some(row) = self.files.get_mut(&file).filter(|f| f.lap == lap) {
-            row.live = row.live.saturating_sub(positions);
-            self.changed_files.insert(file);
+    /// An extent became less, or is gone.
+    pub(super) fn drop_live(&mut self, before: &ExtentRow, after: Option<&ExtentRow>) {
+        if let Some(row) = self.files.get_mut(&before.file).filter(|f| f.lap == before.lap) {
+            let (live, live_bytes) = after.map_or((0, 0), |x| (x.live(), x.live_bytes()));
+            row.live = row.live.saturating_sub(before.live().saturating_sub(live));
+            row.live_bytes = row.live_bytes.saturating_sub(before.live_bytes().saturating_sub(live_bytes));
+            self.changed_files.insert(before.file);
         }
     }
 
     /// Extents of a log in adopted files that reach into `[first, end)`.
-    fn overlapping(&self, log: LogId, first: u64, end: u64) -> Result<Vec<ExtentRow>, StoreError> {
+    pub(super) fn overlapping(&self, log: LogId, first: u64, end: u64) -> Result<Vec<ExtentRow>, StoreError> {
         let prefix = extents(log);
         let mut found = Vec::new();
         if let Some((key, value)) = self.rows.at_or_below(&prefix, &extent_key(log, first))? {
@@ -143,8 +145,9 @@ impl Account {
             if newly == 0 {
                 continue;
             }
+            let before = x;
             x.retired += newly;
-            self.drop_live(x.file, x.lap, newly);
+            self.drop_live(&before, Some(&x));
             if x.retired < x.len() {
                 self.rows.put(extent_key(log, x.first), x.encode());
             } else {
@@ -185,9 +188,10 @@ impl Account {
     /// The part of an extent below the log's start goes.
     fn clip_extent(&mut self, log: LogId, x: &mut ExtentRow, before: u64) -> Result<(), StoreError> {
         let retired = self.count_retired(log, x.first, before)?.min(x.retired);
-        self.drop_live(x.file, x.lap, before - x.first - retired);
         self.rows.remove(extent_key(log, x.first));
+        let uncut = *x;
         (x.first, x.retired) = (before, x.retired - retired);
+        self.drop_live(&uncut, Some(x));
         if x.retired == x.len() {
             self.remove_extent(log, x)?;
             return self.clear_retired(log, x.first, x.end);
@@ -247,7 +251,7 @@ impl Account {
                 }
                 break;
             }
-            self.drop_live(x.file, x.lap, x.len() - x.retired);
+            self.drop_live(&x, None);
             self.remove_extent(log, &x)?;
         }
         let prefix = retired(log);

@@ -34,6 +34,9 @@ struct Lap {
 #[derive(Default)]
 struct Model {
     laps: BTreeMap<u64, Lap>,
+    /// By number.
+    packs: BTreeMap<u64, Lap>,
+    packs_made: u64,
     free_ids: Vec<u64>,
     ids: u64,
     records: BTreeMap<u64, (u64, Vec<SpaceOp>)>,
@@ -162,10 +165,66 @@ impl Model {
     }
 
     fn check(&self, account: &Account) {
-        let want: BTreeMap<_, _> =
-            self.laps.iter().map(|(n, l)| ((FileId(l.id), *n), self.live(l))).collect();
-        assert_eq!(account.live(), want);
+        let laps = self.laps.iter().map(|(n, l)| ((FileId(l.id), *n), self.live(l)));
+        let packs = self.packs.iter().map(|(n, l)| ((FileId::pack(*n), 0), self.live(l)));
+        assert_eq!(account.live(), laps.chain(packs).collect());
+        let counted = account.counted();
+        for (id, row) in account.adopted_files() {
+            let of = counted.get(&id).copied().unwrap_or_default();
+            assert_eq!((row.live, row.live_bytes), of, "{id:?} {row:?}");
+        }
     }
+
+    /// Begins a merge of some adopted files and packs: what lives now is copied.
+    fn merge(&mut self, dice: &mut Dice, account: &Account) -> Option<Merge> {
+        let all: Vec<_> =
+            account.adopted_files().filter(|(_, f)| f.live > 0).map(|(id, f)| (id, f.lap)).collect();
+        let sources: Vec<_> = all.into_iter().filter(|_| dice.roll(3) == 0).take(3).collect();
+        if sources.is_empty() {
+            return None;
+        }
+        let start = |log: &u64| self.start.get(log).copied().unwrap_or(0);
+        let (mut holds, mut logs) = (BTreeSet::new(), BTreeMap::<u64, (u64, u64)>::new());
+        for (id, lap) in &sources {
+            let of = if id.is_pack() { &self.packs[&id.number()] } else { &self.laps[lap] };
+            for (log, pos) in &of.holds {
+                let range = logs.entry(*log).or_insert((*pos, *pos + 1));
+                *range = (range.0.min(*pos), range.1.max(*pos + 1));
+                if *pos >= start(log) && !self.retired.contains(&(*log, *pos)) {
+                    holds.insert((*log, *pos));
+                }
+            }
+        }
+        let logs = logs.into_iter().map(|(log, (first, end))| (LogId(log), first, end)).collect();
+        self.packs_made += 1;
+        let id = FileId::pack(self.packs_made);
+        Some(Merge { packed: Packed { id, footer_off: 1, footer_len: 2, stored: 3, sources, logs }, holds })
+    }
+
+    /// The copy is durable and takes over.
+    fn install(&mut self, account: &mut Account, merge: &Merge) {
+        for (id, lap) in &merge.packed.sources {
+            let of = if id.is_pack() { self.packs.get_mut(&id.number()) } else { self.laps.get_mut(lap) };
+            // It may be gone by now: nothing of it lived.
+            if let Some(of) = of {
+                of.holds.clear();
+            }
+        }
+        let l = Lap { holds: merge.holds.clone(), sealed: true, ..Lap::default() };
+        let row = account.install(&merge.packed).unwrap();
+        assert_eq!(row.is_some(), self.live(&l) > 0);
+        if let Some(row) = row {
+            assert_eq!(row.live, self.live(&l));
+            self.packs.insert(merge.packed.id.number(), l);
+        }
+    }
+}
+
+/// A merge under way.
+struct Merge {
+    packed: Packed,
+    /// What was copied.
+    holds: BTreeSet<(u64, u64)>,
 }
 
 /// Writes the batch as the flusher does; gives (floor, floor lap, space lsn) as then durable.
@@ -176,6 +235,11 @@ fn flush(account: &mut Account, store: &SimStore, model: &mut Model, objects: u6
     let space_lsn = account.applied();
     store.write(&account.take_changes()).unwrap();
     for (id, lap) in free {
+        if id.is_pack() {
+            let l = model.packs.remove(&id.number()).unwrap();
+            assert_eq!(model.live(&l), 0, "{id:?} was freed early");
+            continue;
+        }
         let l = model.laps.remove(&lap).unwrap();
         assert!(l.id == id.0 && l.sealed && lap < floor_lap);
         assert!(l.last_lsn < floor && model.live(&l) == 0, "lap {lap} was freed early");
@@ -194,8 +258,9 @@ fn history(seed: u64, steps: u64) {
     account.finish_replay().unwrap();
     let (id, lap) = model.begin();
     account.begin(id, lap, 1);
+    let mut merge: Option<Merge> = None;
     for _ in 0..steps {
-        match dice.roll(40) {
+        match dice.roll(44) {
             0..28 => {
                 let (lsn, ops) = model.record(&mut dice);
                 ops.iter().for_each(|op| account.apply(Lsn(lsn), op).unwrap());
@@ -221,7 +286,28 @@ fn history(seed: u64, steps: u64) {
                 kept = flush(&mut account, &store, &mut model, objects.max(kept.0));
             }
             37 => account.work().unwrap(),
+            40.. => match merge.take() {
+                None => merge = model.merge(&mut dice, &account),
+                Some(m) => {
+                    let before = (model.laps.clone(), model.packs.clone());
+                    model.install(&mut account, &m);
+                    while account.has_work() {
+                        account.work().unwrap();
+                    }
+                    model.check(&account);
+                    if dice.roll(3) > 0 {
+                        kept = flush(&mut account, &store, &mut model, kept.0);
+                    } else {
+                        // The power goes before the rows are durable: the pack is nobody's.
+                        (model.laps, model.packs) = before;
+                        store = store.crash(false);
+                        account = open(&store, kept.2);
+                        model.replay(&mut account, kept.0, kept.1);
+                    }
+                }
+            },
             _ => {
+                merge = None;
                 store = store.crash(false);
                 account = open(&store, kept.2);
                 model.replay(&mut account, kept.0, kept.1);
@@ -234,6 +320,10 @@ fn history(seed: u64, steps: u64) {
             model.check(&account);
         }
     }
+    while account.has_work() {
+        account.work().unwrap();
+    }
+    model.check(&account);
     // The end: everything goes, and no file and no row may be left but the active one's.
     for log in 1..=model.logs {
         model.lsn += 1;
@@ -251,7 +341,7 @@ fn history(seed: u64, steps: u64) {
     let end = model.lsn + 1;
     flush(&mut account, &store, &mut model, end);
     flush(&mut account, &store, &mut model, end);
-    assert_eq!(model.laps.len(), 1, "files leaked");
+    assert_eq!((model.laps.len(), model.packs.len()), (1, 0), "files leaked");
     assert!(store.dump().is_empty(), "rows leaked: {:?}", store.dump());
 }
 
@@ -260,6 +350,52 @@ fn live_counts_equal_the_naive_model_over_random_histories_with_crashes() {
     for seed in 0..40 {
         history(seed, 200);
     }
+}
+
+#[test]
+fn rows_of_version_1_say_what_lives_by_their_extents() {
+    let store = SimStore::new();
+    let mut a = Account::load(Arc::new(store.clone()), 0).unwrap();
+    a.finish_replay().unwrap();
+    store
+        .write(&[
+            (b"F\0\0\0\0\0\0\0\x07".to_vec(), Some(vec![1, 1, 1, 9, 100, 5, 6])),
+            (b"X\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0".to_vec(), Some(vec![1, 7, 1, 8, 2, 80, 1])),
+        ])
+        .unwrap();
+    let a = Account::load(Arc::new(store), 0).unwrap();
+    let row = *a.adopted_files().next().unwrap().1;
+    assert_eq!((row.content, row.live_bytes, row.stored, row.live_stored()), (80, 60, 100, 75));
+}
+
+#[test]
+fn a_long_stretch_of_retired_positions_leaves_no_set_behind_a_merge() {
+    let store = SimStore::new();
+    let mut a = Account::load(Arc::new(store.clone()), 0).unwrap();
+    a.finish_replay().unwrap();
+    a.begin(FileId(1), 1, 1);
+    let at = Addr { file: FileId(1), lap: 1, offset: 0, len: 48 };
+    let append = SpaceOp::Append { log: LogId(1), pos: 0, count: 50_000, max_ts_ms: -1, bytes: 100_000, at };
+    a.apply(Lsn(1), &append).unwrap();
+    let (first_lsn, last_lsn) = (Lsn(1), Lsn(1));
+    a.seal(&SealedFile { file: FileId(1), lap: 1, first_lsn, last_lsn, frames_end: 0 });
+    a.begin(FileId(2), 2, 2);
+    a.adopt(FileId(1), 1, AdoptedAt { footer_off: 1, footer_len: 2 }).unwrap();
+    let runs = vec![(0, 20_000), (20_001, 1), (20_003, 20_000), (49_000, 1_000)];
+    a.apply(Lsn(2), &SpaceOp::Retire { log: LogId(1), runs }).unwrap();
+    a.applied_to(Lsn(2));
+    let sources = vec![(FileId(1), 1)];
+    let logs = vec![(LogId(1), 0, 50_000)];
+    let packed = Packed { id: FileId::pack(1), footer_off: 1, footer_len: 2, stored: 5, sources, logs };
+    let row = a.install(&packed).unwrap().unwrap();
+    // 20,000; 20,002; 40,003 up to 48,999.
+    assert_eq!((row.live, row.live_bytes), (8_999, 17_998));
+    store.write(&a.take_changes()).unwrap();
+    assert_eq!(store.scan(b"R", b"R", 99).unwrap().len(), 1);
+    assert_eq!(store.scan(b"X", b"X", 99).unwrap().len(), 2);
+    let row = a.log(LogId(1)).unwrap();
+    assert_eq!((row.next, row.bytes), (50_000, 6 + 17_994));
+    assert_eq!(a.take_dead(3).unwrap(), [(FileId(1), 1)]);
 }
 
 #[test]

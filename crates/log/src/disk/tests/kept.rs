@@ -17,8 +17,12 @@ pub fn small() -> LogConfig {
 }
 
 pub fn try_open_kept(disk: &Arc<SimDisk>, store: &SimStore) -> Result<Log, OpenError> {
+    try_open_as(disk, store, &small())
+}
+
+pub fn try_open_as(disk: &Arc<SimDisk>, store: &SimStore, cfg: &LogConfig) -> Result<Log, OpenError> {
     let mut seen = Memory::default();
-    let o = DiskLog::with_store(env_on(disk), StoreKind::Sim(store.clone())).open(&small(), &mut seen)?;
+    let o = DiskLog::with_store(env_on(disk), StoreKind::Sim(store.clone())).open(cfg, &mut seen)?;
     Ok(Log { o, seen })
 }
 
@@ -40,7 +44,7 @@ impl Log {
         }
     }
 
-    fn trim(&mut self, log: u64, before: u64) {
+    pub fn trim(&mut self, log: u64, before: u64) {
         let lsn = self.put(&[Op::Trim { log: LogId(log), before }]);
         self.wait(lsn).unwrap();
     }

@@ -1,0 +1,285 @@
+//! Merges: what still lives in mostly dead files goes into a pack, and the files come free. [`Merging`] is the keeper's half: it
+//! decides what is merged ([`policy`]), hands it to a thread of its own ([`worker`], which looks at what lives in [`plan`] and
+//! writes in [`copy`]), and installs what comes back. Start at [`Merging::finish`] and [`Merging::begin`].
+
+mod copy;
+mod plan;
+mod policy;
+mod worker;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use millstream_env::Disk;
+
+use self::policy::{Candidate, Wants, choose};
+use self::worker::{Brake, Fault, Job, Merger, Outcome};
+use super::cold::Cold;
+use super::core::Core;
+use super::events::FileId;
+use super::file::{PACK_DIR, path};
+use crate::api::{LogConfig, LogStats, OpenError, StoreError};
+use crate::format::bytes::len64;
+use crate::format::header::BLOCK_BYTES;
+use crate::format::rows::FileRow;
+use crate::space::Account;
+
+/// Unused budget that is saved.
+const BUDGET_BYTES_MAX: u64 = 1 << 30;
+/// The longest time between two looks for files to merge, if nothing asks for one.
+const LOOK_NS: u64 = 250_000_000;
+/// How far back it is looked how fast a file dies.
+const PAST_NS: u64 = 10_000_000_000;
+/// A file that will be dead in so long at its pace is not merged.
+const DYING_NS: u64 = 60_000_000_000;
+
+/// What a close look at a file found: positions that lived then, and bytes that its live entries took.
+type Weighed = (u64, u64);
+
+/// The keeper's half of merging.
+pub(crate) struct Merging {
+    disk: Arc<dyn Disk>,
+    stats: Arc<LogStats>,
+    segment_bytes: u64,
+    budget_percent: u64,
+    gain_bytes_min: u64,
+    look_ns: u64,
+    budget: u64,
+    /// Hundredths of a byte.
+    saved: u64,
+    next: u64,
+    looked_ns: u64,
+    /// A merge is under way, and asked the budget.
+    busy: Option<bool>,
+    cramped: bool,
+    weighed: HashMap<(FileId, u64), Weighed>,
+    /// Files that could not be read: they stay as they are.
+    unreadable: HashSet<(FileId, u64)>,
+    /// What lived some time ago.
+    past: HashMap<(FileId, u64), u64>,
+    past_ns: u64,
+    brake: Arc<Brake>,
+    jobs: Option<SyncSender<Job>>,
+    outcomes: Receiver<Outcome>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Merging {
+    fn drop(&mut self) {
+        self.brake.stop();
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Merging {
+    /// Starts the thread. `next` is a number that no pack has.
+    ///
+    /// # Errors
+    /// If the operating system gives no thread.
+    pub(crate) fn start(
+        core: &Arc<Core>,
+        disk: Arc<dyn Disk>,
+        cfg: &LogConfig,
+        cold: Arc<Cold>,
+        stats: Arc<LogStats>,
+        next: u64,
+        now_ns: u64,
+    ) -> io::Result<Self> {
+        let brake = Arc::new(Brake::default());
+        let (jobs, inbox) = sync_channel(1);
+        let (outbox, outcomes) = sync_channel(1);
+        let merger = Merger {
+            disk: Arc::clone(&disk),
+            store: core.store,
+            cold,
+            brake: Arc::clone(&brake),
+            bytes_per_s: cfg.merge_bytes_per_s,
+        };
+        let thread = super::spawn("log-merger", core, move || merger.run(&inbox, &outbox))?;
+        Ok(Self {
+            disk,
+            stats,
+            segment_bytes: cfg.segment_bytes,
+            budget_percent: u64::from(cfg.merge_budget_percent),
+            gain_bytes_min: cfg.merge_gain_bytes_min,
+            look_ns: cfg.flush_interval_ms.saturating_mul(1_000_000).min(LOOK_NS),
+            budget: 0,
+            saved: 0,
+            next,
+            looked_ns: now_ns,
+            busy: None,
+            cramped: false,
+            weighed: HashMap::new(),
+            unreadable: HashSet::new(),
+            past: HashMap::new(),
+            past_ns: now_ns,
+            brake,
+            jobs: Some(jobs),
+            outcomes,
+            thread: Some(thread),
+        })
+    }
+
+    /// Bytes were appended: a share of them may be written by merges.
+    pub(crate) fn appended(&mut self, bytes: u64) {
+        self.saved += bytes.saturating_mul(self.budget_percent);
+        self.set_budget((self.budget + self.saved / 100).min(BUDGET_BYTES_MAX));
+        self.saved %= 100;
+    }
+
+    fn set_budget(&mut self, bytes: u64) {
+        self.budget = bytes;
+        self.stats.merge_budget_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Installs a pack that was made: its rows are the account's from now on, and it is on the shelf before any row leads to it.
+    /// Whether there are rows to write.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(crate) fn finish(&mut self, account: &mut Account, cold: &Cold) -> Result<bool, StoreError> {
+        let Ok(outcome) = self.outcomes.try_recv() else { return Ok(false) };
+        let asked = self.busy.take().unwrap_or_default();
+        self.looked_ns = 0;
+        self.weighed.extend(outcome.weighed.into_iter().map(|(file, live, bytes)| (file, (live, bytes))));
+        let (packed, bytes) = match outcome.made {
+            Ok(Some(made)) => made,
+            Ok(None) | Err(Fault::Stopped) => return Ok(false),
+            Err(Fault::NoRoom) => {
+                self.cramped = true;
+                return Ok(false);
+            }
+            Err(Fault::Source(file, cause)) => {
+                self.stats.merge_failed(format!("{} cannot be merged: {cause}", path(file.0)));
+                self.unreadable.insert(file);
+                return Ok(false);
+            }
+            Err(Fault::Pack(cause)) => {
+                self.stats.merge_failed(format!("a pack cannot be written: {cause}"));
+                return Ok(false);
+            }
+            Err(Fault::Store(e)) => return Err(e),
+        };
+        if asked {
+            self.set_budget(self.budget.saturating_sub(bytes));
+        }
+        self.stats.merges.fetch_add(1, Ordering::Relaxed);
+        self.stats.merged_bytes.fetch_add(bytes, Ordering::Relaxed);
+        match account.install(&packed)? {
+            Some(row) => {
+                cold.add(packed.id, row, std::sync::Weak::new());
+                Ok(true)
+            }
+            None => {
+                self.remove(packed.id);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Begins the next merge, if there is something to merge. Rows that lead to files must be durable; what lives less may come later.
+    pub(crate) fn begin(&mut self, account: &Account, now_ns: u64, short: bool) {
+        self.cramped &= short;
+        if self.busy.is_some() || now_ns.saturating_sub(self.looked_ns) < self.look_ns {
+            return;
+        }
+        self.looked_ns = now_ns;
+        let files = self.candidates(account, now_ns);
+        let wants = Wants {
+            budget: self.budget,
+            gain_min: self.gain_bytes_min,
+            small: self.segment_bytes / 4,
+            short,
+            cramped: self.cramped,
+        };
+        let Some(choice) = choose(&files, &wants) else { return };
+        let id = FileId::pack(self.next);
+        let job = Job { id, files: choice.files, live_permille_max: choice.live_permille_max, hurry: short };
+        if self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok()) {
+            self.next += 1;
+            self.busy = Some(!short);
+        }
+    }
+
+    fn candidates(&mut self, account: &Account, now_ns: u64) -> Vec<Candidate> {
+        let files = || account.adopted_files().filter(|(_, row)| row.live > 0);
+        if self.weighed.len() > 1024 {
+            let there: HashSet<_> = files().map(|(id, row)| (id, row.lap)).collect();
+            self.weighed.retain(|file, _| there.contains(file));
+        }
+        let since_ns = now_ns.saturating_sub(self.past_ns);
+        let candidate = |(id, row): (FileId, &FileRow)| {
+            let file = (id, row.lap);
+            let live = match self.weighed.get(&file) {
+                // As much of it as of the positions.
+                Some((live, bytes)) => {
+                    let now = u128::from(*bytes) * u128::from(row.live) / u128::from((*live).max(1));
+                    u64::try_from(now).unwrap_or(u64::MAX)
+                }
+                None => row.live_stored(),
+            };
+            let size = if id.is_pack() {
+                row.footer_off + row.footer_len + len64(BLOCK_BYTES)
+            } else {
+                self.segment_bytes
+            };
+            // Dead within the time, if it goes on dying as it did.
+            let died = self.past.get(&file).map_or(0, |then| then.saturating_sub(row.live));
+            let dying =
+                u128::from(died) * u128::from(DYING_NS) >= u128::from(row.live) * u128::from(since_ns);
+            let dying = died > 0 && dying;
+            let age = account.applied().saturating_sub(row.last_lsn) + 1;
+            Candidate { file, size, live, age, dying }
+        };
+        let all = files().map(candidate).filter(|c| !self.unreadable.contains(&c.file)).collect();
+        if since_ns >= PAST_NS || self.past.is_empty() {
+            self.past = files().map(|(id, row)| ((id, row.lap), row.live)).collect();
+            self.past_ns = now_ns;
+        }
+        all
+    }
+
+    /// A file was freed.
+    pub(crate) fn freed(&self) {
+        self.stats.freed_files.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Removes a pack to which nothing leads and that nobody reads. If it stays, the next opening removes it.
+    pub(crate) fn remove(&self, id: FileId) {
+        let _ = self.disk.remove(&path(id));
+    }
+}
+
+/// Removes packs to which no row leads: a crash came between a pack and its rows. Gives a number that no pack has.
+///
+/// # Errors
+/// If the disk fails.
+pub(crate) fn clean(disk: &dyn Disk, account: &Account) -> Result<u64, OpenError> {
+    let failed = |file: String| move |source| OpenError::Io { file, source };
+    let mut next =
+        account.adopted_files().filter(|(id, _)| id.is_pack()).map(|(id, _)| id.number() + 1).max();
+    let names = match disk.list(PACK_DIR) {
+        Ok(names) => names,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(failed(PACK_DIR.to_owned())(e)),
+    };
+    for name in names {
+        let Ok(number) = u64::from_str_radix(&name, 16) else { continue };
+        let id = FileId::pack(number);
+        if path(id) != format!("{PACK_DIR}/{name}") {
+            continue;
+        }
+        next = next.max(Some(id.number() + 1));
+        if !account.is_adopted(id, 0) {
+            disk.remove(&path(id)).map_err(failed(path(id)))?;
+        }
+    }
+    Ok(next.unwrap_or(0))
+}
