@@ -136,6 +136,7 @@ pub struct OnSim {
     slow: Mutex<Option<Duration>>,
     make: How,
     replay_bytes: u64,
+    merging: bool,
     rows: Mutex<SimStore>,
     disk: Mutex<(Arc<SimDisk>, Arc<HoldDisk>)>,
 }
@@ -160,13 +161,20 @@ impl OnSim {
         // Writes tear at 512 bytes on every third disk, else at 4096.
         let disk = if seed % 3 == 1 { SimDisk::with_small_sectors(seed) } else { disk };
         let (rows, disk) = (Mutex::default(), Mutex::new(held(disk)));
-        Self { env, clock, slow: Mutex::new(None), make, replay_bytes: REPLAY_BYTES, rows, disk }
+        let (slow, merging, replay_bytes) = (Mutex::new(None), false, REPLAY_BYTES);
+        Self { env, clock, slow, make, replay_bytes, merging, rows, disk }
     }
 
     /// Files get their index on disk as soon as they are full.
     #[must_use]
     pub fn adopting_at_once(self) -> Self {
         Self { replay_bytes: 2 << 20, ..self }
+    }
+
+    /// What still lives in mostly dead files is merged at once, and again and again.
+    #[must_use]
+    pub fn merging_at_once(self) -> Self {
+        Self { replay_bytes: 2 << 20, merging: true, ..self }
     }
 
     /// The state store in use.
@@ -202,7 +210,18 @@ fn held(disk: Arc<SimDisk>) -> (Arc<SimDisk>, Arc<HoldDisk>) {
 
 impl LogUnderTest for OnSim {
     fn config(&self) -> LogConfig {
-        LogConfig { replay_bytes: self.replay_bytes, ..config() }
+        let config = LogConfig { replay_bytes: self.replay_bytes, ..config() };
+        if !self.merging {
+            return config;
+        }
+        // The clock stands still: nothing may wait for it.
+        LogConfig {
+            flush_interval_ms: 0,
+            merge_budget_percent: 100,
+            merge_bytes_per_s: 0,
+            merge_gain_bytes_min: 0,
+            ..config
+        }
     }
 
     fn store(&self) -> Box<dyn LogStore> {

@@ -273,6 +273,9 @@ impl Keeper {
             ..self.kept.meta
         };
         if batch.is_empty() && meta == self.kept.meta {
+            if let Some((id, _)) = rows.last() {
+                self.sink.set_flushed(*id, rows);
+            }
             return Ok(());
         }
         batch.push((META_KEY.to_vec(), Some(meta.encode())));

@@ -37,6 +37,12 @@ fn chunks(first: u64, end: u64) -> impl Iterator<Item = (u64, u64, u64)> {
     })
 }
 
+/// Rows of retired sets that reach into `[first, end)` at most.
+fn chunks_max(first: u64, end: u64) -> usize {
+    let last = end.saturating_sub(1) / CHUNK_POSITIONS;
+    usize::try_from(last.saturating_sub(first / CHUNK_POSITIONS)).unwrap_or(usize::MAX).saturating_add(1)
+}
+
 impl Account {
     pub(super) fn retired_set(&self, log: LogId, chunk: u64) -> Result<Retired, StoreError> {
         self.rows.get(&retired_key(log, chunk))?.map_or(Ok(Retired::default()), |v| Retired::decode(&v))
@@ -64,7 +70,7 @@ impl Account {
     pub(super) fn count_retired(&self, log: LogId, first: u64, end: u64) -> Result<u64, StoreError> {
         let mut n = 0;
         let from = retired_key(log, first / CHUNK_POSITIONS);
-        for (key, value) in self.rows.scan(&retired(log), &from, usize::MAX)? {
+        for (key, value) in self.rows.scan(&retired(log), &from, chunks_max(first, end))? {
             let base = last_number(&key).unwrap_or_default() * CHUNK_POSITIONS;
             if base >= end {
                 break;
@@ -83,7 +89,7 @@ impl Account {
     /// Takes positions out of the retired sets: nothing will ever ask for them.
     pub(super) fn clear_retired(&mut self, log: LogId, first: u64, end: u64) -> Result<(), StoreError> {
         let from = retired_key(log, first / CHUNK_POSITIONS);
-        for (key, value) in self.rows.scan(&retired(log), &from, usize::MAX)? {
+        for (key, value) in self.rows.scan(&retired(log), &from, chunks_max(first, end))? {
             let chunk = last_number(&key).unwrap_or_default();
             let base = chunk * CHUNK_POSITIONS;
             if base >= end {
@@ -272,6 +278,10 @@ impl Account {
         }
         if self.rows.get(&todo_key(log))?.is_some() {
             self.rows.remove(todo_key(log));
+        }
+        let chunk = before / CHUNK_POSITIONS * CHUNK_POSITIONS;
+        if chunk < before && !page.is_empty() {
+            self.clear_retired(log, chunk, before)?;
         }
         Ok(())
     }

@@ -41,6 +41,7 @@ fn many(few: u64, shape: Shape, make: impl Fn(u64) -> Box<dyn LogUnderTest>) -> 
         ("taken", sum.taken),
         ("refused", sum.refused),
         ("drained", sum.drained),
+        ("merges", sum.merges),
     ]);
     (seeds, sum)
 }
@@ -81,4 +82,18 @@ fn queues_that_are_settled_keep_what_lives_and_give_the_rest_of_the_room_back() 
     let (seeds, sum) =
         many(15, Shape::Queues, |seed| Box::new(OnSim::with_rows(seed, with_rows).adopting_at_once()));
     assert!(seeds < 10 || (sum.crashes > 0 && sum.drained > 0), "{sum:?}");
+}
+
+#[test]
+fn queues_that_are_settled_keep_what_lives_while_it_is_merged_again_and_again() {
+    let (seeds, sum) =
+        many(15, Shape::Queues, |seed| Box::new(OnSim::with_rows(seed, with_rows).merging_at_once()));
+    assert!(seeds < 10 || (sum.crashes > 0 && sum.drained > 0 && sum.merges > seeds), "{sum:?}");
+}
+
+#[test]
+fn histories_agree_with_the_model_while_what_lives_is_merged() {
+    let (seeds, sum) =
+        many(30, Shape::Mixed, |seed| Box::new(OnSim::with_rows(seed, with_rows).merging_at_once()));
+    assert!(seeds < MANY || (sum.crashes > 0 && sum.taken > 0), "{sum:?}");
 }

@@ -52,6 +52,8 @@ pub struct Tally {
     pub refused: u64,
     /// Times that everything was settled and the room came back.
     pub drained: u64,
+    /// Packs written.
+    pub merges: u64,
 }
 
 impl AddAssign for Tally {
@@ -66,6 +68,7 @@ impl AddAssign for Tally {
         self.replayed += o.replayed;
         self.refused += o.refused;
         self.drained += o.drained;
+        self.merges += o.merges;
     }
 }
 
@@ -427,6 +430,7 @@ impl History<'_> {
 
     fn end_of_opening(&mut self, ending: &Ending) {
         let opened = self.opened.take().expect("open between endings");
+        self.tally.merges += opened.stats.merges();
         let done = match ending {
             Ending::Clean => false,
             Ending::Cut => self.under.crash(),

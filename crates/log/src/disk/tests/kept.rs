@@ -227,3 +227,12 @@ fn openings_that_write_nothing_eat_no_disk() {
     // Sixteen that are free, those ready and those in use.
     assert!(files(&disk) < 24, "{} files", files(&disk));
 }
+
+#[test]
+fn a_flush_of_nothing_is_flushed() {
+    let (disk, store) = (SimDisk::new(1), SimStore::new());
+    let l = open_kept(&disk, &store);
+    for _ in 0..3 {
+        l.flush();
+    }
+}
