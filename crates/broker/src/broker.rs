@@ -9,7 +9,7 @@ use millstream_engine::catalogue::{Snapshot, Topic, TopicDef};
 use millstream_engine::{Engine, EngineConfig};
 use millstream_env::{Env, OpenMode};
 use millstream_log::{
-    Gate, LogStore, Lost, Marks, OpenError, OpenReport, Opened, Room, StoreError, Watermarks,
+    Gate, LogStats, LogStore, Lost, Marks, OpenError, OpenReport, Opened, Room, StoreError, Watermarks,
 };
 use millstream_types::limits::ATTRS_BYTES_MAX;
 use millstream_types::{ConnId, Epoch, Namespace};
@@ -41,6 +41,7 @@ struct Inner {
     cluster_id: String,
     epoch: Epoch,
     report: OpenReport,
+    stats: Arc<LogStats>,
     next_conn: AtomicU64,
     closing: AtomicBool,
     closed: Notify,
@@ -86,7 +87,7 @@ impl Broker {
             ..EngineConfig::default()
         });
         let opened = store.open(&cfg.log, &mut engine)?;
-        let Opened { epoch, sequencer, gate, reader, marks, sink, rows: _, report } = opened;
+        let Opened { epoch, sequencer, gate, reader, marks, sink, rows: _, report, stats } = opened;
         if !report.unclean {
             engine.stopped_cleanly();
         }
@@ -125,6 +126,7 @@ impl Broker {
             cluster_id,
             epoch,
             report,
+            stats,
             next_conn: AtomicU64::new(1),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
@@ -174,6 +176,11 @@ impl Broker {
     #[must_use]
     pub fn open_report(&self) -> &OpenReport {
         &self.inner.report
+    }
+    /// What the log did since.
+    #[must_use]
+    pub fn log_stats(&self) -> &LogStats {
+        &self.inner.stats
     }
     /// How far records have come.
     #[must_use]

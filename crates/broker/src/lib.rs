@@ -52,4 +52,4 @@ pub use millstream_engine::op::{
     TransactError,
 };
 pub use millstream_engine::partition::PartitionView;
-pub use millstream_log::{Class, Marks, OpenError, OpenReport, Permit, ReadError, Room};
+pub use millstream_log::{Class, LogStats, Marks, OpenError, OpenReport, Permit, ReadError, Room};

@@ -1,7 +1,6 @@
 //! Counters of an open log.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// What a log did since it was opened, for metrics.
 #[derive(Debug, Default)]
@@ -11,7 +10,6 @@ pub struct LogStats {
     pub(crate) merge_failures: AtomicU64,
     pub(crate) merge_budget_bytes: AtomicU64,
     pub(crate) freed_files: AtomicU64,
-    last_failure: Mutex<Option<String>>,
 }
 
 impl LogStats {
@@ -31,17 +29,6 @@ impl LogStats {
     #[must_use]
     pub fn merge_failures(&self) -> u64 {
         self.merge_failures.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn merge_failed(&self, cause: String) {
-        self.merge_failures.fetch_add(1, Ordering::Relaxed);
-        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
-    }
-
-    /// Why the last of them was given up.
-    #[must_use]
-    pub fn last_merge_failure(&self) -> Option<String> {
-        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Bytes that merges may write now; grows as the log is appended to.

@@ -65,6 +65,12 @@ pub fn register(r: &mut Registry, broker: &Broker, groups: &[GroupInfo]) {
     one("log_sequenced_lsn", "Last commit record put in order", marks.sequenced.0);
     one("log_durable_lsn", "Last commit record that survives a crash", marks.durable.0);
     one("log_epoch", "Openings of this data directory", broker.epoch().0);
+    let log = broker.log_stats();
+    one("log_merges", "Packs written since the start: what still lived in mostly dead files", log.merges());
+    one("log_merged_bytes", "Bytes of packs written since the start", log.merged_bytes());
+    one("log_merge_failures", "Merges given up since the start", log.merge_failures());
+    one("log_merge_budget_bytes", "Bytes that merges may write now", log.merge_budget_bytes());
+    one("log_freed_files", "Files of the log freed since the start", log.freed_files());
     let room = broker.room();
     one("disk_full", "1 while publishing is held for want of room", u64::from(broker.is_full()));
     one("disk_free_bytes", "Free on the file system of the data directory", room.free_bytes);

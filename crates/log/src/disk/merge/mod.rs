@@ -157,12 +157,18 @@ impl Merging {
                 return Ok(false);
             }
             Err(Fault::Source(file, cause)) => {
-                self.stats.merge_failed(format!("{} cannot be merged: {cause}", path(file.0)));
+                tracing::warn!(
+                    file = path(file.0),
+                    cause,
+                    "a file is damaged and cannot be merged; it stays as it is"
+                );
+                self.stats.merge_failures.fetch_add(1, Ordering::Relaxed);
                 self.unreadable.insert(file);
                 return Ok(false);
             }
             Err(Fault::Pack(cause)) => {
-                self.stats.merge_failed(format!("a pack cannot be written: {cause}"));
+                tracing::warn!(cause, "a pack cannot be written; nothing is lost by it");
+                self.stats.merge_failures.fetch_add(1, Ordering::Relaxed);
                 return Ok(false);
             }
             Err(Fault::Store(e)) => return Err(e),

@@ -370,7 +370,6 @@ fn a_damaged_source_is_left_as_it_is_and_the_log_goes_on() {
     l.push_on(3);
     wait_until("a merge is given up", &l, || l.o.stats.merge_failures() > 0);
     wait_until("others are merged", &l, || merges(&l) > 0);
-    assert!(l.o.stats.last_merge_failure().unwrap().contains("seg/0000000000000000"));
     assert!(matches!(l.read_at(1, 0, Level::Durable), Err(ReadError::Damaged { first: 0, .. })));
     let got = l.read_at(1, 1, Level::Durable).unwrap();
     assert!(got.iter().filter(|(p, _)| stays(*p)).count() == 39);
