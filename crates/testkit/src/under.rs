@@ -282,8 +282,8 @@ impl LogUnderTest for OnSim {
     }
     fn space_held(&self) -> Option<SpaceHeld> {
         let How::WithRows(_) = self.make else { return None };
-        let mut held =
-            SpaceHeld { files: self.disk().list("seg").map_or(0, |n| n.len()), ..SpaceHeld::default() };
+        let files = ["seg", "pack"].map(|dir| self.disk().list(dir).map_or(0, |names| names.len()));
+        let mut held = SpaceHeld { files: files.iter().sum(), ..SpaceHeld::default() };
         for (key, _) in self.rows().dump() {
             *held.rows.entry(key.first().copied().unwrap_or(0)).or_default() += 1;
         }

@@ -83,10 +83,9 @@ impl Keeper {
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
         cfg: LogConfig,
-        (sink, cold): (Arc<Sink>, Arc<Cold>),
+        (sink, cold, merging): (Arc<Sink>, Arc<Cold>, Merging),
         kept: Kept,
         durable: u64,
-        merging: Merging,
     ) -> Self {
         let now = clock.mono_ns();
         let object_floor = kept.meta.object_floor;

@@ -215,7 +215,7 @@ fn start(
         let (disk, clock) = (Arc::clone(&env.disk), Arc::clone(&env.clock));
         let (shelves, counters, now) = (Arc::clone(&shelf), Arc::clone(&stats), clock.mono_ns());
         let merging = Merging::start(&core, Arc::clone(&disk), &cfg, shelves, counters, next_pack, now)?;
-        let k = Keeper::new(Arc::clone(&core), disk, clock, cfg, (rows, shelf), kept, r.next - 1, merging);
+        let k = Keeper::new(Arc::clone(&core), disk, clock, cfg, (rows, shelf, merging), kept, r.next - 1);
         let (tx, rx) = sync_channel(EVENTS_QUEUED_MAX);
         events = Some(tx);
         keeper = Some(spawn("log-keeper", &core, move || k.run(&rx))?);

@@ -53,13 +53,13 @@ pub(super) fn write(
     plan: &Plan,
     pace: &Pace,
 ) -> Result<Written, Fault> {
-    let out = Out::create(disk, id, least_bytes(plan), pace).map_err(Fault::pack)?;
+    let out = Out::create(disk, id, least_bytes(plan), pace).map_err(|e| Fault::pack(&e))?;
     let mut w = Writer { plan, out, runs: BTreeMap::new(), stored: 0 };
     w.out.put(&PackHeader { number: id.number() }.encode(store))?;
     w.own()?;
     w.shared()?;
     let written = w.finish(store, id)?;
-    disk.sync_dir(PACK_DIR).map_err(Fault::pack)?;
+    disk.sync_dir(PACK_DIR).map_err(|e| Fault::pack(&e))?;
     Ok(written)
 }
 
@@ -110,7 +110,7 @@ impl<'a> Out<'a> {
     }
 
     fn flush(&mut self) -> Result<(), Fault> {
-        self.file.write_at(self.at, &[IoSlice::new(&self.buf)]).map_err(Fault::pack)?;
+        self.file.write_at(self.at, &[IoSlice::new(&self.buf)]).map_err(|e| Fault::pack(&e))?;
         self.at += len64(self.buf.len());
         let written = self.buf.len();
         self.buf.clear();
@@ -216,10 +216,10 @@ impl Writer<'_> {
     fn shared(&mut self) -> Result<(), Fault> {
         let plan = self.plan;
         let (mut block, mut n) = (BytesMut::new(), 0u32);
-        let place = |s: &Shared| (s.source, s.offset, s.len);
+        let lies = |s: &Shared| (s.source, s.offset, s.len);
         let (out, runs, stored) = (&mut self.out, &mut self.runs, &mut self.stored);
-        let pace = out.pace;
-        read_in_order(&plan.sources, &plan.shared, place, pace, |s, file, bytes| {
+        let gentle = out.pace;
+        read_in_order(&plan.sources, &plan.shared, lies, gentle, |s, file, bytes| {
             let (log, pos) = s.to.first().copied().unwrap_or_default();
             let view = sound(file, bytes, log, pos)?;
             if !s.to.iter().all(|(log, pos)| view.to.holds(*log, *pos)) {
@@ -268,7 +268,7 @@ impl Writer<'_> {
         };
         self.out.put(&trailer.encode(store))?;
         self.out.flush()?;
-        self.out.file.sync_all().map_err(Fault::pack)?;
+        self.out.file.sync_all().map_err(|e| Fault::pack(&e))?;
         let (footer_len, bytes) = (len64(raw.len()), self.out.pos());
         Ok(Written { footer_off, footer_len, stored: self.stored, bytes })
     }
@@ -297,16 +297,16 @@ fn sound<'b>(file: &SegFile, bytes: &'b [u8], log: LogId, pos: u64) -> Result<En
     view.filter(|v| v.to.holds(log, pos)).ok_or_else(|| damaged(file, log, pos))
 }
 
-/// Reads what `place` says (source, offset, length) of items that are sorted by it, neighbours together.
+/// Reads what `at` says (source, offset, length) of items that are sorted by it, neighbours together.
 fn read_in_order<T>(
     sources: &[Arc<SegFile>],
     items: &[T],
-    place: impl Fn(&T) -> (usize, u32, u32),
+    at: impl Fn(&T) -> (usize, u32, u32),
     pace: &Pace,
     mut each: impl FnMut(&T, &SegFile, &Bytes) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let span = |item: &T| {
-        let (source, offset, len) = place(item);
+        let (source, offset, len) = at(item);
         (source, u64::from(offset), u64::from(offset) + u64::from(len))
     };
     let mut rest = items;

@@ -9,9 +9,9 @@ mod worker;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use millstream_env::Disk;
@@ -178,16 +178,13 @@ impl Merging {
         }
         self.stats.merges.fetch_add(1, Ordering::Relaxed);
         self.stats.merged_bytes.fetch_add(bytes, Ordering::Relaxed);
-        match account.install(&packed)? {
-            Some(row) => {
-                cold.add(packed.id, row, std::sync::Weak::new());
-                Ok(true)
-            }
-            None => {
-                self.remove(packed.id);
-                Ok(false)
-            }
+        let row = account.install(&packed)?;
+        match row {
+            Some(row) => cold.add(packed.id, row, Weak::new()),
+            // All of it went meanwhile.
+            None => self.remove(packed.id),
         }
+        Ok(row.is_some())
     }
 
     /// Begins the next merge, if there is something to merge. Rows that lead to files must be durable; what lives less may come later.

@@ -54,7 +54,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) fn pack(e: io::Error) -> Self {
+    pub(super) fn pack(e: &io::Error) -> Self {
         if e.kind() == io::ErrorKind::StorageFull { Self::NoRoom } else { Self::Pack(e.to_string()) }
     }
 }

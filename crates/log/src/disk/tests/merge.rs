@@ -98,7 +98,7 @@ fn scatter(l: &mut Log, entries: u64) {
 }
 
 fn stays(pos: u64) -> bool {
-    pos % 10 == 0
+    pos.is_multiple_of(10)
 }
 
 fn check(l: &Log, entries: u64) {
@@ -189,7 +189,7 @@ fn a_body_in_several_logs_goes_with_its_last_reference_and_lies_in_one_pack_with
         l.append(3, pos * 2 + 1, &body(1000 + pos, 1_000));
     }
     // Of every fifth body two references stay, of the others none.
-    let kept = |log: u64, pos: u64| (log == 3 || log == 7) && pos % 10 == 0;
+    let kept = |log: u64, pos: u64| (log == 3 || log == 7) && pos.is_multiple_of(10);
     for log in 1..=40 {
         let runs: Vec<_> = (0..bodies).map(|b| b * 2).filter(|p| !kept(log, *p)).map(|p| (p, 1)).collect();
         l.retire(log, &runs);
