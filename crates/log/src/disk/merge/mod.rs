@@ -5,6 +5,8 @@
 mod copy;
 mod plan;
 mod policy;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::collections::{HashMap, HashSet};
