@@ -48,6 +48,8 @@ struct Write {
     waiters: Vec<ConnId>,
     trims: Vec<(LogId, u64)>,
     space: Vec<(Lsn, SpaceOp)>,
+    /// Told once it is durable: before that, no row may lead to the new file.
+    events: Vec<SpaceEvent>,
 }
 
 impl Committer {
@@ -90,17 +92,17 @@ impl Committer {
             self.core.lose(format!("{}: the last write failed: {e}", path(self.file.id)));
             return None;
         }
-        self.seal();
+        self.tell(SpaceEvent::Sealed(self.sealed()));
         let End { lap, offset, crc } = self.end;
         Some(EndRow { lap, offset, crc, lsn: self.core.marks.level(Level::Durable) })
     }
 
     /// Nothing more is written to the file, and all of it is durable.
-    fn seal(&self) {
+    fn sealed(&self) -> SealedFile {
         self.file.set_sealed();
         let (first_lsn, last_lsn) = (Lsn(self.lsns.0), Lsn(self.lsns.1));
         let (file, lap, frames_end) = (self.file.id, self.file.lap, self.end.offset);
-        self.tell(SpaceEvent::Sealed(SealedFile { file, lap, first_lsn, last_lsn, frames_end }));
+        SealedFile { file, lap, first_lsn, last_lsn, frames_end }
     }
 
     fn tell(&self, event: SpaceEvent) {
@@ -196,11 +198,11 @@ impl Committer {
 
     /// The first frame of a new file: the one before is full and durable. Its end goes into the link frame.
     fn go_on_in(&mut self, first: &Frame, durable_lsn: u64, write: &mut Write) {
-        self.seal();
+        write.events.push(SpaceEvent::Sealed(self.sealed()));
         let last_lsn = Lsn(self.lsns.1);
         let continues = first.flags & CONTINUES_IN != 0;
         let first_lsn = if continues { last_lsn } else { Lsn(first.first_lsn) };
-        self.tell(SpaceEvent::Began { file: first.file.id, lap: first.file.lap, first_lsn });
+        write.events.push(SpaceEvent::Began { file: first.file.id, lap: first.file.lap, first_lsn });
         (self.file, self.use_no, self.lsns) = (Arc::clone(&first.file), first.use_no, (0, 0));
         debug_assert_eq!(first.offset, FRAMES_OFFSET);
         let block = link_block(&self.core, self.file.lap, self.end, first.first_lsn, durable_lsn).0;
@@ -246,6 +248,7 @@ impl Committer {
         }
         drop(write.permits);
         if self.space.is_some() {
+            write.events.drain(..).for_each(|e| self.tell(e));
             self.tell(SpaceEvent::Records { upto: Lsn(write.complete), ops: write.space });
         }
         write.waiters.sort_unstable();
