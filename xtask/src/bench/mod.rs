@@ -19,8 +19,9 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
     match args.word().as_deref() {
         Some("kafka") => kafka::run(root, args)?,
         Some("log") => {
+            let bench = if args.flag("--queues") { "queues" } else { "stream" };
             let mut cargo = Command::new(workspace::cargo());
-            cargo.args(["bench", "--package", "millstream-log", "--bench", "stream", "--"]);
+            cargo.args(["bench", "--package", "millstream-log", "--bench", bench, "--"]);
             must(cargo.args(args.rest()).current_dir(root))?;
         }
         other => bail!("bench what? kafka or log, not {other:?}"),

@@ -36,7 +36,9 @@ impl Retired {
     /// Adds `[from, to)`; gives how many were not in it.
     pub(crate) fn add(&mut self, from: u64, to: u64) -> u64 {
         let mut newly = 0;
-        for (i, w) in self.words.iter_mut().enumerate() {
+        let words = (to.div_ceil(64) - (from / 64).min(to.div_ceil(64))).try_into().unwrap_or(WORDS);
+        let skip = (from / 64).try_into().unwrap_or(WORDS);
+        for (i, w) in self.words.iter_mut().enumerate().skip(skip).take(words) {
             let m = mask(i, from, to);
             newly += u64::from((m & !*w).count_ones());
             *w |= m;
@@ -56,48 +58,45 @@ impl Retired {
         self.words.iter().enumerate().map(|(i, w)| u64::from((w & mask(i, from, to)).count_ones())).sum()
     }
 
-    /// Its runs of positions, ascending: (first, one past the last).
-    pub(crate) fn runs(&self) -> impl Iterator<Item = (u64, u64)> {
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            while at < CHUNK_POSITIONS && !self.has(at) {
-                at += 1;
-            }
-            let first = at;
-            while at < CHUNK_POSITIONS && self.has(at) {
-                at += 1;
-            }
-            (first < at).then_some((first, at))
-        })
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.words.iter().all(|w| *w == 0)
     }
 
-    /// Whether a position is in it.
-    pub(crate) fn has(&self, at: u64) -> bool {
-        let word = usize::try_from(at / 64).ok().and_then(|i| self.words.get(i));
-        word.is_some_and(|w| w >> (at % 64) & 1 == 1)
+    /// Its runs of positions, ascending: (first, one past the last).
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (u64, u64)> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let first = self.next(at, true)?;
+            at = self.next(first, false).unwrap_or(CHUNK_POSITIONS);
+            Some((first, at))
+        })
+    }
+
+    /// The first position from `at` on that is in it, or is not.
+    fn next(&self, at: u64, wanted: bool) -> Option<u64> {
+        let mut skip = at % 64;
+        let words = self.words.iter().zip(0u64..).skip(usize::try_from(at / 64).ok()?);
+        for (word, i) in words {
+            let wanted = if wanted { *word } else { !*word } & (u64::MAX << std::mem::take(&mut skip));
+            if wanted != 0 {
+                return Some(i * 64 + u64::from(wanted.trailing_zeros()));
+            }
+        }
+        None
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = vec![RUNS];
-        let (mut at, mut before) = (0, 0);
-        while at < CHUNK_POSITIONS && out.len() <= 512 {
-            if !self.has(at) {
-                at += 1;
-                continue;
-            }
-            let first = at;
-            while at < CHUNK_POSITIONS && self.has(at) {
-                at += 1;
-            }
-            for n in [first - before, at - first] {
+        let mut before = 0;
+        for (first, end) in self.runs() {
+            for n in [first - before, end - first] {
                 let (bytes, len) = varint(n);
                 out.extend_from_slice(bytes.get(..len).unwrap_or_default());
             }
-            before = at;
+            before = end;
+            if out.len() > 512 {
+                break;
+            }
         }
         if out.len() <= 512 {
             return out;

@@ -136,12 +136,7 @@ impl Account {
                 Ok(())
             }
             _ if known => Ok(()),
-            SpaceOp::Retire { log, runs } => {
-                for (first, count) in runs {
-                    self.retire(*log, *first, first.saturating_add(u64::from(*count)))?;
-                }
-                Ok(())
-            }
+            SpaceOp::Retire { log, runs } => self.retire(*log, runs),
             SpaceOp::Trim { log, before } => self.trim(*log, *before),
             SpaceOp::Delete { log } => self.trim(*log, u64::MAX),
         }

@@ -5,6 +5,7 @@ mod account;
 mod merge;
 mod open;
 mod overlay;
+mod retire;
 mod settle;
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,10 @@
-//! The account's arithmetic: retiring, trimming, and clearing up behind both.
+//! The account's arithmetic: trimming, and clearing up behind it and behind retiring.
 
 use millstream_types::LogId;
 
 use super::account::Account;
 use super::open::{OpenFile, Stretch};
 use crate::api::StoreError;
-use crate::bugs::Bug;
 use crate::format::retired::{CHUNK_POSITIONS, Retired};
 use crate::format::rows::{
     ExtentRow, LogRow, encode, extent_key, extents, last_number, log_key, retired, retired_key, todo_key,
@@ -24,19 +23,6 @@ impl LogRow {
     }
 }
 
-/// `[first, end)` cut at chunk bounds: chunk, and the range within it.
-fn chunks(first: u64, end: u64) -> impl Iterator<Item = (u64, u64, u64)> {
-    let mut at = first;
-    std::iter::from_fn(move || {
-        (at < end).then(|| {
-            let (chunk, from) = (at / CHUNK_POSITIONS, at % CHUNK_POSITIONS);
-            let to = (from + (end - at)).min(CHUNK_POSITIONS);
-            at += to - from;
-            (chunk, from, to)
-        })
-    })
-}
-
 /// Rows of retired sets that reach into `[first, end)` at most.
 fn chunks_max(first: u64, end: u64) -> usize {
     let last = end.saturating_sub(1) / CHUNK_POSITIONS;
@@ -48,23 +34,9 @@ impl Account {
         self.rows.get(&retired_key(log, chunk))?.map_or(Ok(Retired::default()), |v| Retired::decode(&v))
     }
 
-    fn put_set(&mut self, log: LogId, chunk: u64, set: &Retired) {
+    pub(super) fn put_set(&mut self, log: LogId, chunk: u64, set: &Retired) {
         let key = retired_key(log, chunk);
         if set.is_empty() { self.rows.remove(key) } else { self.rows.put(key, set.encode()) }
-    }
-
-    /// Adds positions to the retired sets; gives how many were not in them.
-    fn add_retired(&mut self, log: LogId, first: u64, end: u64) -> Result<u64, StoreError> {
-        let mut newly = 0;
-        for (chunk, from, to) in chunks(first, end) {
-            let mut set = self.retired_set(log, chunk)?;
-            let n = set.add(from, to);
-            if n > 0 {
-                self.put_set(log, chunk, &set);
-            }
-            newly += if self.bugs.has(Bug::CountsRetireTwice) { to - from } else { n };
-        }
-        Ok(newly)
     }
 
     pub(super) fn count_retired(&self, log: LogId, first: u64, end: u64) -> Result<u64, StoreError> {
@@ -141,49 +113,7 @@ impl Account {
         Ok(found)
     }
 
-    pub(super) fn retire(&mut self, log: LogId, first: u64, end: u64) -> Result<(), StoreError> {
-        let first = first.max(self.log(log)?.start);
-        if first >= end {
-            return Ok(());
-        }
-        for mut x in self.overlapping(log, first, end)? {
-            let newly = self.add_retired(log, x.first.max(first), x.end.min(end))?;
-            if newly == 0 {
-                continue;
-            }
-            let before = x;
-            x.retired += newly;
-            self.drop_live(&before, Some(&x));
-            if x.retired < x.len() {
-                self.rows.put(extent_key(log, x.first), x.encode());
-            } else {
-                self.remove_extent(log, &x)?;
-                self.clear_retired(log, x.first, x.end)?;
-            }
-        }
-        let mut open = std::mem::take(&mut self.open);
-        let mut done = Ok(());
-        for f in &mut open {
-            let mut gone = 0;
-            for s in f.overlapping(log, first, end) {
-                match self.add_retired(log, s.first.max(first), s.end.min(end)) {
-                    // While replaying only the sets count; the rest is computed from them at the end.
-                    Ok(newly) if !self.replaying && !s.dead => {
-                        s.retired += newly;
-                        gone += newly;
-                        s.dead = s.retired == s.end - s.first;
-                    }
-                    Ok(_) => {}
-                    Err(e) => done = Err(e),
-                }
-            }
-            f.live -= gone;
-        }
-        self.open = open;
-        done
-    }
-
-    fn remove_extent(&mut self, log: LogId, x: &ExtentRow) -> Result<(), StoreError> {
+    pub(super) fn remove_extent(&mut self, log: LogId, x: &ExtentRow) -> Result<(), StoreError> {
         self.rows.remove(extent_key(log, x.first));
         let mut row = self.log(log)?;
         row.bytes = row.bytes.saturating_sub(x.bytes);

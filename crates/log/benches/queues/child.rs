@@ -1,0 +1,152 @@
+//! The processes that are measured alone: they load a directory until they are killed, or open what another left. They print
+//! `name=value` lines, then `measured`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_env::Env;
+use millstream_log::LogConfig;
+
+use crate::backlog::{BATCH, LOG, Order, Settler, reads_per_second};
+use crate::engine::{Engine, Random};
+use crate::flow::{Fate, Flow};
+use crate::machine::{Used, resident_mib};
+use crate::quota::{Quota, held_bytes};
+use crate::turns::{Plan, Seen, drive};
+
+/// How long the disk may take to come to rest.
+const REST_SECONDS_MAX: u32 = 60;
+
+pub fn run(words: &[String]) {
+    let number = |at: usize| words[at].parse::<u64>().unwrap();
+    let dir = Path::new(&words[1]);
+    match words[0].as_str() {
+        "flow" => flow(dir, &words[2], number(3), number(4) as usize, number(5), number(6), number(7)),
+        "fill" => flow(dir, "kept", 1, number(2) as usize, number(2) * number(3), 0, 0),
+        "reopen" => reopen(dir),
+        "settle" => settle(dir, &words[2], number(3), number(4)),
+        other => panic!("no child is called {other}"),
+    }
+}
+
+fn config() -> LogConfig {
+    LogConfig::default()
+}
+
+fn fate(name: &str) -> Fate {
+    match name {
+        "kept" => Fate::Kept,
+        "settled" => Fate::Settled,
+        "half" => Fate::Half,
+        "fanout" => Fate::Fanout,
+        "random" => Fate::Random,
+        other => panic!("no fate is called {other}"),
+    }
+}
+
+/// Waits until the disk holds the same for two seconds: what the log does behind the commits is done, or waits for more.
+fn rest(dir: &Path, engine: &mut Engine) -> u64 {
+    let (mut held, mut same) = (held_bytes(dir), 0);
+    for _ in 0..REST_SECONDS_MAX * 10 {
+        std::thread::sleep(Duration::from_millis(100)); // tidy: pacing
+        engine.end_turn();
+        let now = held_bytes(dir);
+        same = if now == held { same + 1 } else { 0 };
+        held = now;
+        if same == 20 {
+            break;
+        }
+    }
+    held
+}
+
+fn flow(dir: &Path, name: &str, logs: u64, size: usize, bytes: u64, live_bytes: u64, quota_bytes: u64) {
+    let clock = Env::os(dir).clock;
+    let limited = |disk| -> Arc<dyn millstream_env::Disk> {
+        if quota_bytes > 0 { Arc::new(Quota { disk, total_bytes: quota_bytes }) } else { disk }
+    };
+    let before = Used::now();
+    let engine = Engine::open(dir, &config(), limited);
+    let mut target = Flow::new(engine, fate(name), logs, size, live_bytes);
+    let plan =
+        Plan { in_flight: usize::MAX, turn: 64, record_bytes: size, warm_ns: 0, ns: u64::MAX / 2, bytes };
+    let seen = drive(&mut target, &*clock, plan);
+    target.say_all();
+    let (rss, peak) = resident_mib();
+    let held = rest(dir, &mut target.engine);
+    let after = Used::now();
+    let acknowledged = target.published() as f64 * size as f64;
+    say_load(&seen, size);
+    println!("published={}", target.published());
+    println!("written={}", (after.write_bytes - before.write_bytes) as f64 / acknowledged);
+    println!("held={}", held as f64 / 1e6);
+    println!("live={}", target.living() as f64 * size as f64 / 1e6);
+    println!("cpu={}", (after.cpu_seconds - before.cpu_seconds) / (acknowledged / 1e9));
+    println!("refused={}", target.refused);
+    println!("rss={rss}\npeak={peak}\nmeasured");
+    // Killed meanwhile.
+    std::thread::sleep(Duration::from_secs(600)); // tidy: pacing
+}
+
+fn say_load(seen: &Seen, size: usize) {
+    println!("mbs={}", seen.records as f64 * size as f64 / seen.seconds / 1e6);
+    println!("rate={}", seen.records as f64 / seen.seconds);
+    println!("p50={}\np99={}", seen.latency.at(0.5), seen.latency.at(0.99));
+}
+
+fn reopen(dir: &Path) {
+    let clock = Env::os(dir).clock;
+    let start = clock.mono_ns();
+    let engine = Engine::open(dir, &config(), |disk| disk);
+    let seconds = (clock.mono_ns() - start) as f64 / 1e9;
+    println!("seconds={seconds}\nreplayed={}", engine.opened.report.replayed_bytes >> 20);
+    println!("next={}", engine.opened.reader.bounds(LOG).next);
+    println!("peak={}\nmeasured", resident_mib().1);
+    // Killed meanwhile: a clean stop would change what the next one finds.
+    std::thread::sleep(Duration::from_secs(600)); // tidy: pacing
+}
+
+/// Opens a backlog that was killed, reads in it, and settles it.
+fn settle(dir: &Path, order: &str, messages: u64, size: u64) {
+    let order = match order {
+        "in-order" => Order::InOrder,
+        "third" => Order::Third,
+        "random" => Order::Random,
+        other => panic!("no order is called {other}"),
+    };
+    let clock = Env::os(dir).clock;
+    let engine = Engine::open(dir, &config(), |disk| disk);
+    if order == Order::InOrder {
+        let mut random = Random(3);
+        let reads = 3000.min(messages / BATCH as u64);
+        let head = reads_per_second(&engine, (0..reads).map(|i| i * BATCH as u64), &*clock);
+        let middle = messages / 2;
+        let deep =
+            reads_per_second(&engine, (0..reads).map(|i| (middle + i * BATCH as u64) % messages), &*clock);
+        let scattered = reads_per_second(&engine, (0..reads).map(|_| random.below(messages)), &*clock);
+        println!("head={head}\ndeep={deep}\nscattered={scattered}");
+    }
+    let before = Used::now();
+    let mut target = Settler::new(engine, order, messages);
+    let n = target.messages();
+    let plan =
+        Plan { in_flight: 64, turn: 8, record_bytes: 1, warm_ns: 0, ns: u64::MAX / 2, bytes: u64::MAX };
+    let seen = drive(&mut target, &*clock, plan);
+    target.say_all();
+    let (rss, peak) = resident_mib();
+    let start = clock.mono_ns();
+    let held = rest(dir, &mut target.engine);
+    let after = Used::now();
+    let left = match order {
+        Order::Third => messages - n,
+        _ => 0,
+    };
+    println!("rate={}", n as f64 / seen.seconds);
+    println!("core_rate={}", n as f64 / (after.cpu_seconds - before.cpu_seconds));
+    println!("p50={}\np99={}", seen.latency.at(0.5), seen.latency.at(0.99));
+    println!("held={}\nlive={}", held as f64 / 1e6, (left * size) as f64 / 1e6);
+    println!("rest={}", (clock.mono_ns() - start) as f64 / 1e9);
+    println!("rss={rss}\npeak={peak}\nmeasured");
+    std::thread::sleep(Duration::from_secs(600)); // tidy: pacing
+}

@@ -1,0 +1,202 @@
+//! The cases, each in processes of its own. Start at [`run`].
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::args::Args;
+use crate::machine::Place;
+use crate::report::Table;
+
+const FLOW: &[&str] = &[
+    "MB/s",
+    "p50 ms",
+    "p99 ms",
+    "written : acknowledged",
+    "disk MB",
+    "live MB",
+    "disk : live",
+    "CPU s/GB",
+    "refused for want of disk",
+    "RSS MiB",
+    "at most",
+    "opening after a kill, s",
+    "replayed MiB",
+    "RSS MiB at most, opening",
+];
+const BACKLOG: &[&str] = &[
+    "filled, messages/s",
+    "RSS MiB at most, filling",
+    "opening after a kill, s",
+    "RSS MiB at most, opening",
+    "read/s at the head",
+    "read/s in the middle",
+    "read/s, 64 each at random",
+];
+const SETTLE: &[&str] = &[
+    "settled/s",
+    "settled per CPU second",
+    "p50 ms of 64",
+    "p99 ms",
+    "disk MB after",
+    "live MB",
+    "at rest after, s",
+    "RSS MiB at most",
+];
+
+/// Runs what was asked for and prints it.
+pub fn run(args: &Args, place: &Place) {
+    let mut flows = Table::new("load", FLOW);
+    let (mut backlog, mut settled) = (Table::new("backlog", BACKLOG), Table::new("settled", SETTLE));
+    for round in 0..args.rounds {
+        for case in &args.only {
+            eprintln!("queues, round {}: {case}", round + 1);
+            match case.as_str() {
+                "backlog" => backlogs(args, place, &mut backlog, &mut settled),
+                case => one_flow(args, place, case, &mut flows),
+            }
+        }
+    }
+    if args.only.iter().any(|case| case != "backlog") {
+        println!("### Messages that flow: {} MiB published\n", args.mib);
+        flows.print();
+    }
+    if args.only.iter().any(|case| case == "backlog") {
+        println!("### A backlog of {} messages in one queue\n", args.backlog);
+        backlog.print();
+        settled.print();
+    }
+}
+
+/// Runs a child until it has measured, and kills it.
+fn child(words: &[String]) -> HashMap<String, f64> {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .arg("--child")
+        .args(words)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut values = HashMap::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if line == "measured" {
+            break;
+        }
+        let (name, value) = line.split_once('=').unwrap();
+        values.insert(name.to_owned(), value.parse().unwrap());
+    }
+    child.kill().unwrap(); // SIGKILL
+    child.wait().unwrap();
+    assert!(!values.is_empty(), "the process ended early: {words:?}");
+    values
+}
+
+fn words(first: &str, dir: &Path, more: &[&dyn ToString]) -> Vec<String> {
+    let more = more.iter().map(|word| word.to_string());
+    [first.to_owned(), dir.display().to_string()].into_iter().chain(more).collect()
+}
+
+fn one_flow(args: &Args, place: &Place, case: &str, table: &mut Table) {
+    let bytes = args.mib << 20;
+    let soon = bytes / 16;
+    let variants: Vec<(String, &str, u64, usize, u64, u64, u64)> = match case {
+        // name, fate, logs, size, bytes published, bytes that live, quota
+        "idle" => vec![(
+            format!("{} logs, 4 of 100 B each", args.idle),
+            "kept",
+            args.idle,
+            100,
+            args.idle * 400,
+            0,
+            0,
+        )],
+        "drained" => vec![("1,000 queues, settled soon".into(), "settled", 1000, 1024, bytes, soon, 0)],
+        "kept" => vec![("1,000 queues, kept".into(), "kept", 1000, 1024, bytes, 0, 0)],
+        "half" => vec![("1,000 queues, half settled soon".into(), "half", 1000, 1024, bytes, soon, 0)],
+        "fanout" => vec![
+            ("one body to 50, settled soon".into(), "fanout", 50, 1024, bytes / 4, soon / 4, 0),
+            ("one body to 50, settled late".into(), "fanout", 50, 1024, bytes / 4, bytes / 8, 0),
+        ],
+        "steady" => {
+            vec![("a quarter lives, settled at random".into(), "random", 100, 1024, bytes, bytes / 4, 0)]
+        }
+        "full" => vec![(
+            "settled at random, 60 % of the disk lives".into(),
+            "random",
+            100,
+            1024,
+            bytes,
+            bytes / 4,
+            bytes / 4 * 5 / 3,
+        )],
+        _ => vec![],
+    };
+    for (name, fate, logs, size, bytes, live, quota) in variants {
+        let dir = place.fresh("queues");
+        let load = child(&words("flow", &dir, &[&fate, &logs, &size, &bytes, &live, &quota]));
+        let again = child(&words("reopen", &dir, &[]));
+        let ratio = load["held"] / load["live"].max(1.0);
+        table.add(
+            &name,
+            &[
+                load["mbs"],
+                load["p50"],
+                load["p99"],
+                load["written"],
+                load["held"],
+                load["live"],
+                ratio,
+                load["cpu"],
+                load["refused"],
+                load["rss"],
+                load["peak"],
+                again["seconds"],
+                again["replayed"],
+                again["peak"],
+            ],
+        );
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
+
+fn backlogs(args: &Args, place: &Place, backlog: &mut Table, settled: &mut Table) {
+    for &size in &args.sizes {
+        for orders in [&["in-order"][..], &["third", "random"]] {
+            let dir = place.fresh("backlog");
+            let filled = child(&words("fill", &dir, &[&size, &args.backlog]));
+            let again = child(&words("reopen", &dir, &[]));
+            for order in orders {
+                let seen = child(&words("settle", &dir, &[order, &args.backlog, &size]));
+                if *order == "in-order" {
+                    backlog.add(
+                        &format!("{size} B"),
+                        &[
+                            filled["rate"],
+                            filled["peak"],
+                            again["seconds"],
+                            again["peak"],
+                            seen["head"],
+                            seen["deep"],
+                            seen["scattered"],
+                        ],
+                    );
+                }
+                settled.add(
+                    &format!("{size} B, {order}"),
+                    &[
+                        seen["rate"],
+                        seen["core_rate"],
+                        seen["p50"],
+                        seen["p99"],
+                        seen["held"],
+                        seen["live"],
+                        seen["rest"],
+                        seen["peak"],
+                    ],
+                );
+            }
+            std::fs::remove_dir_all(dir).unwrap();
+        }
+    }
+}
