@@ -21,7 +21,7 @@ const SAY: usize = 256;
 /// In what order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    InOrder,
+    Ascending,
     /// Every third.
     Third,
     /// What every third left, at random.
@@ -32,7 +32,7 @@ pub enum Order {
 pub struct Settler {
     pub engine: Engine,
     order: Order,
-    /// What is left, to be taken from the end; empty for [`Order::InOrder`].
+    /// What is left, to be taken from the end; empty for [`Order::Ascending`].
     left: Vec<u32>,
     at: u64,
     end: u64,
@@ -42,7 +42,7 @@ pub struct Settler {
 impl Settler {
     pub fn new(engine: Engine, order: Order, messages: u64) -> Self {
         let mut left: Vec<u32> = match order {
-            Order::InOrder => Vec::new(),
+            Order::Ascending => Vec::new(),
             Order::Third => (0..messages as u32).step_by(3).collect(),
             Order::Random => (0..messages as u32).filter(|pos| pos % 3 != 0).collect(),
         };
@@ -60,7 +60,7 @@ impl Settler {
 
     /// Messages there are to settle.
     pub fn messages(&self) -> u64 {
-        if self.order == Order::InOrder { self.end } else { self.left.len() as u64 }
+        if self.order == Order::Ascending { self.end } else { self.left.len() as u64 }
     }
 
     /// Says of everything settled that it may be forgotten.
@@ -85,7 +85,7 @@ impl Settler {
 
 impl Target for Settler {
     fn submit(&mut self) -> Option<u64> {
-        if self.order == Order::InOrder {
+        if self.order == Order::Ascending {
             if self.at == self.end {
                 return None;
             }

@@ -110,14 +110,14 @@ fn reopen(dir: &Path) {
 /// Opens a backlog that was killed, reads in it, and settles it.
 fn settle(dir: &Path, order: &str, messages: u64, size: u64) {
     let order = match order {
-        "in-order" => Order::InOrder,
+        "in-order" => Order::Ascending,
         "third" => Order::Third,
         "random" => Order::Random,
         other => panic!("no order is called {other}"),
     };
     let clock = Env::os(dir).clock;
     let engine = Engine::open(dir, &config(), |disk| disk);
-    if order == Order::InOrder {
+    if order == Order::Ascending {
         let mut random = Random(3);
         let reads = 3000.min(messages / BATCH as u64);
         let head = reads_per_second(&engine, (0..reads).map(|i| i * BATCH as u64), &*clock);

@@ -83,9 +83,11 @@ fn child(words: &[String]) -> HashMap<String, f64> {
         if line == "measured" {
             break;
         }
+        eprint!("{line} ");
         let (name, value) = line.split_once('=').unwrap();
         values.insert(name.to_owned(), value.parse().unwrap());
     }
+    eprintln!();
     child.kill().unwrap(); // SIGKILL
     child.wait().unwrap();
     assert!(!values.is_empty(), "the process ended early: {words:?}");
