@@ -71,6 +71,9 @@ impl File for QuotaFile {
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
         self.file.read_at(offset, out)
     }
+    fn read_cached_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        self.file.read_cached_at(offset, out)
+    }
     fn write_at(&self, offset: u64, bufs: &[io::IoSlice<'_>]) -> io::Result<()> {
         self.file.write_at(offset, bufs)
     }
@@ -97,5 +100,8 @@ impl File for QuotaFile {
     }
     fn random_access(&self) {
         self.file.random_access();
+    }
+    fn will_need(&self, offset: u64, len: u64) {
+        self.file.will_need(offset, len);
     }
 }
