@@ -28,6 +28,10 @@ mod report;
 #[path = "stream/turns.rs"]
 mod turns;
 
+/// As in the server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use args::Args;
 use machine::Place;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millstream_log::{Op, ReadOutcome};
 use millstream_types::LogId;
 
-use crate::engine::{Engine, Random, SETTLE_RUN_BYTES};
+use crate::engine::{Engine, RETIRE_RECORD_BYTES, Random, SETTLE_RECORD_BYTES, SETTLE_RUN_BYTES};
 use crate::turns::{Signal, Target};
 
 /// The queue.
@@ -71,12 +71,7 @@ impl Settler {
                 continue;
             }
             runs.sort_unstable();
-            let permit = loop {
-                match self.engine.settle_room() {
-                    Some(permit) => break permit,
-                    None => self.engine.end_turn(),
-                }
-            };
+            let Some(permit) = self.engine.wait_for_room(RETIRE_RECORD_BYTES) else { return };
             self.engine.settle(permit, LOG, SETTLE_RUN_BYTES, &[Op::Retire { log: LOG, runs: &runs }]);
         }
         self.engine.end_turn();
@@ -89,7 +84,7 @@ impl Target for Settler {
             if self.at == self.end {
                 return None;
             }
-            let permit = self.engine.settle_room()?;
+            let permit = self.engine.settle_room(SETTLE_RECORD_BYTES)?;
             self.at = (self.at + BATCH as u64).min(self.end);
             let trim = [Op::Trim { log: LOG, before: self.at }];
             let said = self.at.is_multiple_of(CHUNK) || self.at == self.end;
@@ -99,7 +94,7 @@ impl Target for Settler {
         if self.left.is_empty() {
             return None;
         }
-        let permit = self.engine.settle_room()?;
+        let permit = self.engine.settle_room(RETIRE_RECORD_BYTES)?;
         let batch = self.left.len().min(BATCH);
         let mut full: Vec<Vec<(u64, u32)>> = Vec::new();
         for pos in self.left.drain(self.left.len() - batch..) {

@@ -22,16 +22,18 @@ pub fn run(words: &[String]) {
     let number = |at: usize| words[at].parse::<u64>().unwrap();
     let dir = Path::new(&words[1]);
     match words[0].as_str() {
-        "flow" => flow(dir, &words[2], number(3), number(4) as usize, number(5), number(6), number(7)),
-        "fill" => flow(dir, "kept", 1, number(2) as usize, number(2) * number(3), 0, 0),
+        "flow" => {
+            let cfg = LogConfig { merge_budget_percent: number(8) as u32, ..LogConfig::default() };
+            flow(dir, &cfg, &words[2], number(3), number(4) as usize, number(5), number(6), number(7));
+        }
+        "fill" => {
+            let cfg = LogConfig::default();
+            flow(dir, &cfg, "kept", 1, number(2) as usize, number(2) * number(3), 0, 0);
+        }
         "reopen" => reopen(dir),
         "settle" => settle(dir, &words[2], number(3), number(4)),
         other => panic!("no child is called {other}"),
     }
-}
-
-fn config() -> LogConfig {
-    LogConfig::default()
 }
 
 fn fate(name: &str) -> Fate {
@@ -61,20 +63,30 @@ fn rest(dir: &Path, engine: &mut Engine) -> u64 {
     held
 }
 
-fn flow(dir: &Path, name: &str, logs: u64, size: usize, bytes: u64, live_bytes: u64, quota_bytes: u64) {
+fn flow(
+    dir: &Path,
+    cfg: &LogConfig,
+    name: &str,
+    logs: u64,
+    size: usize,
+    bytes: u64,
+    live_bytes: u64,
+    quota_bytes: u64,
+) {
     let clock = Env::os(dir).clock;
     let limited = |disk| -> Arc<dyn millstream_env::Disk> {
         if quota_bytes > 0 { Arc::new(Quota { disk, total_bytes: quota_bytes }) } else { disk }
     };
     let before = Used::now();
-    let engine = Engine::open(dir, &config(), limited);
+    let engine = Engine::open(dir, cfg, limited);
     let mut target = Flow::new(engine, fate(name), logs, size, live_bytes);
     let plan =
         Plan { in_flight: usize::MAX, turn: 64, record_bytes: size, warm_ns: 0, ns: u64::MAX / 2, bytes };
     let seen = drive(&mut target, &*clock, plan);
     target.say_all();
-    let (rss, peak) = resident_mib();
+    let (_, peak) = resident_mib();
     let held = rest(dir, &mut target.engine);
+    let rss = resident_mib().0;
     let after = Used::now();
     let acknowledged = target.published() as f64 * size as f64;
     say_load(&seen, size);
@@ -98,7 +110,7 @@ fn say_load(seen: &Seen, size: usize) {
 fn reopen(dir: &Path) {
     let clock = Env::os(dir).clock;
     let start = clock.mono_ns();
-    let engine = Engine::open(dir, &config(), |disk| disk);
+    let engine = Engine::open(dir, &LogConfig::default(), |disk| disk);
     let seconds = (clock.mono_ns() - start) as f64 / 1e9;
     println!("seconds={seconds}\nreplayed={}", engine.opened.report.replayed_bytes >> 20);
     println!("next={}", engine.opened.reader.bounds(LOG).next);
@@ -116,7 +128,7 @@ fn settle(dir: &Path, order: &str, messages: u64, size: u64) {
         other => panic!("no order is called {other}"),
     };
     let clock = Env::os(dir).clock;
-    let engine = Engine::open(dir, &config(), |disk| disk);
+    let engine = Engine::open(dir, &LogConfig::default(), |disk| disk);
     if order == Order::Ascending {
         let mut random = Random(3);
         let reads = 3000.min(messages / BATCH as u64);

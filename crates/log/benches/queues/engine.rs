@@ -19,8 +19,9 @@ pub const OVERHEAD_BYTES: usize = 72;
 /// Effects of a lease and an acknowledgement: of one message, and of a run of them.
 pub const SETTLE_ONE_BYTES: usize = 30;
 pub const SETTLE_RUN_BYTES: usize = 48;
-/// Room for a record of settlements, trims and retires.
-const SETTLE_RECORD_BYTES: usize = 64 << 10;
+/// Room for a record of settlements and a trim, and for one of so many runs that are retired.
+pub const SETTLE_RECORD_BYTES: usize = 4 << 10;
+pub const RETIRE_RECORD_BYTES: usize = 32 << 10;
 
 /// Replay that counts.
 #[derive(Default)]
@@ -74,8 +75,25 @@ impl Engine {
     }
 
     /// Room for settlements.
-    pub fn settle_room(&self) -> Option<Permit> {
-        self.opened.gate.try_admit(Class::Settle, SETTLE_RECORD_BYTES).ok()
+    pub fn settle_room(&self, bytes: usize) -> Option<Permit> {
+        self.opened.gate.try_admit(Class::Settle, bytes).ok()
+    }
+
+    /// As `settle_room`, and waits for it; `None` if the log is lost.
+    pub fn wait_for_room(&mut self, bytes: usize) -> Option<Permit> {
+        loop {
+            let seen = self.signal.get();
+            if let Some(permit) = self.settle_room(bytes) {
+                return Some(permit);
+            }
+            if self.opened.marks.lost().is_some() {
+                return None;
+            }
+            self.end_turn();
+            if self.last.0 > seen {
+                self.signal.past(seen);
+            }
+        }
     }
 
     /// One record; the rows of these queues change by it.

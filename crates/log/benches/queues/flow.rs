@@ -7,7 +7,10 @@ use bytes::Bytes;
 use millstream_log::{AdmitError, Class, Op};
 use millstream_types::LogId;
 
-use crate::engine::{Engine, OVERHEAD_BYTES, Random, SETTLE_ONE_BYTES, SETTLE_RUN_BYTES, body};
+use crate::engine::{
+    Engine, OVERHEAD_BYTES, RETIRE_RECORD_BYTES, Random, SETTLE_ONE_BYTES, SETTLE_RECORD_BYTES,
+    SETTLE_RUN_BYTES, body,
+};
 use crate::turns::{Signal, Target};
 
 /// Messages of one queue settled by one record.
@@ -107,7 +110,8 @@ impl Flow {
 
     fn settle_batch(&mut self, log: LogId, first: u64) {
         let end = first + BATCH;
-        let Some(permit) = self.settle_permit() else { return };
+        let room = if self.fate == Fate::Half { RETIRE_RECORD_BYTES } else { SETTLE_RECORD_BYTES };
+        let Some(permit) = self.engine.wait_for_room(room) else { return };
         let said = end.is_multiple_of(FORGET);
         let forget = match self.fate {
             _ if !said => None,
@@ -126,20 +130,6 @@ impl Flow {
         self.engine.settle(permit, log, bytes, forget.as_slice());
     }
 
-    /// Waits for room: settlements are not put off here, as their number says how much lives.
-    fn settle_permit(&mut self) -> Option<millstream_log::Permit> {
-        loop {
-            if let Some(permit) = self.engine.settle_room() {
-                return Some(permit);
-            }
-            self.engine.end_turn();
-            std::thread::yield_now();
-            if self.engine.opened.marks.lost().is_some() {
-                return None;
-            }
-        }
-    }
-
     /// Settles one at random for each that is over the lag.
     fn scatter(&mut self) {
         let mut by_log: HashMap<u64, (usize, Vec<(u64, u32)>)> = HashMap::new();
@@ -156,7 +146,8 @@ impl Flow {
             }
         }
         for (log, (bytes, mut runs)) in by_log {
-            let Some(permit) = self.settle_permit() else { return };
+            let room = if runs.is_empty() { SETTLE_RECORD_BYTES } else { RETIRE_RECORD_BYTES };
+            let Some(permit) = self.engine.wait_for_room(room) else { return };
             runs.sort_unstable();
             let log = LogId(log);
             let forget = (!runs.is_empty()).then_some(Op::Retire { log, runs: &runs });
@@ -167,7 +158,7 @@ impl Flow {
     /// Says of everything settled that it may be forgotten.
     pub fn say_all(&mut self) {
         for ((log, _), mut runs) in std::mem::take(&mut self.unsaid) {
-            let Some(permit) = self.settle_permit() else { return };
+            let Some(permit) = self.engine.wait_for_room(RETIRE_RECORD_BYTES) else { return };
             runs.sort_unstable();
             let log = LogId(log);
             self.engine.settle(permit, log, SETTLE_RUN_BYTES, &[Op::Retire { log, runs: &runs }]);

@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use millstream_log::LogConfig;
+
 use crate::args::Args;
 use crate::machine::Place;
 use crate::report::Table;
@@ -19,7 +21,7 @@ const FLOW: &[&str] = &[
     "disk : live",
     "CPU s/GB",
     "refused for want of disk",
-    "RSS MiB",
+    "RSS MiB at rest",
     "at most",
     "opening after a kill, s",
     "replayed MiB",
@@ -99,44 +101,61 @@ fn words(first: &str, dir: &Path, more: &[&dyn ToString]) -> Vec<String> {
     [first.to_owned(), dir.display().to_string()].into_iter().chain(more).collect()
 }
 
-fn one_flow(args: &Args, place: &Place, case: &str, table: &mut Table) {
+/// One load: what is published, and what becomes of it.
+struct Load {
+    name: String,
+    fate: &'static str,
+    logs: u64,
+    size: u64,
+    bytes: u64,
+    /// Bytes that live before the first message is settled.
+    live: u64,
+    /// Size of the disk, 0 = as it is.
+    disk: u64,
+    merge_budget_percent: u32,
+}
+
+fn loads(args: &Args, case: &str) -> Vec<Load> {
     let bytes = args.mib << 20;
     let soon = bytes / 16;
-    let variants: Vec<(String, &str, u64, usize, u64, u64, u64)> = match case {
-        // name, fate, logs, size, bytes published, bytes that live, quota
-        "idle" => vec![(
-            format!("{} logs, 4 of 100 B each", args.idle),
-            "kept",
-            args.idle,
-            100,
-            args.idle * 400,
-            0,
-            0,
-        )],
-        "drained" => vec![("1,000 queues, settled soon".into(), "settled", 1000, 1024, bytes, soon, 0)],
-        "kept" => vec![("1,000 queues, kept".into(), "kept", 1000, 1024, bytes, 0, 0)],
-        "half" => vec![("1,000 queues, half settled soon".into(), "half", 1000, 1024, bytes, soon, 0)],
-        "fanout" => vec![
-            ("one body to 50, settled soon".into(), "fanout", 50, 1024, bytes / 4, soon / 4, 0),
-            ("one body to 50, settled late".into(), "fanout", 50, 1024, bytes / 4, bytes / 8, 0),
-        ],
-        "steady" => {
-            vec![("a quarter lives, settled at random".into(), "random", 100, 1024, bytes, bytes / 4, 0)]
-        }
-        "full" => vec![(
-            "settled at random, 60 % of the disk lives".into(),
-            "random",
-            100,
-            1024,
-            bytes,
-            bytes / 4,
-            bytes / 4 * 5 / 3,
-        )],
-        _ => vec![],
+    let merge_budget_percent = LogConfig::default().merge_budget_percent;
+    let load = |name: &str, fate, logs, live| {
+        let name = name.to_owned();
+        Load { name, fate, logs, size: 1024, bytes, live, disk: 0, merge_budget_percent }
     };
-    for (name, fate, logs, size, bytes, live, quota) in variants {
+    let fanout = |name, live| Load { bytes: bytes / 4, ..load(name, "fanout", 50, live) };
+    let steady = || load("a quarter lives, settled at random", "random", 100, bytes / 4);
+    match case {
+        "idle" => {
+            let name = format!("{} logs, 4 of 100 B each", args.idle);
+            vec![Load { size: 100, bytes: args.idle * 400, ..load(&name, "kept", args.idle, 0) }]
+        }
+        "drained" => vec![load("1,000 queues, settled soon", "settled", 1000, soon)],
+        "kept" => vec![load("1,000 queues, kept", "kept", 1000, 0)],
+        "half" => vec![load("1,000 queues, half settled soon", "half", 1000, soon)],
+        "fanout" => {
+            vec![
+                fanout("one body to 50, settled soon", soon / 4),
+                fanout("one body to 50, settled late", bytes / 8),
+            ]
+        }
+        "steady" => {
+            let name = "the same, without merges".to_owned();
+            vec![steady(), Load { name, merge_budget_percent: 0, ..steady() }]
+        }
+        "full" => {
+            let name = "settled at random, 60 % of the disk lives".to_owned();
+            vec![Load { name, disk: bytes / 4 * 5 / 3, ..steady() }]
+        }
+        _ => vec![],
+    }
+}
+
+fn one_flow(args: &Args, place: &Place, case: &str, table: &mut Table) {
+    for Load { name, fate, logs, size, bytes, live, disk, merge_budget_percent } in loads(args, case) {
         let dir = place.fresh("queues");
-        let load = child(&words("flow", &dir, &[&fate, &logs, &size, &bytes, &live, &quota]));
+        let load =
+            child(&words("flow", &dir, &[&fate, &logs, &size, &bytes, &live, &disk, &merge_budget_percent]));
         let again = child(&words("reopen", &dir, &[]));
         let ratio = load["held"] / load["live"].max(1.0);
         table.add(

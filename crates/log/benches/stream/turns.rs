@@ -29,11 +29,12 @@ impl Signal {
         self.moved.notify_one();
     }
 
-    fn get(&self) -> u64 {
+    pub fn get(&self) -> u64 {
         *self.durable.lock().unwrap()
     }
 
-    fn past(&self, seen: u64) -> u64 {
+    /// Waits until more than `seen` is durable.
+    pub fn past(&self, seen: u64) -> u64 {
         let mut durable = self.durable.lock().unwrap();
         while *durable <= seen {
             durable = self.moved.wait(durable).unwrap();

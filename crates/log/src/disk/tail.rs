@@ -167,7 +167,8 @@ impl Tail {
             next: 0,
             ends: false,
             max_ts_ms: -1,
-            runs: VecDeque::new(),
+            // Most logs of many have one: a million of them are in memory at a time.
+            runs: VecDeque::with_capacity(1),
         })
     }
 
@@ -178,7 +179,8 @@ impl Tail {
         l.max_ts_ms = l.max_ts_ms.max(e.max_ts_ms);
         let fresh = l.runs.back().is_none_or(|r| r.use_no != use_no);
         if fresh {
-            l.runs.push_back(Run { use_no, first_lsn: lsn, entries: Vec::new(), bytes: 0, max_ts_ms: -1 });
+            let entries = Vec::with_capacity(1);
+            l.runs.push_back(Run { use_no, first_lsn: lsn, entries, bytes: 0, max_ts_ms: -1 });
         }
         if let Some(run) = l.runs.back_mut() {
             e.lsn_delta = u32::try_from(lsn - run.first_lsn).expect("a file holds fewer than 2^32 records");

@@ -73,6 +73,9 @@ pub(crate) fn extent_key(log: LogId, first: u64) -> Vec<u8> {
     numbers(b'X', [log.0, first])
 }
 
+/// Prefix of all retired sets.
+pub(crate) const RETIRED: &[u8] = b"R";
+
 /// Prefix of a log's retired sets.
 pub(crate) fn retired(log: LogId) -> Vec<u8> {
     numbers(b'R', [log.0])

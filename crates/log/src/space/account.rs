@@ -11,6 +11,7 @@ use millstream_types::{LogId, Lsn};
 
 use super::open::{OpenFile, Stretch};
 use super::overlay::Overlay;
+use super::settle::Todo;
 use crate::api::StoreError;
 use crate::bugs::Bugs;
 use crate::disk::events::{FileId, SealedFile, SpaceOp};
@@ -41,7 +42,7 @@ pub(crate) struct Account {
     /// Files that are not adopted, in the order of use.
     pub(super) open: VecDeque<OpenFile>,
     /// Trims still to finish: first position that stays.
-    pub(super) todos: BTreeMap<LogId, u64>,
+    pub(super) todos: BTreeMap<LogId, Todo>,
     /// Logs deleted while replaying, whose rows may be dropped at its end.
     pub(super) deleted: Vec<LogId>,
     /// Last LSN applied.
@@ -66,7 +67,7 @@ impl Account {
         }
         for (key, value) in rows.scan(TODOS, TODOS, usize::MAX)? {
             let [before] = decode(&value)?;
-            todos.insert(LogId(last_number(&key).unwrap_or_default()), before);
+            todos.insert(LogId(last_number(&key).unwrap_or_default()), Todo { before, from: 0 });
         }
         let (changed_files, open) = (BTreeSet::new(), VecDeque::new());
         let (deleted, bugs) = (Vec::new(), Bugs::default());
@@ -149,14 +150,11 @@ impl Account {
     pub(crate) fn finish_replay(&mut self) -> Result<(), StoreError> {
         self.replaying = false;
         let mut open = std::mem::take(&mut self.open);
-        let mut known: BTreeMap<LogId, (u64, bool)> = BTreeMap::new();
+        let known = self.starts(&open)?;
         for f in &mut open {
             f.live = 0;
             for (log, stretches) in &mut f.logs {
-                let (start, any) = match known.get(log) {
-                    Some(k) => *k,
-                    None => *known.entry(*log).or_insert((self.log(*log)?.start, self.any_retired(*log)?)),
-                };
+                let (start, any) = known.get(log).copied().unwrap_or_default();
                 for s in stretches {
                     if s.end > start {
                         s.first = s.first.max(start);
@@ -193,17 +191,16 @@ impl Account {
         let (stored, content) = (f.stored.max(1), f.content);
         let mut file =
             FileRow { lap, first_lsn, last_lsn, footer_off, footer_len, live, stored, content, live_bytes };
-        for (log, stretches) in &f.logs {
-            let mut row = self.log(*log)?;
+        for (log, mut row, stretches) in self.rows_of(&f)? {
             row.take_head(stretches);
             for s in stretches.iter().filter(|s| !s.dead) {
                 row.bytes += s.bytes;
                 let Stretch { first, end, retired, bytes, max_ts_ms, whole, .. } = *s;
                 let x = ExtentRow { file: id, lap, first, end, retired, bytes, max_ts_ms, whole };
                 file.live_bytes += x.live_bytes();
-                self.rows.put(extent_key(*log, s.first), x.encode());
+                self.rows.put(extent_key(log, s.first), x.encode());
             }
-            self.rows.put(log_key(*log), row.encode());
+            self.rows.put(log_key(log), row.encode());
         }
         self.files.insert(id, file);
         self.changed_files.insert(id);

@@ -2,6 +2,7 @@
 //! reads rows, and decides nothing by time. Start at [`Account`].
 
 mod account;
+mod many;
 mod merge;
 mod open;
 mod overlay;

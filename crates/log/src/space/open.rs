@@ -98,7 +98,8 @@ impl OpenFile {
         if self.last_at.replace(at.offset) != Some(at.offset) {
             self.stored += len64(align8(size(u64::from(at.len))));
         }
-        let stretches = self.logs.entry(log).or_default();
+        // Most logs of many have one stretch here.
+        let stretches = self.logs.entry(log).or_insert_with(|| Vec::with_capacity(1));
         self.live += count;
         if let Some(last) = stretches.last_mut()
             && last.end == pos

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::api::StoreError;
 use crate::store::{Change, Pair, StateStore};
 
-const PAGE_ROWS: usize = 256;
+const PAGE_ROWS: usize = 1024;
 
 /// Rows as they will be once the changes are written.
 pub(crate) struct Overlay {
@@ -67,9 +67,10 @@ impl Overlay {
     pub(crate) fn scan(&self, prefix: &[u8], from: &[u8], max: usize) -> Result<Vec<Pair>, StoreError> {
         let mut from = from.max(prefix).to_vec();
         let mut found = Vec::new();
+        let page_rows = max.clamp(1, PAGE_ROWS);
         loop {
-            let page = self.store.scan(prefix, &from, PAGE_ROWS)?;
-            let whole = page.len() < PAGE_ROWS;
+            let page = self.store.scan(prefix, &from, page_rows)?;
+            let whole = page.len() < page_rows;
             // Changes may be merged up to the last row of the page, or all if it is the last page.
             let until = if whole { None } else { page.last().map(|(k, _)| k.clone()) };
             let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = page.into_iter().collect();

@@ -4,14 +4,57 @@ use millstream_types::LogId;
 
 use super::account::Account;
 use super::open::{OpenFile, Stretch};
+use super::overlay::Overlay;
 use crate::api::StoreError;
 use crate::format::retired::{CHUNK_POSITIONS, Retired};
 use crate::format::rows::{
     ExtentRow, LogRow, encode, extent_key, extents, last_number, log_key, retired, retired_key, todo_key,
 };
+use crate::store::Pair;
 
 /// Rows that one step of a trim removes at most.
 const SLICE_ROWS: usize = 10_000;
+/// Rows looked at first: most trims remove none, or a few.
+const FIRST_PAGE_ROWS: usize = 2;
+
+/// A trim to finish.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Todo {
+    /// First position that stays.
+    pub before: u64,
+    /// Nothing is left below: rows removed there before are not looked through again.
+    pub from: u64,
+}
+
+/// Rows of a step, in pages that grow.
+struct Slice {
+    at: Vec<u8>,
+    page_rows: usize,
+    left: usize,
+    is_all: bool,
+}
+
+impl Slice {
+    fn new(at: Vec<u8>) -> Self {
+        Self { at, page_rows: FIRST_PAGE_ROWS, left: SLICE_ROWS, is_all: false }
+    }
+
+    /// The next page; `None` after the last, or when the step is long enough.
+    fn next(&mut self, rows: &Overlay, prefix: &[u8]) -> Result<Option<Vec<Pair>>, StoreError> {
+        if self.is_all || self.left == 0 {
+            return Ok(None);
+        }
+        let max = self.page_rows.min(self.left);
+        let page = rows.scan(prefix, &self.at, max)?;
+        self.is_all = page.len() < max;
+        self.left -= page.len();
+        self.page_rows *= 4;
+        if let Some((last, _)) = page.last() {
+            self.at = [last, &[0][..]].concat();
+        }
+        Ok(Some(page))
+    }
+}
 
 impl LogRow {
     /// Includes what a file says of the log's end.
@@ -54,8 +97,8 @@ impl Account {
     }
 
     pub(super) fn any_retired(&self, log: LogId) -> Result<bool, StoreError> {
-        let prefix = retired(log);
-        Ok(!self.rows.scan(&prefix, &prefix, 1)?.is_empty())
+        let start = self.log(log)?.start;
+        Ok(!self.rows.scan(&retired(log), &retired_key(log, start / CHUNK_POSITIONS), 1)?.is_empty())
     }
 
     /// Takes positions out of the retired sets: nothing will ever ask for them.
@@ -141,7 +184,7 @@ impl Account {
         if before <= row.start {
             return Ok(());
         }
-        row.start = before;
+        let from = std::mem::replace(&mut row.start, before);
         if before != u64::MAX {
             row.next = row.next.max(before);
         }
@@ -153,7 +196,7 @@ impl Account {
             self.open = open;
             done?;
         }
-        self.todos.insert(log, before);
+        self.todos.entry(log).or_insert(Todo { before, from }).before = before;
         self.work_on(log)
     }
 
@@ -173,31 +216,46 @@ impl Account {
         }
     }
 
-    fn work_on(&mut self, log: LogId) -> Result<(), StoreError> {
-        let Some(before) = self.todos.get(&log).copied() else { return Ok(()) };
-        let prefix = extents(log);
-        let page = self.rows.scan(&prefix, &prefix, SLICE_ROWS)?;
-        let mut done = page.len() < SLICE_ROWS;
-        for (key, value) in &page {
-            let mut x = ExtentRow::decode(key, value)?;
-            if x.end > before {
-                done = true;
-                if x.first < before {
-                    self.clip_extent(log, &mut x, before)?;
+    /// Removes a slice of what the extents of a log have below `before`; says whether that was all. None lies below `from`.
+    fn remove_extents(&mut self, log: LogId, from: u64, before: u64) -> Result<bool, StoreError> {
+        let mut slice = Slice::new(extent_key(log, from));
+        while let Some(page) = slice.next(&self.rows, &extents(log))? {
+            for (key, value) in &page {
+                let mut x = ExtentRow::decode(key, value)?;
+                if x.end > before {
+                    if x.first < before {
+                        self.clip_extent(log, &mut x, before)?;
+                    }
+                    return Ok(true);
                 }
-                break;
+                self.drop_live(&x, None);
+                self.remove_extent(log, &x)?;
             }
-            self.drop_live(&x, None);
-            self.remove_extent(log, &x)?;
         }
-        let prefix = retired(log);
-        let page = self.rows.scan(&prefix, &prefix, SLICE_ROWS)?;
-        let below = |key: &[u8]| last_number(key).is_some_and(|c| c < before / CHUNK_POSITIONS);
-        let old: Vec<_> = page.iter().map(|(key, _)| key.clone()).take_while(|k| below(k)).collect();
-        done &= old.len() < SLICE_ROWS;
-        for key in old {
-            self.rows.remove(key);
+        Ok(slice.is_all)
+    }
+
+    /// Removes a slice of the retired sets of chunks `from..before`; says whether there is any from `from` on, and whether that was all.
+    fn remove_sets(&mut self, log: LogId, from: u64, before: u64) -> Result<(bool, bool), StoreError> {
+        let mut slice = Slice::new(retired_key(log, from));
+        let mut any = false;
+        while let Some(page) = slice.next(&self.rows, &retired(log))? {
+            any |= !page.is_empty();
+            for (key, _) in page {
+                if last_number(&key).is_none_or(|chunk| chunk >= before) {
+                    return Ok((any, true));
+                }
+                self.rows.remove(key);
+            }
         }
+        Ok((any, slice.is_all))
+    }
+
+    fn work_on(&mut self, log: LogId) -> Result<(), StoreError> {
+        let Some(Todo { before, from }) = self.todos.get(&log).copied() else { return Ok(()) };
+        let mut done = self.remove_extents(log, from, before)?;
+        let (sets, all) = self.remove_sets(log, from / CHUNK_POSITIONS, before / CHUNK_POSITIONS)?;
+        done &= all;
         if !done {
             self.rows.put(todo_key(log), encode([before]));
             return Ok(());
@@ -210,7 +268,7 @@ impl Account {
             self.rows.remove(todo_key(log));
         }
         let chunk = before / CHUNK_POSITIONS * CHUNK_POSITIONS;
-        if chunk < before && !page.is_empty() {
+        if chunk < before && sets {
             self.clear_retired(log, chunk, before)?;
         }
         Ok(())
@@ -241,14 +299,14 @@ impl Account {
         let (mut open, applied) = (std::mem::take(&mut self.open), self.applied);
         let mut done = Ok(());
         for f in open.iter_mut().filter(|f| f.is_dead(applied) && !f.heads_saved) {
-            for (log, stretches) in &f.logs {
-                match self.log(*log) {
-                    Ok(mut row) => {
+            match self.rows_of(f) {
+                Ok(rows) => {
+                    for (log, mut row, stretches) in rows {
                         row.take_head(stretches);
-                        self.rows.put(log_key(*log), row.encode());
+                        self.rows.put(log_key(log), row.encode());
                     }
-                    Err(e) => done = Err(e),
                 }
+                Err(e) => done = Err(e),
             }
             f.heads_saved = true;
         }

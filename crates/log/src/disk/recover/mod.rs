@@ -121,10 +121,10 @@ pub(crate) fn recover(
             // Before anything is durable behind it.
             kept.store.write(&[(END_KEY.to_vec(), None)])?;
         }
-        let logs: Vec<_> = tail.logs().map(|(log, _)| log).collect();
-        for log in logs {
-            let row = kept.account.log(log)?;
-            tail.raise(log, row.start, row.next, row.max_ts_ms);
+        let mut logs: Vec<_> = tail.logs().map(|(log, _)| log).collect();
+        logs.sort_unstable();
+        for (log, row) in logs.iter().zip(kept.account.log_rows(&logs)?) {
+            tail.raise(*log, row.start, row.next, row.max_ts_ms);
         }
     }
     let torn = w.dropped || behind.torn;
