@@ -211,6 +211,10 @@ impl Target for Flow {
         self.engine.end_turn();
     }
 
+    fn is_done(&self) -> bool {
+        self.engine.opened.marks.lost().is_some()
+    }
+
     fn signal(&self) -> Arc<Signal> {
         Arc::clone(&self.engine.signal)
     }

@@ -12,6 +12,10 @@ pub trait Target {
     fn submit(&mut self) -> Option<u64>;
     /// The turn ends.
     fn end_turn(&mut self);
+    /// Whether there is nothing more to submit, though there is room.
+    fn is_done(&self) -> bool {
+        true
+    }
     /// Told when `durable` moves.
     fn signal(&self) -> Arc<Signal>;
 }
@@ -93,7 +97,12 @@ pub fn drive(target: &mut dyn Target, clock: &dyn Clock, plan: Plan) -> Seen {
         }
         target.end_turn();
         if out.is_empty() {
-            break;
+            if stop || target.is_done() {
+                break;
+            }
+            // Room comes back with what the log does behind the commits.
+            std::thread::sleep(std::time::Duration::from_micros(200)); // tidy: pacing
+            continue;
         }
         durable = signal.past(durable);
         now = clock.mono_ns();

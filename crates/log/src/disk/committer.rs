@@ -2,6 +2,7 @@
 //! next write forms while the sync runs. An error is never retried; it ends the log. Start at [`Committer::run`].
 
 use std::io::{self, IoSlice};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
 
@@ -13,7 +14,7 @@ use super::core::{Core, Frame, Open};
 use super::events::{SealedFile, SpaceEvent, SpaceOp};
 use super::file::{SegFile, path};
 use super::place::End;
-use crate::api::{Level, Permit};
+use crate::api::{Class, Level, Permit};
 use crate::bugs::Bug;
 use crate::format::bytes::{align4k, len64};
 use crate::format::frame::{CONTINUES_IN, FRAME_HEADER_BYTES, FrameHeader, MARKER, finish};
@@ -23,6 +24,9 @@ use crate::format::rows::EndRow;
 
 /// Most bytes of frames in one write, unless one frame has more.
 const WRITE_BYTES_MAX: usize = 8 << 20;
+/// Operations told and not accounted for, above which publishers get their room back only with the accounting: so that it does not
+/// fall behind without bound where each message is many operations. About 100 bytes each.
+const SPACE_OPS_BEHIND_MAX: usize = 200_000;
 
 /// The thread's own state.
 pub(crate) struct Committer {
@@ -246,10 +250,16 @@ impl Committer {
             tail.evict(core.tail_bytes);
             core.marks.set_durable(write.complete);
         }
-        drop(write.permits);
         if self.space.is_some() {
             write.events.drain(..).for_each(|e| self.tell(e));
-            self.tell(SpaceEvent::Records { upto: Lsn(write.complete), ops: write.space });
+            let behind = core.space_ops_behind.fetch_add(write.space.len(), Ordering::AcqRel);
+            let (held, free) = if behind < SPACE_OPS_BEHIND_MAX {
+                (Vec::new(), write.permits)
+            } else {
+                write.permits.into_iter().partition(|permit| permit.class == Class::Publish)
+            };
+            drop(free);
+            self.tell(SpaceEvent::Records { upto: Lsn(write.complete), ops: write.space, held });
         }
         write.waiters.sort_unstable();
         write.waiters.dedup();

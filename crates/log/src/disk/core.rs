@@ -1,6 +1,7 @@
 //! [`Core`]: what the sequencer, the committer and readers share. Lock order: `open`, then `tail`; `handing` with neither.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::{Bytes, BytesMut};
@@ -110,6 +111,8 @@ pub(crate) struct Core {
     pub tail: RwLock<Tail>,
     /// The lock on the data directory; released with the last handle.
     pub _lock: Box<dyn Send + Sync>,
+    /// Operations on space that the keeper was told of and has not applied.
+    pub space_ops_behind: AtomicUsize,
     pub bugs: Bugs,
 }
 

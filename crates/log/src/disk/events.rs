@@ -2,6 +2,7 @@
 
 use millstream_types::{LogId, Lsn};
 
+use crate::api::Permit;
 use crate::format::rows::EndRow;
 
 /// Physical id of a segment file: the number in its name. Or a pack.
@@ -95,7 +96,7 @@ pub(crate) struct SealedFile {
 }
 
 /// From the committer (and, while opening, from recovery) to the accountant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum SpaceEvent {
     /// All records up to `upto` are durable; the operations on space of those since the last event, in LSN order.
     Records {
@@ -103,6 +104,8 @@ pub(crate) enum SpaceEvent {
         upto: Lsn,
         /// (record, what it did).
         ops: Vec<(Lsn, SpaceOp)>,
+        /// Room that publishers get back only now, because the accountant was far behind.
+        held: Vec<Permit>,
     },
     /// A file comes into use.
     Began {

@@ -3,6 +3,7 @@
 //! always one consistent state. Start at [`Keeper::run`].
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -168,7 +169,7 @@ impl Keeper {
     fn apply(&mut self, event: SpaceEvent) -> Result<(), StoreError> {
         let account = &mut self.kept.account;
         match event {
-            SpaceEvent::Records { upto, ops } => {
+            SpaceEvent::Records { upto, ops, held } => {
                 let mut appended = 0;
                 for (lsn, op) in &ops {
                     account.apply(*lsn, op)?;
@@ -178,6 +179,8 @@ impl Keeper {
                     }
                 }
                 account.applied_to(upto);
+                self.core.space_ops_behind.fetch_sub(ops.len(), Ordering::AcqRel);
+                drop(held);
                 self.merging.appended(appended);
                 self.durable = self.durable.max(upto.0);
                 if self.notes.back().is_none_or(|(_, bytes)| self.bytes - bytes >= NOTE_BYTES) {
@@ -343,6 +346,8 @@ impl Keeper {
             return Ok(adopted);
         }
         let waiting: Vec<(FileId, u64)> = self.kept.account.to_adopt().collect();
+        // The last record of a full file may not be applied yet.
+        self.look_for_adoption = self.kept.account.awaits_adoption();
         let files_max = self.cfg.replay_bytes / 2 / self.cfg.segment_bytes.max(1);
         let files_max = usize::try_from(files_max).unwrap_or(usize::MAX);
         let index_bytes =

@@ -33,6 +33,7 @@ mod writer;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::thread::JoinHandle;
@@ -197,6 +198,7 @@ fn start(
         handing: Mutex::new(()),
         tail: RwLock::new(r.tail),
         _lock: lock,
+        space_ops_behind: AtomicUsize::new(0),
         bugs,
     });
     let (mut cold, mut events, mut keeper, mut writers) = (None, None, None, None);

@@ -178,6 +178,11 @@ impl Account {
         whole.filter(|f| f.live > 0).map(|f| (f.id, f.lap))
     }
 
+    /// Whether a full file will be among [`Account::to_adopt`] once more is applied.
+    pub(crate) fn awaits_adoption(&self) -> bool {
+        self.open.iter().any(|f| f.sealed && f.live > 0 && f.last_lsn > self.applied)
+    }
+
     /// A file has an index on disk, synced: its rows take over from memory.
     ///
     /// # Errors
