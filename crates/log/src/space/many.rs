@@ -16,6 +16,9 @@ const PAGE_ROWS_MAX: usize = 1024;
 /// By log: where it starts, and whether anything of it is retired.
 type Starts = HashMap<LogId, (u64, bool), foldhash::fast::RandomState>;
 
+/// A log, its row, and what of it lies in a file.
+type Held<'f> = (LogId, LogRow, &'f [Stretch]);
+
 impl Account {
     /// The rows of logs, which are ascending, each as [`Account::log`] gives it.
     ///
@@ -43,10 +46,7 @@ impl Account {
     }
 
     /// The logs of a file, ascending, with their rows and what of them lies there.
-    pub(super) fn rows_of<'f>(
-        &self,
-        file: &'f OpenFile,
-    ) -> Result<Vec<(LogId, LogRow, &'f [Stretch])>, StoreError> {
+    pub(super) fn rows_of<'f>(&self, file: &'f OpenFile) -> Result<Vec<Held<'f>>, StoreError> {
         let mut logs: Vec<(LogId, &[Stretch])> =
             file.logs.iter().map(|(log, s)| (*log, s.as_slice())).collect();
         logs.sort_unstable_by_key(|(log, _)| *log);

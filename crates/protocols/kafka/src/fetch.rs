@@ -106,10 +106,10 @@ async fn pass(conn: &Conn, fetching: &Fetching, max_bytes: usize) -> Vec<PartRea
                 break;
             }
             let most = wanted.min(room);
-            let must = must_give && has_more && !forced;
-            forced |= must;
+            let whole = must_give && has_more && !forced;
+            forced |= whole;
             promised += if has_more { most } else { 0 };
-            together.push(async move { (index, most == room, read::part(conn, part, most, must).await) });
+            together.push(async move { (index, most == room, read::part(conn, part, most, whole).await) });
             turn.next();
         }
         for (index, is_last, read) in join_all(together).await {
