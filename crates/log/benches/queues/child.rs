@@ -24,11 +24,11 @@ pub fn run(words: &[String]) {
     match words[0].as_str() {
         "flow" => {
             let cfg = LogConfig { merge_budget_percent: number(8) as u32, ..LogConfig::default() };
-            flow(dir, &cfg, &words[2], number(3), number(4) as usize, number(5), number(6), number(7));
+            flow(dir, &cfg, &words[2], [3, 4, 5, 6, 7].map(number));
         }
         "fill" => {
             let cfg = LogConfig::default();
-            flow(dir, &cfg, "kept", 1, number(2) as usize, number(2) * number(3), 0, 0);
+            flow(dir, &cfg, "kept", [1, number(2), number(2) * number(3), 0, 0]);
         }
         "reopen" => reopen(dir),
         "settle" => settle(dir, &words[2], number(3), number(4)),
@@ -63,17 +63,8 @@ fn rest(dir: &Path, engine: &mut Engine) -> u64 {
     held
 }
 
-fn flow(
-    dir: &Path,
-    cfg: &LogConfig,
-    name: &str,
-    logs: u64,
-    size: usize,
-    bytes: u64,
-    live_bytes: u64,
-    quota_bytes: u64,
-) {
-    let clock = Env::os(dir).clock;
+fn flow(dir: &Path, cfg: &LogConfig, name: &str, [logs, size, bytes, live_bytes, quota_bytes]: [u64; 5]) {
+    let (clock, size) = (Env::os(dir).clock, size as usize);
     let limited = |disk| -> Arc<dyn millstream_env::Disk> {
         if quota_bytes > 0 { Arc::new(Quota { disk, total_bytes: quota_bytes }) } else { disk }
     };
