@@ -43,6 +43,8 @@ pub enum Action {
 pub enum Resource {
     /// A topic.
     Topic(Namespace, String),
+    /// A queue.
+    Queue(Namespace, String),
     /// An exchange.
     Exchange(Namespace, String),
     /// A consumer group.

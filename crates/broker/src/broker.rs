@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use millstream_engine::catalogue::{Snapshot, Topic, TopicDef};
+use millstream_engine::queue::directory::Directory;
 use millstream_engine::{Engine, EngineConfig};
 use millstream_env::{Env, OpenMode};
 use millstream_log::{
@@ -92,12 +93,12 @@ impl Broker {
             engine.stopped_cleanly();
         }
         let cluster_id = cluster_id(&env)?;
-        let mut clock = BrokerClock::new(Arc::clone(&env.clock));
+        let clock = BrokerClock::new(Arc::clone(&env.clock));
         engine
             .serve(clock.now())
             .map_err(|e| StoreError { file: "the engine's state".to_owned(), cause: e.to_string() })?;
         engine.durable(marks.get().durable);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(clock, engine.queues()));
         shared.set_catalogue(engine.snapshot());
         shared.published.set(marks.get().durable);
         let news = Arc::clone(&shared);
@@ -110,7 +111,6 @@ impl Broker {
             Arc::clone(&gate),
             Arc::clone(&marks),
             sink,
-            clock,
             Arc::clone(&shared),
         );
         let thread = std::thread::Builder::new()
@@ -136,6 +136,7 @@ impl Broker {
         };
         let broker = Self { inner: Arc::new(inner) };
         tokio::spawn(crate::retention::run(broker.clone()));
+        tokio::spawn(crate::windows::run(broker.clone()));
         Ok(broker)
     }
 
@@ -248,6 +249,13 @@ impl Broker {
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.inner.shared
+    }
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.inner.shared.directory
+    }
+    /// The broker's time, milliseconds since the epoch: never goes back.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.inner.shared.clock.now().wall_ms
     }
     pub(crate) fn gate(&self) -> &Gate {
         &self.inner.gate

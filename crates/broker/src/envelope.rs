@@ -2,14 +2,18 @@
 //! they are stored as. Only the broker decodes envelopes; the engine never looks inside a body.
 //!
 //! Layout (`ENVELOPE_VERSION` 1 of the entry's attrs; integers little-endian; `str` = u16 length + UTF-8): `exchange str` · `routing_key str` · `flags u8`
-//! (1 = has key, 2 = payload is null) · `[key: u32 length + bytes]` · `properties: u8 count, each id u8, u32 length, bytes` ·
-//! `headers: u16 count, each name str, value` · value = type u8 + its bytes. The payload follows, up to the end of the body.
+//! (1 = has key, 2 = payload is null, 4 = has further routing keys, 8 = has deaths) · `[key: u32 length + bytes]` ·
+//! `properties: u8 count, each id u8, u32 length, bytes` · `headers: u16 count, each name str, value` · value = type u8 + its bytes ·
+//! `[keys: u16 count, each str]` · `[deaths]` (see `deaths.rs`). The payload follows, up to the end of the body.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use millstream_types::limits::{
     HEADER_DEPTH_MAX, HEADERS_BYTES_MAX, HEADERS_MAX, KEY_BYTES_MAX, PAYLOAD_BYTES_MAX,
 };
 use thiserror::Error;
+
+use crate::deaths::{self, Death};
+use crate::routing::ROUTE_KEYS_MAX;
 
 /// Longest exchange, routing key or header name, bytes.
 pub const SHORT_BYTES_MAX: usize = 32_767;
@@ -21,12 +25,16 @@ pub struct Message {
     pub exchange: String,
     /// Routing key, or the topic's name.
     pub routing_key: String,
+    /// Further routing keys: it is routed by them as well.
+    pub keys: Vec<String>,
     /// Key, if any.
     pub key: Option<Bytes>,
     /// Standard properties by id (see [`property`]), each once.
     pub properties: Vec<(u8, Bytes)>,
     /// Headers: an ordered list, duplicates allowed.
     pub headers: Vec<Header>,
+    /// Why queues gave it up before it came here, the latest first.
+    pub deaths: Vec<Death>,
     /// Payload; `None` = null, which is not the same as empty.
     pub payload: Option<Bytes>,
 }
@@ -114,6 +122,8 @@ pub enum EnvelopeError {
 
 const HAS_KEY: u8 = 1;
 const NULL_PAYLOAD: u8 = 2;
+const HAS_KEYS: u8 = 4;
+const HAS_DEATHS: u8 = 8;
 
 impl Message {
     /// Encodes all but the payload; append [`Message::payload`] to it to get the body.
@@ -128,8 +138,13 @@ impl Message {
             BytesMut::with_capacity(64 + self.routing_key.len() + self.key.as_ref().map_or(0, Bytes::len));
         put_str(&mut out, &self.exchange)?;
         put_str(&mut out, &self.routing_key)?;
-        let flags = u8::from(self.key.is_some()) * HAS_KEY + u8::from(self.payload.is_none()) * NULL_PAYLOAD;
-        out.put_u8(flags);
+        let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+        out.put_u8(
+            flag(self.key.is_some(), HAS_KEY)
+                | flag(self.payload.is_none(), NULL_PAYLOAD)
+                | flag(!self.keys.is_empty(), HAS_KEYS)
+                | flag(!self.deaths.is_empty(), HAS_DEATHS),
+        );
         if let Some(key) = &self.key {
             put_bytes(&mut out, key)?;
         }
@@ -141,6 +156,12 @@ impl Message {
         let before = out.len();
         put_headers(&mut out, &self.headers, 0)?;
         bound("headers", out.len() - before, HEADERS_BYTES_MAX)?;
+        if !self.keys.is_empty() {
+            put_strs(&mut out, &self.keys)?;
+        }
+        if !self.deaths.is_empty() {
+            deaths::put(&mut out, &self.deaths)?;
+        }
         Ok(out.freeze())
     }
 
@@ -162,8 +183,13 @@ impl Message {
             properties.push((get_u8(&mut env)?, get_bytes(&mut env)?));
         }
         let headers = get_headers(&mut env, 0)?;
+        let keys = if flags & HAS_KEYS != 0 { get_strs(&mut env)? } else { Vec::new() };
+        let deaths = if flags & HAS_DEATHS != 0 { deaths::get(&mut env)? } else { Vec::new() };
+        if flags & !(HAS_KEY | NULL_PAYLOAD | HAS_KEYS | HAS_DEATHS) != 0 {
+            return Err(EnvelopeError::Damaged("unknown flags"));
+        }
         let payload = if flags & NULL_PAYLOAD != 0 { None } else { Some(body) };
-        Ok(Self { exchange, routing_key, key, properties, headers, payload })
+        Ok(Self { exchange, routing_key, keys, key, properties, headers, deaths, payload })
     }
 }
 
@@ -171,18 +197,26 @@ fn too_large(what: &'static str, max: usize) -> EnvelopeError {
     EnvelopeError::TooLarge { what, max }
 }
 
-fn bound(what: &'static str, len: usize, max: usize) -> Result<(), EnvelopeError> {
+pub(crate) fn bound(what: &'static str, len: usize, max: usize) -> Result<(), EnvelopeError> {
     if len > max { Err(too_large(what, max)) } else { Ok(()) }
 }
 
-fn put_str(out: &mut BytesMut, s: &str) -> Result<(), EnvelopeError> {
+pub(crate) fn put_str(out: &mut BytesMut, s: &str) -> Result<(), EnvelopeError> {
     bound("name", s.len(), SHORT_BYTES_MAX)?;
     out.put_u16_le(u16::try_from(s.len()).map_err(|_| too_large("name", SHORT_BYTES_MAX))?);
     out.put_slice(s.as_bytes());
     Ok(())
 }
 
-fn put_bytes(out: &mut BytesMut, b: &[u8]) -> Result<(), EnvelopeError> {
+pub(crate) fn put_strs(out: &mut BytesMut, all: &[String]) -> Result<(), EnvelopeError> {
+    bound("number of routing keys", all.len(), ROUTE_KEYS_MAX)?;
+    out.put_u16_le(
+        u16::try_from(all.len()).map_err(|_| too_large("number of routing keys", ROUTE_KEYS_MAX))?,
+    );
+    all.iter().try_for_each(|s| put_str(out, s))
+}
+
+pub(crate) fn put_bytes(out: &mut BytesMut, b: &[u8]) -> Result<(), EnvelopeError> {
     out.put_u32_le(u32::try_from(b.len()).map_err(|_| too_large("value", PAYLOAD_BYTES_MAX))?);
     out.put_slice(b);
     Ok(())
@@ -270,26 +304,33 @@ fn put_value(out: &mut BytesMut, value: &HeaderValue, depth: usize) -> Result<()
     Ok(())
 }
 
-const SHORT: EnvelopeError = EnvelopeError::Damaged("cut short");
+pub(crate) const SHORT: EnvelopeError = EnvelopeError::Damaged("cut short");
 
-fn need(b: &Bytes, n: usize) -> Result<(), EnvelopeError> {
+pub(crate) fn need(b: &Bytes, n: usize) -> Result<(), EnvelopeError> {
     if b.remaining() < n { Err(SHORT) } else { Ok(()) }
 }
 
-fn get_u8(b: &mut Bytes) -> Result<u8, EnvelopeError> {
+pub(crate) fn get_u8(b: &mut Bytes) -> Result<u8, EnvelopeError> {
     b.try_get_u8().map_err(|_| SHORT)
 }
 
-fn get_bytes(b: &mut Bytes) -> Result<Bytes, EnvelopeError> {
+pub(crate) fn get_bytes(b: &mut Bytes) -> Result<Bytes, EnvelopeError> {
     let len = b.try_get_u32_le().map_err(|_| SHORT)? as usize;
     need(b, len)?;
     Ok(b.split_to(len))
 }
 
-fn get_str(b: &mut Bytes) -> Result<String, EnvelopeError> {
+pub(crate) fn get_str(b: &mut Bytes) -> Result<String, EnvelopeError> {
     let len = usize::from(b.try_get_u16_le().map_err(|_| SHORT)?);
     need(b, len)?;
     text(&b.split_to(len))
+}
+
+pub(crate) fn get_strs(b: &mut Bytes) -> Result<Vec<String>, EnvelopeError> {
+    let count = usize::from(b.try_get_u16_le().map_err(|_| SHORT)?);
+    // Each takes at least two bytes: a count that cannot be true takes no memory.
+    need(b, count * 2)?;
+    (0..count).map(|_| get_str(b)).collect()
 }
 
 fn text(b: &[u8]) -> Result<String, EnvelopeError> {

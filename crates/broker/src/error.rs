@@ -1,10 +1,13 @@
 //! Errors, one enum per operation.
 
 use millstream_engine::catalogue::CatalogueError;
+use millstream_engine::queue::api::{QueueError, ReceiveError, SubscribeError};
 use millstream_log::AdmitError;
 use thiserror::Error;
 
+use crate::envelope::EnvelopeError;
 use crate::policy::SettingError;
+use crate::routing::RouteError;
 
 /// Why there is no room for an operation now.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -92,4 +95,61 @@ impl From<Refused> for AdminError {
     fn from(e: Refused) -> Self {
         Self::Call(CallError::Refused(e))
     }
+}
+
+/// Why a call about a queue was refused; nothing was changed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum QueueCallError {
+    /// The engine refused.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// It is there and made otherwise.
+    #[error("the queue is there with another {what}")]
+    Differs {
+        /// In what.
+        what: &'static str,
+    },
+    /// It belongs to somebody else.
+    #[error("the queue belongs to another connection")]
+    Locked,
+    /// A setting cannot be kept.
+    #[error("settings: {0}")]
+    Arguments(#[from] EnvelopeError),
+    /// The call gave no answer.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+impl From<Refused> for QueueCallError {
+    fn from(e: Refused) -> Self {
+        Self::Call(CallError::Refused(e))
+    }
+}
+
+/// Why there is no consumer, or nothing is received.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ConsumeError {
+    /// No consumer.
+    #[error(transparent)]
+    Subscribe(#[from] SubscribeError),
+    /// Nothing received.
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    /// It belongs to somebody else.
+    #[error("the queue belongs to another connection")]
+    Locked,
+    /// The call gave no answer.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+/// Why a message was not published anywhere. A message that is routed nowhere is no error.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum PublishError {
+    /// It cannot be routed.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// It cannot be kept.
+    #[error(transparent)]
+    Message(#[from] EnvelopeError),
 }

@@ -6,32 +6,48 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod asked;
 mod auth;
+mod bodies;
 mod broker;
 mod config;
+mod consume;
+mod deaths;
 mod envelope;
 mod error;
 mod exchanges;
 mod mailbox;
 mod partitioner;
 mod policy;
+mod publish;
+mod queue_settings;
+mod queues;
 mod retention;
 mod routing;
 mod session;
 mod streams;
 mod time;
+mod tray;
 mod turn;
+mod windows;
 
 pub use admin::{NewTopic, TopicAlter};
+pub use asked::Asked;
 pub use auth::{Action, AllowAll, Authorizer, Decision, Principal, Resource};
+pub use bodies::{BodyError, QueueMessage};
 pub use broker::Broker;
 pub use config::BrokerConfig;
+pub use consume::{Receiving, Settled, settle_item};
+pub use deaths::{DEATHS_MAX, Death, DeathReason};
 pub use envelope::{EnvelopeError, Header, HeaderValue, Message, property};
-pub use error::{AdminError, CallError, Refused};
+pub use error::{AdminError, CallError, ConsumeError, PublishError, QueueCallError, Refused};
 pub use exchanges::{Binding, BindingList, ExchangeError, NewExchange, arguments_of};
 pub use mailbox::Pending;
 pub use partitioner::partition_for_key;
 pub use policy::{CleanupPolicy, SettingError, SettingInfo, SettingSource, SettingType, TopicPolicy};
+pub use publish::{NewMessage, PublishOutcome, PublishOutcomes, PublishRefusal, Publishing};
+pub use queue_settings::{DeadLetter, QueueSettings};
+pub use queues::{Declared, NewQueue};
 pub use routing::{
     Names, ROUTE_EXCHANGES_MAX, ROUTE_KEYS_MAX, ROUTE_TARGETS_MAX, RouteError, RouteRequest, RouteScratch,
     RouteTarget, Routes,
@@ -52,4 +68,5 @@ pub use millstream_engine::op::{
     TransactError,
 };
 pub use millstream_engine::partition::PartitionView;
+pub use millstream_engine::queue;
 pub use millstream_log::{Class, LogStats, Marks, OpenError, OpenReport, Permit, ReadError, Room};

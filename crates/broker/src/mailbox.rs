@@ -2,14 +2,16 @@
 //!
 //! Start at [`Pending`]. An answer shows only when the LSN it waits for has been *published*: durable, and visible to readers.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use foldhash::{HashMap, HashMapExt};
+use foldhash::HashMap;
 use millstream_engine::op::{Reply, Ticket};
+use millstream_engine::queue::api::{Delivery, QueueReply};
 use millstream_types::{ConnId, Lsn};
 
 /// The last LSN whose answers may be shown, shared by all mailboxes.
@@ -34,6 +36,9 @@ enum Slot {
 #[derive(Debug, Default)]
 struct Inner {
     slots: HashMap<Ticket, Slot>,
+    /// In the order in which they are to be handed over. Bounded by what the engine lets a session have in its outbox.
+    deliveries: VecDeque<Delivery>,
+    taker: Option<Waker>,
     lost: bool,
 }
 
@@ -47,7 +52,7 @@ pub(crate) struct Mailbox {
 
 impl Mailbox {
     pub(crate) fn new(conn: ConnId, published: Arc<Published>) -> Self {
-        Self { conn, published, inner: Mutex::new(Inner { slots: HashMap::new(), lost: false }) }
+        Self { conn, published, inner: Mutex::new(Inner::default()) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -63,10 +68,10 @@ impl Mailbox {
         Pending { mailbox: Arc::clone(self), ticket }
     }
 
-    /// From the sequencer: an answer. Dropped if nobody waits for it any more.
-    pub(crate) fn answer(&self, ticket: Ticket, wait: Lsn, reply: Reply) {
+    /// From the sequencer: an answer. Given back if nobody waits for it any more.
+    pub(crate) fn answer(&self, ticket: Ticket, wait: Lsn, reply: Reply) -> Option<Reply> {
         let mut inner = self.lock();
-        let Some(slot) = inner.slots.get_mut(&ticket) else { return };
+        let Some(slot) = inner.slots.get_mut(&ticket) else { return Some(reply) };
         let waker = match slot {
             Slot::Waiting(w) | Slot::Answered { waker: w, .. } => w.take(),
         };
@@ -79,18 +84,77 @@ impl Mailbox {
         } else {
             *slot = Slot::Answered { wait, reply, waker };
         }
+        None
+    }
+
+    /// From the sequencer: messages for the session's consumers, in order. What they wait for, if they are not due yet.
+    pub(crate) fn deliver(&self, deliveries: &[Delivery]) -> Option<Lsn> {
+        let mut inner = self.lock();
+        inner.deliveries.extend(deliveries);
+        let front = inner.deliveries.front().map_or(Lsn(0), |d| d.wait);
+        let waker = if front <= self.published.get() { inner.taker.take() } else { None };
+        drop(inner);
+        if let Some(w) = waker {
+            w.wake();
+        }
+        deliveries.iter().map(|d| d.wait).max().filter(|w| *w > self.published.get())
+    }
+
+    /// Takes what may be handed over now.
+    pub(crate) fn poll_deliveries(&self, cx: &Context<'_>, out: &mut Vec<Delivery>) -> Poll<()> {
+        let mut inner = self.lock();
+        let published = self.published.get();
+        let before = out.len();
+        while let Some(d) = inner.deliveries.pop_front_if(|d| d.wait <= published) {
+            out.push(d);
+        }
+        if out.len() > before || inner.lost {
+            return Poll::Ready(());
+        }
+        if !inner.taker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            inner.taker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// The session is over: what was delivered and nobody took is given back, and nobody waits for an answer that never comes.
+    pub(crate) fn close(&self) -> Vec<Delivery> {
+        let mut inner = self.lock();
+        inner.lost = true;
+        let mut wakers: Vec<Waker> = inner.taker.take().into_iter().collect();
+        let mut left: Vec<Delivery> = inner.deliveries.drain(..).collect();
+        inner.slots.retain(|_, slot| match slot {
+            Slot::Answered { reply: Reply::Queue(QueueReply::Received(Ok(all))), .. } => {
+                left.append(all);
+                true
+            }
+            Slot::Answered { .. } => true,
+            Slot::Waiting(w) => {
+                wakers.extend(w.take());
+                false
+            }
+        });
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
+        left
     }
 
     /// From the sequencer: more has been published.
     pub(crate) fn wake_published(&self) {
         let published = self.published.get();
         let mut wakers = Vec::new();
-        for slot in self.lock().slots.values_mut() {
-            if let Slot::Answered { wait, waker, .. } = slot
-                && *wait <= published
-                && let Some(w) = waker.take()
-            {
-                wakers.push(w);
+        {
+            let mut inner = self.lock();
+            for slot in inner.slots.values_mut() {
+                if let Slot::Answered { wait, waker, .. } = slot
+                    && *wait <= published
+                    && let Some(w) = waker.take()
+                {
+                    wakers.push(w);
+                }
+            }
+            if inner.deliveries.front().is_some_and(|d| d.wait <= published) {
+                wakers.extend(inner.taker.take());
             }
         }
         for w in wakers {
@@ -105,6 +169,8 @@ impl Mailbox {
             let mut inner = self.lock();
             inner.lost = true;
             let published = self.published.get();
+            inner.deliveries.retain(|d| d.wait <= published);
+            wakers.extend(inner.taker.take());
             inner.slots.retain(|_, slot| match slot {
                 Slot::Answered { wait, .. } if *wait <= published => true,
                 Slot::Waiting(w) | Slot::Answered { waker: w, .. } => {
@@ -136,16 +202,20 @@ impl Mailbox {
         }
     }
 
-    fn forget(&self, ticket: Ticket) {
-        self.lock().slots.remove(&ticket);
+    /// Nobody waits any more. Gives the answer, if it is there.
+    pub(crate) fn forget(&self, ticket: Ticket) -> Option<Reply> {
+        match self.lock().slots.remove(&ticket) {
+            Some(Slot::Answered { reply, .. }) => Some(reply),
+            _ => None,
+        }
     }
 }
 
 /// An answer on its way. Resolves when what it tells of is durable. Dropping it drops only the answer: the operation goes on.
 #[derive(Debug)]
 pub struct Pending {
-    mailbox: Arc<Mailbox>,
-    ticket: Ticket,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) ticket: Ticket,
 }
 
 impl Future for Pending {
@@ -157,7 +227,7 @@ impl Future for Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.mailbox.forget(self.ticket);
+        drop(self.mailbox.forget(self.ticket));
     }
 }
 

@@ -1,7 +1,7 @@
 //! A session: one ordered stream of operations (a connection, a channel, one HTTP request, a task of an embedding program).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use millstream_engine::group::{GroupOp, GroupReply};
 use millstream_engine::op::{
@@ -14,6 +14,7 @@ use crate::auth::{Action, Principal, Resource};
 use crate::broker::Broker;
 use crate::error::{CallError, Refused};
 use crate::mailbox::{Mailbox, Pending};
+use crate::routing::RouteScratch;
 use crate::turn::Input;
 
 /// What the broker is told of a session's client.
@@ -23,23 +24,48 @@ pub struct SessionOptions {
     pub client_id: String,
     /// Its address.
     pub host: String,
+    /// Whose exclusive queues it may use, and who owns those it makes ([`Broker::owner`]); 0 = nobody's.
+    pub owner: u64,
 }
 
 /// Bytes of a record besides bodies: of the record, and of each operation. Upper bounds.
-const RECORD_OVERHEAD_BYTES: usize = 256;
-const ITEM_OVERHEAD_BYTES: usize = 128;
+pub(crate) const RECORD_OVERHEAD_BYTES: usize = 256;
+pub(crate) const ITEM_OVERHEAD_BYTES: usize = 128;
 const OFFSET_OVERHEAD_BYTES: usize = 96;
 
 /// One ordered stream of operations: they are decided in the order of [`Session::submit`]. About 200 bytes; no task of its own.
 /// Dropping it ends it, behind what was submitted.
 #[derive(Debug)]
 pub struct Session {
-    broker: Broker,
+    core: Arc<Core>,
     who: Principal,
-    ns: Namespace,
     options: SessionOptions,
-    mailbox: Arc<Mailbox>,
+    pub(crate) scratch: Mutex<RouteScratch>,
+}
+
+/// What an answer on its way needs of its session.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) broker: Broker,
+    pub(crate) ns: Namespace,
+    pub(crate) mailbox: Arc<Mailbox>,
     next: AtomicU64,
+    /// For messages without a key: which partition is next.
+    pub(crate) turn: AtomicU32,
+}
+
+impl Core {
+    pub(crate) fn submit(&self, permit: Option<Permit>, op: Op) -> Pending {
+        let ticket = Ticket(self.next.fetch_add(1, Ordering::Relaxed));
+        let pending = self.mailbox.expect(ticket);
+        self.broker.shared().inbox.put(Input::Draft(Draft {
+            session: self.mailbox.conn,
+            ticket,
+            op,
+            permit,
+        }));
+        pending
+    }
 }
 
 impl Session {
@@ -51,18 +77,22 @@ impl Session {
         mailbox: Arc<Mailbox>,
     ) -> Self {
         broker.shared().inbox.put(Input::Open(Arc::clone(&mailbox)));
-        Self { broker, who, ns, options, mailbox, next: AtomicU64::new(1) }
+        let core = Core { broker, ns, mailbox, next: AtomicU64::new(1), turn: AtomicU32::new(0) };
+        Self { core: Arc::new(core), who, options, scratch: Mutex::default() }
     }
 
     /// The broker.
     #[must_use]
     pub fn broker(&self) -> &Broker {
-        &self.broker
+        &self.core.broker
+    }
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
     /// Its namespace.
     #[must_use]
     pub fn namespace(&self) -> Namespace {
-        self.ns
+        self.core.ns
     }
     /// Who it is.
     #[must_use]
@@ -77,7 +107,7 @@ impl Session {
     /// Whether this session's principal may do `action` to `what`.
     #[must_use]
     pub fn may(&self, action: Action, what: &Resource) -> bool {
-        self.broker.authorized(&self.who, action, what)
+        self.core.broker.authorized(&self.who, action, what)
     }
 
     /// Waits for room for one record of at most `bytes`. All back-pressure is here: a session that reads its socket awaits this
@@ -86,20 +116,12 @@ impl Session {
     /// # Errors
     /// `DiskFull` (class Publish, at once), `TooLarge`, `Closed`.
     pub async fn admit(&self, class: Class, bytes: usize) -> Result<Permit, Refused> {
-        Ok(self.broker.gate().admit(class, bytes).await?)
+        Ok(self.core.broker.gate().admit(class, bytes).await?)
     }
 
     /// Puts an operation behind all that this session submitted before. Never waits, never fails: the answer tells.
     pub fn submit(&self, permit: Option<Permit>, op: Op) -> Pending {
-        let ticket = Ticket(self.next.fetch_add(1, Ordering::Relaxed));
-        let pending = self.mailbox.expect(ticket);
-        self.broker.shared().inbox.put(Input::Draft(Draft {
-            session: self.mailbox.conn,
-            ticket,
-            op,
-            permit,
-        }));
-        pending
+        self.core.submit(permit, op)
     }
 
     /// Whether the log takes appends of these sizes, whatever room there is. To be asked before [`Session::submit`].
@@ -237,6 +259,6 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.broker.shared().inbox.put(Input::Gone(self.mailbox.conn));
+        self.core.broker.shared().inbox.put(Input::Gone(self.core.mailbox.conn));
     }
 }

@@ -10,13 +10,19 @@ use std::time::Duration;
 use foldhash::{HashMap, HashMapExt};
 use millstream_engine::Engine;
 use millstream_engine::catalogue::Snapshot;
-use millstream_engine::op::{Commits, Draft, Effects, Now};
+use millstream_engine::op::{Commits, Draft, Effects, Now, Op, Reply, Ticket};
+use millstream_engine::queue::api::{
+    Delivery, MoveWork, QueueOp, QueueReply, ReadWindow, SettleItem, Unused, Verb, WindowRead,
+};
+use millstream_engine::queue::directory::Directory;
 use millstream_log::{Class, Gate, Permit, Sequence, StateSink, Watermarks};
 use millstream_types::{ConnId, Lsn};
 
+use crate::consume::{settle_bytes, settle_item};
 use crate::mailbox::{Mailbox, Published};
 use crate::routing::{Builder, Routes};
 use crate::time::BrokerClock;
+use crate::tray::Tray;
 
 /// Drafts decided in one turn.
 pub(crate) const TURN_DRAFTS_MAX: usize = 64;
@@ -24,6 +30,11 @@ pub(crate) const TURN_DRAFTS_MAX: usize = 64;
 const IDLE_WAIT_MS: u64 = 1_000;
 /// When the engine wants room that is not there, or more timers are due than one turn takes, it tries again so soon.
 const RETRY_WAIT_MS: u64 = 1;
+
+/// Messages given back in one record.
+const GIVE_BACK_MAX: usize = 1_024;
+/// No session waits for an answer to this.
+const NOBODYS: Ticket = Ticket(0);
 
 /// What comes in.
 #[derive(Debug)]
@@ -38,6 +49,12 @@ pub(crate) enum Input {
     Draft(Draft),
     /// A session ended; ordered behind its drafts.
     Gone(ConnId),
+    /// Heads that a queue wanted read.
+    Window(WindowRead),
+    /// A session's socket took so many bytes of deliveries.
+    HandedOver(ConnId, u64),
+    /// Messages that were handed out and reached nobody.
+    Undelivered(Vec<Delivery>),
 }
 
 #[derive(Debug, Default)]
@@ -92,16 +109,40 @@ impl Inbox {
     }
 }
 
-/// What the sequencer shares with sessions.
-#[derive(Debug, Default)]
+/// What the sequencer shares with sessions and the broker's tasks.
+#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) published: Arc<Published>,
+    pub(crate) clock: BrokerClock,
+    pub(crate) directory: Arc<Directory>,
+    /// Heads that queues want read: at most one of each lane.
+    pub(crate) reads: Tray<ReadWindow>,
+    /// Messages for the mover: the engine gives a bounded number of each queue.
+    pub(crate) moves: Tray<MoveWork>,
+    /// Queues that should go.
+    pub(crate) unused: Tray<Unused>,
+    /// Owners that went: their queues go with them.
+    pub(crate) owners: Tray<u64>,
     pub(crate) catalogue: RwLock<Arc<Snapshot>>,
     pub(crate) routes: RwLock<Arc<Routes>>,
     pub(crate) inbox: Inbox,
 }
 
 impl Shared {
+    pub(crate) fn new(clock: BrokerClock, directory: Arc<Directory>) -> Self {
+        Self {
+            published: Arc::default(),
+            clock,
+            directory,
+            reads: Tray::default(),
+            moves: Tray::default(),
+            unused: Tray::default(),
+            owners: Tray::default(),
+            catalogue: RwLock::default(),
+            routes: RwLock::default(),
+            inbox: Inbox::default(),
+        }
+    }
     pub(crate) fn catalogue(&self) -> Arc<Snapshot> {
         Arc::clone(&self.catalogue.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -145,14 +186,15 @@ pub(crate) struct Sequencer {
     pub(crate) gate: Arc<Gate>,
     pub(crate) marks: Arc<dyn Watermarks>,
     pub(crate) sink: Arc<dyn StateSink>,
-    pub(crate) clock: BrokerClock,
     pub(crate) shared: Arc<Shared>,
     routes: Builder,
     sessions: HashMap<ConnId, Arc<Mailbox>>,
-    /// Sessions with answers that wait for an LSN, ascending.
-    waiting: VecDeque<(Lsn, ConnId)>,
-    woken: Vec<ConnId>,
+    /// Sessions with answers or deliveries that wait for an LSN, ascending.
+    waiting: VecDeque<(Lsn, Arc<Mailbox>)>,
+    woken: Vec<Arc<Mailbox>>,
     effects: Effects,
+    /// Messages that were handed out and reached nobody, to be given back. Bounded by what was leased.
+    undelivered: Vec<Delivery>,
     lost: bool,
 }
 
@@ -163,7 +205,6 @@ impl Sequencer {
         gate: Arc<Gate>,
         marks: Arc<dyn Watermarks>,
         sink: Arc<dyn StateSink>,
-        clock: BrokerClock,
         shared: Arc<Shared>,
     ) -> Self {
         let sessions = HashMap::new();
@@ -176,19 +217,19 @@ impl Sequencer {
             gate,
             marks,
             sink,
-            clock,
             shared,
             sessions,
             waiting: VecDeque::new(),
             woken: Vec::new(),
             effects: Effects::default(),
+            undelivered: Vec::new(),
             lost: false,
         }
     }
 
     /// One turn: what became durable is published, inputs are decided in order, timers run, answers go out, rows are offered.
     pub(crate) fn step(&mut self, inputs: &mut Vec<Input>) {
-        let now = self.clock.now();
+        let now = self.shared.clock.now();
         self.publish();
         let mut inputs = inputs.drain(..).peekable();
         while inputs.peek().is_some() {
@@ -198,11 +239,30 @@ impl Sequencer {
             self.sequence.end_turn();
             self.answer();
         }
-        let mut room = Room { sequence: &mut *self.sequence, gate: &self.gate };
-        self.engine.tick(now, &mut room, &mut self.effects);
+        if !self.lost {
+            self.give_back(now);
+            let mut room = Room { sequence: &mut *self.sequence, gate: &self.gate };
+            self.engine.tick(now, &mut room, &mut self.effects);
+        }
         self.sequence.end_turn();
         self.answer();
         self.offer_rows();
+    }
+
+    /// What reached nobody goes back to its place, as if it had not been handed out.
+    fn give_back(&mut self, now: Now) {
+        while let Some(session) = self.undelivered.first().map(|d| d.session) {
+            let of_session = |d: &&Delivery| d.session == session;
+            let n = self.undelivered.iter().take_while(of_session).take(GIVE_BACK_MAX).count();
+            let items: Vec<SettleItem> =
+                self.undelivered.iter().take(n).map(|d| settle_item(d, Verb::Undelivered)).collect();
+            let mut room = Room { sequence: &mut *self.sequence, gate: &self.gate };
+            let Some(permit) = room.spare(settle_bytes(items.iter().map(|i| i.len))) else { return };
+            let op = Op::Queue(QueueOp::Settle(items));
+            let draft = Draft { session, ticket: NOBODYS, op, permit: Some(permit) };
+            self.engine.input(now, draft, &mut room, &mut self.effects);
+            self.undelivered.drain(..n);
+        }
     }
 
     fn input(&mut self, now: Now, input: Input) {
@@ -217,9 +277,19 @@ impl Sequencer {
             Input::Draft(draft) if self.lost => drop(draft),
             Input::Draft(draft) => self.engine.input(now, draft, &mut room, &mut self.effects),
             Input::Gone(conn) => {
-                self.engine.session_gone(now, conn, &mut room, &mut self.effects);
-                self.sessions.remove(&conn);
+                if let Some(mailbox) = self.sessions.remove(&conn) {
+                    // First what it never saw: that does not count as handed out.
+                    self.undelivered.extend(mailbox.close());
+                }
+                if !self.lost {
+                    self.give_back(now);
+                    let mut room = Room { sequence: &mut *self.sequence, gate: &self.gate };
+                    self.engine.session_gone(now, conn, &mut room, &mut self.effects);
+                }
             }
+            Input::Window(read) => self.engine.window_read(now, read),
+            Input::HandedOver(conn, bytes) => self.engine.handed_over(conn, bytes),
+            Input::Undelivered(mut deliveries) => self.undelivered.append(&mut deliveries),
         }
     }
 
@@ -235,6 +305,7 @@ impl Sequencer {
             self.lost = true;
             self.engine.lost(&mut self.effects);
             self.effects.answers.clear();
+            self.effects.deliveries.clear();
             for mailbox in self.sessions.values() {
                 mailbox.lose();
             }
@@ -243,16 +314,13 @@ impl Sequencer {
 
     /// Wakes each session once whose answers waited for what is durable now.
     fn wake(&mut self, durable: Lsn) {
-        self.woken.clear();
-        while let Some((_, conn)) = self.waiting.pop_front_if(|w| w.0 <= durable) {
-            self.woken.push(conn);
+        while let Some((_, mailbox)) = self.waiting.pop_front_if(|w| w.0 <= durable) {
+            self.woken.push(mailbox);
         }
-        self.woken.sort_unstable();
-        self.woken.dedup();
-        for conn in &self.woken {
-            if let Some(mailbox) = self.sessions.get(conn) {
-                mailbox.wake_published();
-            }
+        self.woken.sort_unstable_by_key(|m| m.conn);
+        self.woken.dedup_by_key(|m| m.conn);
+        for mailbox in self.woken.drain(..) {
+            mailbox.wake_published();
         }
     }
 
@@ -267,14 +335,35 @@ impl Sequencer {
             self.shared.set_routes(self.routes.routes());
         }
         let published = self.shared.published.get();
-        for a in self.effects.answers.drain(..) {
-            if let Some(mailbox) = self.sessions.get(&a.session) {
-                if a.wait > published && self.waiting.back() != Some(&(a.wait, a.session)) {
-                    self.waiting.push_back((a.wait, a.session));
-                }
-                mailbox.answer(a.ticket, a.wait, a.reply);
+        let mut deliveries = std::mem::take(&mut self.effects.deliveries);
+        deliveries.sort_by_key(|d| d.session);
+        for of_session in deliveries.chunk_by(|a, b| a.session == b.session) {
+            let mailbox = of_session.first().and_then(|d| self.sessions.get(&d.session));
+            let Some(mailbox) = mailbox else { continue };
+            if let Some(wait) = mailbox.deliver(of_session) {
+                self.waiting.push_back((wait, Arc::clone(mailbox)));
             }
         }
+        deliveries.clear();
+        self.effects.deliveries = deliveries;
+        for a in self.effects.answers.drain(..) {
+            let unheard = match self.sessions.get(&a.session) {
+                None => Some(a.reply),
+                Some(mailbox) => {
+                    let last = self.waiting.back().map(|w| (w.0, w.1.conn));
+                    if a.wait > published && last != Some((a.wait, a.session)) {
+                        self.waiting.push_back((a.wait, Arc::clone(mailbox)));
+                    }
+                    mailbox.answer(a.ticket, a.wait, a.reply)
+                }
+            };
+            if let Some(Reply::Queue(QueueReply::Received(Ok(mut all)))) = unheard {
+                self.undelivered.append(&mut all);
+            }
+        }
+        self.shared.reads.put(self.effects.reads.drain(..));
+        self.shared.moves.put(self.effects.moves.drain(..));
+        self.shared.unused.put(self.effects.unused.drain(..));
     }
 
     fn offer_rows(&mut self) {
@@ -295,8 +384,11 @@ impl Sequencer {
 
     /// How long the thread may wait, milliseconds.
     fn wait_ms(&self) -> u64 {
+        if !self.undelivered.is_empty() && !self.lost {
+            return RETRY_WAIT_MS;
+        }
         match self.engine.next_timer() {
-            Some(due) => due.saturating_sub(self.clock.mono_ms()).clamp(RETRY_WAIT_MS, IDLE_WAIT_MS),
+            Some(due) => due.saturating_sub(self.shared.clock.mono_ms()).clamp(RETRY_WAIT_MS, IDLE_WAIT_MS),
             None => IDLE_WAIT_MS,
         }
     }

@@ -155,6 +155,7 @@ impl Engine {
                 let page = self.list_bindings(ns, &of, from);
                 self.answer(asker, out, Reply::Bindings(page));
             }
+            Op::Barrier => self.answer(asker, out, Reply::Barrier),
             Op::Queue(op) => {
                 self.with_queues(log, out, |queues, cx| queues.op(cx, asker, op, permit));
             }

@@ -108,6 +108,8 @@ pub enum Op {
     },
     /// An operation on queues.
     Queue(QueueOp),
+    /// Nothing: it is answered when all that was decided before it is durable.
+    Barrier,
 }
 
 /// One append to one partition.
@@ -203,6 +205,8 @@ pub enum Reply {
     Bindings(BindingsPage),
     /// To `Queue`.
     Queue(QueueReply),
+    /// To `Barrier`.
+    Barrier,
     /// The log was lost after this was sequenced: whether it happened is not known.
     FateUnknown,
 }

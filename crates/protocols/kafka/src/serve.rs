@@ -88,7 +88,7 @@ async fn one(
     let port = cfg.advertised_port.unwrap_or(local.port());
     let who = Principal::anonymous();
     let ns = Namespace::DEFAULT;
-    let options = SessionOptions { client_id: String::new(), host: peer.ip().to_string() };
+    let options = SessionOptions { client_id: String::new(), host: peer.ip().to_string(), owner: 0 };
     let session = broker.session(who.clone(), ns, options);
     let conn = Conn {
         broker,

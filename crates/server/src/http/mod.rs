@@ -63,7 +63,7 @@ impl Health {
     }
     /// A session for one request.
     fn session(&self) -> Result<Session, ApiError> {
-        let options = SessionOptions { client_id: "http".to_owned(), host: "127.0.0.1".to_owned() };
+        let options = SessionOptions { client_id: "http".to_owned(), host: "127.0.0.1".to_owned(), owner: 0 };
         Ok(self.broker()?.session(Principal::anonymous(), Namespace::DEFAULT, options))
     }
 }

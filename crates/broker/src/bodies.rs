@@ -1,0 +1,138 @@
+//! Messages of queues as read back from the log. Only the broker decodes their envelopes.
+//!
+//! Start at [`Broker::read_bodies`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_engine::attrs::{self, Attrs};
+use millstream_engine::queue::api::Delivery;
+use millstream_log::{Entry, ReadError, ReadOutcome};
+use millstream_types::{LogId, ObjectId};
+use thiserror::Error;
+
+use crate::broker::Broker;
+use crate::envelope::{EnvelopeError, Message};
+
+/// When too many read at once: the next try after so long.
+const RETRY_WAIT: Duration = Duration::from_millis(5);
+
+/// A message of a queue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueMessage {
+    /// The message.
+    pub message: Message,
+    /// When it was published here, milliseconds since the epoch.
+    pub enqueued_ms: u64,
+    /// Not to be delivered from then on, milliseconds since the epoch; the queue's own time to live aside.
+    pub expiry_ms: Option<u64>,
+    /// 0 to 255, as published.
+    pub priority: u8,
+    /// It need not survive a restart.
+    pub transient: bool,
+    /// Its first home, if it was moved.
+    pub origin: Option<(LogId, u64)>,
+    /// Hash of its key.
+    pub(crate) key_hash: Option<u64>,
+    /// Its timestamp, milliseconds, -1 = none.
+    pub(crate) max_ts_ms: i64,
+}
+
+/// Why a message cannot be had.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum BodyError {
+    /// It is gone: its queue was purged or deleted meanwhile.
+    #[error("the message is gone")]
+    Gone,
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// What was read is no message.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+}
+
+/// Where a message is.
+pub(crate) type Place = (ObjectId, u16, u64);
+
+impl Broker {
+    /// The messages that were delivered, in the same order. Those near the end of the log are in memory; others are read from the disk.
+    pub async fn read_bodies(&self, deliveries: &[Delivery]) -> Vec<Result<QueueMessage, BodyError>> {
+        let places: Vec<Place> = deliveries.iter().map(|d| (d.queue, d.lane, d.pos)).collect();
+        self.read_places(&places).await
+    }
+
+    pub(crate) async fn read_places(&self, places: &[Place]) -> Vec<Result<QueueMessage, BodyError>> {
+        // Most often all are of one lane and in order.
+        let mut by_log: BTreeMap<LogId, Vec<u64>> = BTreeMap::new();
+        for (queue, lane, pos) in places {
+            by_log.entry(LogId::new(*queue, *lane)).or_default().push(*pos);
+        }
+        let mut found: BTreeMap<LogId, Result<Vec<Entry>, ReadError>> = BTreeMap::new();
+        for (log, mut positions) in by_log {
+            positions.sort_unstable();
+            positions.dedup();
+            let read = self.read_entries(log, &positions).await;
+            found.insert(log, read);
+        }
+        let one = |place: &Place| {
+            let (queue, lane, pos) = *place;
+            match found.get(&LogId::new(queue, lane)) {
+                None => Err(BodyError::Gone),
+                Some(Err(e)) => Err(BodyError::Read(e.clone())),
+                Some(Ok(entries)) => {
+                    let at = entries.binary_search_by_key(&pos, |e| e.pos).map_err(|_| BodyError::Gone)?;
+                    entries.get(at).ok_or(BodyError::Gone).and_then(decode)
+                }
+            }
+        };
+        places.iter().map(one).collect()
+    }
+
+    async fn read_entries(&self, log: LogId, positions: &[u64]) -> Result<Vec<Entry>, ReadError> {
+        loop {
+            let read = match self.streams().reader().get(log, positions) {
+                ReadOutcome::Ready(read) => read,
+                ReadOutcome::Cold(read) => read.await,
+            };
+            match read {
+                Ok(batch) => return Ok(batch.entries),
+                Err(ReadError::Overloaded) => tokio::time::sleep(RETRY_WAIT).await,
+                // A damaged one among them hides the others: each on its own then.
+                Err(ReadError::Damaged { .. }) if positions.len() > 1 => {
+                    return Ok(self.read_whole_ones(log, positions).await);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    async fn read_whole_ones(&self, log: LogId, positions: &[u64]) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for pos in positions {
+            let read = match self.streams().reader().get(log, &[*pos]) {
+                ReadOutcome::Ready(read) => read,
+                ReadOutcome::Cold(read) => read.await,
+            };
+            entries.extend(read.into_iter().flat_map(|b| b.entries));
+        }
+        entries
+    }
+}
+
+fn decode(entry: &Entry) -> Result<QueueMessage, BodyError> {
+    let damaged = |what| BodyError::Envelope(EnvelopeError::Damaged(what));
+    let Ok(Attrs::Single(a)) = attrs::decode(&entry.attrs) else { return Err(damaged("attrs of a message")) };
+    let message = Message::decode(Bytes::clone(&entry.body), a.envelope_len as usize)?;
+    Ok(QueueMessage {
+        message,
+        enqueued_ms: a.enqueued_ms,
+        expiry_ms: a.expiry_ms,
+        priority: a.priority,
+        transient: a.transient,
+        origin: a.origin,
+        key_hash: a.key_hash,
+        max_ts_ms: entry.max_ts_ms,
+    })
+}

@@ -1,0 +1,383 @@
+//! Publishing: a message is routed by this moment's exchanges and bindings, and goes to all its queues in one record.
+//!
+//! Start at [`Session::publish`]. Messages published together share a record; those for topics follow in a record of their own.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use millstream_engine::catalogue::{Snapshot, Topic};
+use millstream_engine::exchange::TargetKind;
+use millstream_engine::op::{AppendItem, AppendKind, Op, Reply};
+use millstream_engine::queue::api::{Publish, Published, QueueOp, QueueReply, Refusal, Target};
+use millstream_engine::queue::directory::Directory;
+use millstream_log::Class;
+use millstream_types::{LogId, Namespace, ObjectId};
+
+use crate::envelope::{EnvelopeError, Message, property};
+use crate::error::{CallError, PublishError, Refused};
+use crate::partitioner::partition_for_key;
+use crate::routing::{Names, RouteRequest, RouteScratch};
+use crate::session::{Core, ITEM_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Session};
+
+/// A message whose targets went while it was on its way is routed again, so often.
+const ROUTE_TRIES_MAX: usize = 3;
+/// Room of a message in one queue, body apart, and what it may drop there to make room.
+const TARGET_BYTES: usize = 256;
+const DROPS_BYTES: usize = 4 * 160;
+
+/// A message to be published. Exchange and routing keys are in it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NewMessage {
+    /// The message.
+    pub message: Message,
+    /// It need not survive a restart.
+    pub transient: bool,
+    /// 0 to 255; a queue counts one above its highest as its highest.
+    pub priority: u8,
+    /// Not to be delivered after so long, milliseconds.
+    pub ttl_ms: Option<u64>,
+    /// Not to be delivered before so long, milliseconds; `None`: as each queue says.
+    pub delay_ms: Option<u64>,
+}
+
+/// What became of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublishOutcome {
+    /// Whether it was routed to anything.
+    pub routed: bool,
+    /// Queues and topics that took it.
+    pub accepted: u32,
+    /// Those that did not, and why.
+    pub refused: Vec<(String, PublishRefusal)>,
+}
+
+/// Why a queue or topic did not take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishRefusal {
+    /// It is full.
+    Full,
+    /// Larger than the topic takes.
+    TooLarge,
+}
+
+/// What became of each message of a batch, in order.
+pub type PublishOutcomes = Vec<Result<PublishOutcome, PublishError>>;
+
+/// The answer to a publish, on its way: resolves when every queue's and topic's copy survives a crash.
+pub struct Publishing(Pin<Box<dyn Future<Output = Result<PublishOutcomes, CallError>> + Send>>);
+
+impl Future for Publishing {
+    type Output = Result<PublishOutcomes, CallError>;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Publishing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Publishing")
+    }
+}
+
+impl Session {
+    /// Publishes messages, in order. Waits for room (all back-pressure is here) and comes back when they are submitted; the answer then
+    /// tells of each. Several batches may be on their way: they keep their order.
+    ///
+    /// # Durability
+    /// Answered when what was accepted survives a crash.
+    ///
+    /// # Errors
+    /// `DiskFull`, `TooLarge` (more than one record takes), `Closed`: nothing of the batch was published.
+    pub async fn publish(&self, batch: Vec<NewMessage>) -> Result<Publishing, Refused> {
+        let routed = {
+            let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+            Routed::of(self.core(), &mut scratch, &batch, |_, _| true)
+        };
+        let (outcomes, pending) = routed.submit(self.core()).await?;
+        let core = Arc::clone(self.core());
+        Ok(Publishing(Box::pin(finish(core, batch, outcomes, pending))))
+    }
+}
+
+/// Queues and topics by name.
+pub(crate) struct Everything<'a>(pub(crate) &'a Directory, pub(crate) &'a Snapshot);
+
+impl Names for Everything<'_> {
+    fn find(&self, name: &(Namespace, String)) -> Option<TargetKind> {
+        match self.0.by_name(name.0, &name.1) {
+            Some(_) => Some(TargetKind::Queue),
+            None => self.1.find(name),
+        }
+    }
+}
+
+/// Messages with their targets, ready to be submitted.
+#[derive(Default)]
+struct Routed {
+    outcomes: PublishOutcomes,
+    /// For queues, with the message's index.
+    queues: Vec<Publish>,
+    of_queue: Vec<usize>,
+    topics: Vec<AppendItem>,
+    of_topic: Vec<usize>,
+    queue_bytes: usize,
+}
+
+/// What is on its way.
+struct Pendings {
+    queues: Option<crate::mailbox::Pending>,
+    of_queue: Vec<(usize, Vec<ObjectId>)>,
+    topics: Option<crate::mailbox::Pending>,
+    of_topic: Vec<(usize, LogId)>,
+}
+
+impl Routed {
+    /// Routes a batch. `wanted` may leave targets out (by message and target).
+    fn of(
+        core: &Core,
+        scratch: &mut RouteScratch,
+        batch: &[NewMessage],
+        mut wanted: impl FnMut(usize, Place) -> bool,
+    ) -> Self {
+        let mut routed = Self::default();
+        let now_ms = core.broker.now_ms();
+        for (index, new) in batch.iter().enumerate() {
+            let outcome = routed.one(core, scratch, now_ms, index, new, &mut wanted);
+            routed.outcomes.push(outcome);
+        }
+        routed
+    }
+
+    fn one(
+        &mut self,
+        core: &Core,
+        scratch: &mut RouteScratch,
+        now_ms: u64,
+        index: usize,
+        new: &NewMessage,
+        wanted: &mut impl FnMut(usize, Place) -> bool,
+    ) -> Result<PublishOutcome, PublishError> {
+        let places = route(core, scratch, &new.message)?;
+        let mut outcome = PublishOutcome { routed: !places.is_empty(), ..PublishOutcome::default() };
+        if places.is_empty() {
+            return Ok(outcome);
+        }
+        let envelope = new.message.encode_envelope()?;
+        let too_large = EnvelopeError::TooLarge { what: "envelope", max: u32::MAX as usize };
+        let envelope_len = u32::try_from(envelope.len()).map_err(|_| too_large)?;
+        let max_ts_ms = timestamp_ms(&new.message).unwrap_or(-1);
+        let body: Vec<Bytes> = std::iter::once(envelope).chain(new.message.payload.clone()).collect();
+        let body_len: usize = body.iter().map(Bytes::len).sum();
+        let due_ms = new.delay_ms.map(|d| now_ms.saturating_add(d));
+        let mut to = Vec::new();
+        for place in places {
+            match place {
+                Routing::Queue(queue, limited) if wanted(index, Place::Queue(queue)) => {
+                    to.push(Target { queue, due_ms });
+                    self.queue_bytes += TARGET_BYTES + if limited { DROPS_BYTES } else { 0 };
+                }
+                Routing::Topic(topic) if wanted(index, Place::Topic(topic.def.uuid)) => {
+                    if body_len > core.broker.topic_policy(&topic).message_bytes_max as usize {
+                        outcome.refused.push((topic.def.name.clone(), PublishRefusal::TooLarge));
+                        continue;
+                    }
+                    let Some(part) = partition(core, &topic, new.message.key.as_ref()) else { continue };
+                    let kind = AppendKind::Single { envelope_len };
+                    self.topics.push(AppendItem { part, kind, count: 1, max_ts_ms, body: body.clone() });
+                    self.of_topic.push(index);
+                }
+                _ => {}
+            }
+        }
+        if !to.is_empty() {
+            self.queue_bytes += body_len + ITEM_OVERHEAD_BYTES;
+            self.of_queue.push(index);
+            self.queues.push(Publish {
+                to,
+                transient: new.transient,
+                priority: new.priority,
+                expiry_ms: new.ttl_ms.map(|ttl| now_ms.saturating_add(ttl)),
+                key_hash: None,
+                origin: None,
+                envelope_len,
+                max_ts_ms,
+                body,
+            });
+        }
+        Ok(outcome)
+    }
+
+    async fn submit(self, core: &Core) -> Result<(PublishOutcomes, Pendings), Refused> {
+        let Self { outcomes, queues, of_queue, topics, of_topic, queue_bytes } = self;
+        let mut pending = Pendings { queues: None, of_queue: Vec::new(), topics: None, of_topic: Vec::new() };
+        // One at a time: room that one holds could be what the other waits for.
+        if !queues.is_empty() {
+            let ids = |p: &Publish| p.to.iter().map(|t| t.queue).collect();
+            pending.of_queue = of_queue.into_iter().zip(queues.iter().map(ids)).collect();
+            let room = queue_bytes + RECORD_OVERHEAD_BYTES;
+            let permit = core.broker.gate().admit(Class::Publish, room).await?;
+            pending.queues = Some(core.submit(Some(permit), Op::Queue(QueueOp::Publish(queues))));
+        }
+        if !topics.is_empty() {
+            pending.of_topic = of_topic.into_iter().zip(topics.iter().map(|t| t.part)).collect();
+            let room = Session::append_bytes(&topics);
+            let permit = core.broker.gate().admit(Class::Publish, room).await?;
+            pending.topics = Some(core.submit(Some(permit), Op::Append(topics)));
+        }
+        Ok((outcomes, pending))
+    }
+}
+
+/// A queue or topic, for telling two apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Queue(ObjectId),
+    Topic([u8; 16]),
+}
+
+/// Where a message goes.
+pub(crate) enum Routing {
+    /// A queue, and whether it has limits.
+    Queue(ObjectId, bool),
+    /// A topic.
+    Topic(Arc<Topic>),
+}
+
+/// The queues and topics that a message goes to now.
+pub(crate) fn route(
+    core: &Core,
+    scratch: &mut RouteScratch,
+    message: &Message,
+) -> Result<Vec<Routing>, PublishError> {
+    let broker = &core.broker;
+    let (directory, catalogue, routes) = (broker.directory(), broker.catalogue(), broker.routes());
+    let keys: Vec<&str> =
+        std::iter::once(&message.routing_key).chain(&message.keys).map(String::as_str).collect();
+    let request =
+        RouteRequest { ns: core.ns, exchange: &message.exchange, keys: &keys, headers: &message.headers };
+    let n = routes.route(&Everything(directory, &catalogue), &request, scratch)?;
+    let mut places = Vec::with_capacity(n);
+    for target in routes.targets(&request, scratch) {
+        match target.kind {
+            TargetKind::Queue => {
+                // One that went since its binding was looked up is no target.
+                let def = directory.by_name(core.ns, target.name);
+                places.extend(def.map(|d| {
+                    let limited = d.policy.messages_max.is_some() || d.policy.bytes_max.is_some();
+                    Routing::Queue(d.id, limited)
+                }));
+            }
+            TargetKind::Topic => {
+                let topic = catalogue.by_name.get(&(core.ns, target.name.to_owned()));
+                places.extend(topic.map(|t| Routing::Topic(Arc::clone(t))));
+            }
+            TargetKind::Exchange => {}
+        }
+    }
+    Ok(places)
+}
+
+fn partition(core: &Core, topic: &Topic, key: Option<&Bytes>) -> Option<LogId> {
+    let partitions = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+    let index = match key {
+        Some(key) => partition_for_key(key, partitions),
+        None => core.turn.fetch_add(1, Ordering::Relaxed) % partitions.max(1),
+    };
+    topic.partitions.get(index as usize).map(|p| p.log)
+}
+
+fn timestamp_ms(message: &Message) -> Option<i64> {
+    let (_, value) = message.properties.iter().find(|p| p.0 == property::TIMESTAMP_MS)?;
+    value.as_ref().try_into().ok().map(i64::from_le_bytes).filter(|ms| *ms >= 0)
+}
+
+/// Waits for the answers. What was not taken because its target went is routed again.
+async fn finish(
+    core: Arc<Core>,
+    batch: Vec<NewMessage>,
+    mut outcomes: PublishOutcomes,
+    mut pending: Pendings,
+) -> Result<PublishOutcomes, CallError> {
+    // What took a message so far, so that routing it again does not bring it there twice.
+    let mut took: Vec<(usize, Place)> = Vec::new();
+    for attempt in 1.. {
+        let mut again = Vec::new();
+        collect(&core, pending, &mut outcomes, &mut took, &mut again).await?;
+        again.sort_unstable();
+        again.dedup();
+        if again.is_empty() || attempt >= ROUTE_TRIES_MAX {
+            for index in again {
+                if let Some(Ok(o)) = outcomes.get_mut(index) {
+                    o.routed = o.accepted > 0 || !o.refused.is_empty();
+                }
+            }
+            break;
+        }
+        let routed = {
+            let wanted =
+                |index: usize, place| again.binary_search(&index).is_ok() && !took.contains(&(index, place));
+            Routed::of(&core, &mut RouteScratch::default(), &batch, wanted)
+        };
+        for index in &again {
+            let routed_now = matches!(routed.outcomes.get(*index), Some(Ok(o)) if o.routed);
+            if let Some(Ok(o)) = outcomes.get_mut(*index) {
+                o.routed = routed_now || o.accepted > 0 || !o.refused.is_empty();
+            }
+        }
+        pending = routed.submit(&core).await?.1;
+    }
+    Ok(outcomes)
+}
+
+async fn collect(
+    core: &Core,
+    pending: Pendings,
+    outcomes: &mut PublishOutcomes,
+    took: &mut Vec<(usize, Place)>,
+    again: &mut Vec<usize>,
+) -> Result<(), CallError> {
+    if let Some(queues) = pending.queues {
+        let Reply::Queue(QueueReply::Published(results)) = queues.await else {
+            return Err(CallError::FateUnknown);
+        };
+        for ((index, to), Published { accepted, refused, .. }) in pending.of_queue.into_iter().zip(results) {
+            let Some(Ok(outcome)) = outcomes.get_mut(index) else { continue };
+            outcome.accepted += accepted;
+            let gone = refused.iter().any(|r| r.1 == Refusal::Gone);
+            if gone {
+                again.push(index);
+                let stays = to.into_iter().filter(|id| !refused.contains(&(*id, Refusal::Gone)));
+                took.extend(stays.map(|id| (index, Place::Queue(id))));
+            }
+            for (id, why) in refused {
+                if why == Refusal::Full {
+                    let def = core.broker.directory().by_id(id);
+                    let name = def.map_or_else(String::new, |d| d.name.clone());
+                    outcome.refused.push((name, PublishRefusal::Full));
+                }
+            }
+        }
+    }
+    if let Some(topics) = pending.topics {
+        let Reply::Append(results) = topics.await else { return Err(CallError::FateUnknown) };
+        for ((index, log), result) in pending.of_topic.into_iter().zip(results) {
+            let Some(Ok(outcome)) = outcomes.get_mut(index) else { continue };
+            match result {
+                Ok(_) => {
+                    outcome.accepted += 1;
+                    let catalogue = core.broker.catalogue();
+                    let topic = catalogue.by_log.get(&log);
+                    took.extend(topic.map(|t| (index, Place::Topic(t.0.def.uuid))));
+                }
+                Err(_) => again.push(index),
+            }
+        }
+    }
+    Ok(())
+}

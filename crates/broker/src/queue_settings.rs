@@ -1,0 +1,165 @@
+//! What the broker keeps of a queue besides the engine's policy: whether it outlives a restart, whose it is, and where its dead
+//! messages go. Kept as text among the queue's settings.
+//!
+//! Start at [`QueueSettings`].
+
+use std::collections::BTreeMap;
+
+use millstream_engine::exchange::ROUTING_KEY_BYTES_MAX;
+use millstream_engine::queue::api::QueueDef;
+use millstream_types::limits::NAME_BYTES_MAX;
+
+use crate::envelope::{EnvelopeError, Header, decode_arguments, encode_arguments};
+use crate::error::QueueCallError;
+
+/// Where a queue's dead messages go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The exchange they are published to; empty: the default one. It need not exist: then they are dropped, and counted.
+    pub exchange: String,
+    /// With this routing key; `None`: with those they have.
+    pub routing_key: Option<String>,
+    /// A message that a target refuses stays here and is tried again; else it is dropped.
+    pub at_least_once: bool,
+}
+
+/// A queue's settings besides its policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueSettings {
+    /// Whether it is there after a restart.
+    pub durable: bool,
+    /// Only sessions of this owner may use it, and it goes with the owner ([`Broker::owner`](crate::Broker::owner)).
+    pub owner: Option<u64>,
+    /// Where its dead messages go.
+    pub dead_letter: Option<DeadLetter>,
+    /// The arguments it was declared with: kept, and compared by nobody here.
+    pub arguments: Vec<Header>,
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        Self { durable: true, owner: None, dead_letter: None, arguments: Vec::new() }
+    }
+}
+
+const TRANSIENT: &str = "transient";
+const OWNER: &str = "owner";
+const EXCHANGE: &str = "dead_letter.exchange";
+const ROUTING_KEY: &str = "dead_letter.routing_key";
+const AT_LEAST_ONCE: &str = "dead_letter.at_least_once";
+const ARGUMENTS: &str = "arguments";
+
+impl QueueSettings {
+    /// Of a queue. Arguments that cannot be read are left out.
+    #[must_use]
+    pub fn of(def: &QueueDef) -> Self {
+        let s = &def.settings;
+        let arguments = s.get(ARGUMENTS).and_then(|hex| unhex(hex)).unwrap_or_default();
+        Self {
+            durable: !s.contains_key(TRANSIENT),
+            owner: owner_of(def),
+            dead_letter: Self::dead_letter_of(def),
+            arguments: decode_arguments(&arguments).unwrap_or_default(),
+        }
+    }
+
+    /// Where a queue's dead messages go.
+    pub(crate) fn dead_letter_of(def: &QueueDef) -> Option<DeadLetter> {
+        let s = &def.settings;
+        Some(DeadLetter {
+            exchange: s.get(EXCHANGE)?.clone(),
+            routing_key: s.get(ROUTING_KEY).cloned(),
+            at_least_once: s.contains_key(AT_LEAST_ONCE),
+        })
+    }
+
+    /// Whether a queue goes at a restart.
+    pub(crate) fn goes_at_restart(def: &QueueDef) -> bool {
+        def.settings.contains_key(TRANSIENT) || def.settings.contains_key(OWNER)
+    }
+
+    pub(crate) fn to_map(&self) -> Result<BTreeMap<String, String>, QueueCallError> {
+        let mut map = BTreeMap::new();
+        let mut put = |k: &str, v: String| map.insert(k.to_owned(), v);
+        if !self.durable {
+            put(TRANSIENT, String::new());
+        }
+        if let Some(owner) = self.owner {
+            put(OWNER, owner.to_string());
+        }
+        if let Some(d) = &self.dead_letter {
+            let too_long = |what, max| QueueCallError::Arguments(EnvelopeError::TooLarge { what, max });
+            if d.exchange.len() > NAME_BYTES_MAX {
+                return Err(too_long("the dead-letter exchange", NAME_BYTES_MAX));
+            }
+            put(EXCHANGE, d.exchange.clone());
+            if let Some(key) = &d.routing_key {
+                if key.len() > ROUTING_KEY_BYTES_MAX {
+                    return Err(too_long("the dead-letter routing key", ROUTING_KEY_BYTES_MAX));
+                }
+                put(ROUTING_KEY, key.clone());
+            }
+            if d.at_least_once {
+                put(AT_LEAST_ONCE, String::new());
+            }
+        }
+        if !self.arguments.is_empty() {
+            put(ARGUMENTS, hex(&encode_arguments(&self.arguments)?));
+        }
+        Ok(map)
+    }
+}
+
+/// Whose an exclusive queue is.
+pub(crate) fn owner_of(def: &QueueDef) -> Option<u64> {
+    def.settings.get(OWNER).and_then(|o| o.parse().ok())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, b| {
+        let _ = write!(out, "{b:02x}");
+        out
+    })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let byte = |p: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(p).ok()?, 16).ok();
+    if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_engine::queue::policy::QueuePolicy;
+    use millstream_types::{Namespace, ObjectId};
+
+    use super::*;
+    use crate::envelope::HeaderValue;
+
+    #[test]
+    fn settings_come_back_as_they_were_given() {
+        let given = QueueSettings {
+            durable: false,
+            owner: Some(7),
+            dead_letter: Some(DeadLetter {
+                exchange: String::new(),
+                routing_key: Some("k".to_owned()),
+                at_least_once: true,
+            }),
+            arguments: vec![Header { name: "x-a".to_owned(), value: HeaderValue::I32(5) }],
+        };
+        let mut def = QueueDef {
+            ns: Namespace::DEFAULT,
+            name: "q".to_owned(),
+            id: ObjectId(1),
+            policy: QueuePolicy::default(),
+            settings: given.to_map().unwrap(),
+            created_ms: 0,
+            version: 1,
+        };
+        assert_eq!(QueueSettings::of(&def), given);
+        def.settings.clear();
+        assert_eq!(QueueSettings::of(&def), QueueSettings::default());
+    }
+}

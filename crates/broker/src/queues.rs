@@ -1,0 +1,274 @@
+//! Declaring, altering, deleting, purging and looking at queues.
+//!
+//! Start at [`Session::declare_queue`].
+
+use std::sync::Arc;
+
+use millstream_engine::op::{Op, Reply};
+use millstream_engine::queue::api::{QueueChange, QueueDef, QueueError, QueueOp, QueueReply, QueueStats};
+use millstream_engine::queue::policy::QueuePolicy;
+use millstream_log::Class;
+use millstream_types::{Namespace, ObjectId};
+
+use crate::asked::Asked;
+use crate::broker::Broker;
+use crate::envelope::Header;
+use crate::error::{CallError, QueueCallError};
+use crate::queue_settings::{DeadLetter, QueueSettings, owner_of};
+use crate::session::Session;
+
+/// A queue to be declared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewQueue {
+    /// Name.
+    pub name: String,
+    /// Whether it is there after a restart.
+    pub durable: bool,
+    /// Only sessions of this session's owner may use it, and it goes with the owner.
+    pub exclusive: bool,
+    /// What it does with messages. `dead_letter` in it follows from the field below.
+    pub policy: QueuePolicy,
+    /// Where its dead messages go.
+    pub dead_letter: Option<DeadLetter>,
+    /// Other arguments: kept, and not compared when it is declared again.
+    pub arguments: Vec<Header>,
+}
+
+impl NewQueue {
+    /// A durable queue without limits.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            durable: true,
+            exclusive: false,
+            policy: QueuePolicy::default(),
+            dead_letter: None,
+            arguments: Vec::new(),
+        }
+    }
+}
+
+/// A queue that is there.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    /// It.
+    pub def: Arc<QueueDef>,
+    /// Whether it was made just now.
+    pub made: bool,
+    /// What is in it.
+    pub stats: QueueStats,
+}
+
+/// Room for a change of one queue, settings aside; deleting one with many bindings asks for more.
+const CHANGE_ROOM_BYTES: usize = 8_192;
+/// Room for a purge: of each lease that stays. More than there may be of them in a record is not kept in one.
+const PURGE_ROOM_BYTES: usize = 64 << 10;
+
+impl Broker {
+    /// The queue of this name.
+    #[must_use]
+    pub fn queue(&self, ns: Namespace, name: &str) -> Option<Arc<QueueDef>> {
+        self.directory().by_name(ns, name)
+    }
+
+    /// All queues of a namespace, by name.
+    #[must_use]
+    pub fn queues(&self, ns: Namespace) -> Vec<Arc<QueueDef>> {
+        self.directory().all(ns)
+    }
+}
+
+impl Session {
+    /// The queue of this name in the session's namespace, as the last change left it. Whether the change is durable is not known: what
+    /// answers about it waits for that.
+    #[must_use]
+    pub fn queue(&self, name: &str) -> Option<Arc<QueueDef>> {
+        self.broker().queue(self.namespace(), name)
+    }
+
+    /// Whether somebody else's exclusive queue: nothing of this session may use it.
+    #[must_use]
+    pub fn is_locked(&self, queue: ObjectId) -> bool {
+        let owner = self.broker().directory().by_id(queue).and_then(|d| owner_of(&d));
+        owner.is_some_and(|o| o != self.options().owner)
+    }
+
+    /// Makes a queue, or finds it made alike. Finding it counts as using it.
+    ///
+    /// # Durability
+    /// What is answered with success survives a crash.
+    ///
+    /// # Errors
+    /// `Differs` if it is there and made otherwise; `Locked`; `WrongKind` if a topic has the name; see [`QueueCallError`].
+    pub async fn declare_queue(&self, new: NewQueue) -> Result<Declared, QueueCallError> {
+        let owner = new.exclusive.then_some(self.options().owner);
+        let NewQueue { name, durable, mut policy, dead_letter, arguments, .. } = new;
+        policy.dead_letter = dead_letter.is_some();
+        let settings = QueueSettings { durable, owner, dead_letter, arguments };
+        let map = settings.to_map()?;
+        loop {
+            if let Some(def) = self.queue(&name) {
+                if self.is_locked(def.id) {
+                    return Err(QueueCallError::Locked);
+                }
+                alike(&def, &policy, &settings)?;
+                // The answer shows when the queue is durable. It may have gone meanwhile: then it is made.
+                if let Some(stats) = self.queue_stats(def.id, true).await? {
+                    return Ok(Declared { def, made: false, stats });
+                }
+                continue;
+            }
+            let change = QueueChange::Create {
+                ns: self.namespace(),
+                name: name.clone(),
+                policy: policy.clone(),
+                settings: map.clone(),
+            };
+            match self.change_queue(change, map_bytes(&map)).await {
+                Ok(def) => {
+                    return Ok(Declared { def: Arc::new(def), made: true, stats: QueueStats::default() });
+                }
+                // Somebody else made it meanwhile: look again.
+                Err(QueueCallError::Queue(QueueError::Exists { .. })) => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Gives a queue another policy and dead-letter target.
+    ///
+    /// # Durability
+    /// As [`Session::declare_queue`].
+    ///
+    /// # Errors
+    /// `NotFound`, `Locked`, `Policy`; see [`QueueCallError`].
+    pub async fn alter_queue(
+        &self,
+        queue: ObjectId,
+        mut policy: QueuePolicy,
+        dead_letter: Option<DeadLetter>,
+    ) -> Result<QueueDef, QueueCallError> {
+        policy.dead_letter = dead_letter.is_some();
+        loop {
+            let def = self.usable(queue)?;
+            let settings = QueueSettings { dead_letter: dead_letter.clone(), ..QueueSettings::of(&def) };
+            let map = settings.to_map()?;
+            let bytes = map_bytes(&map);
+            let change =
+                QueueChange::Alter { id: queue, expect: def.version, policy: policy.clone(), settings: map };
+            match self.change_queue(change, bytes).await {
+                // Somebody else altered it meanwhile: look again.
+                Err(QueueCallError::Queue(QueueError::Version { .. })) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Removes a queue with its messages and the bindings to it. Gives how many messages were ready.
+    ///
+    /// # Durability
+    /// As [`Session::declare_queue`].
+    ///
+    /// # Errors
+    /// `NotFound`, `InUse`, `NotEmpty`, `Locked`; see [`QueueCallError`].
+    pub async fn delete_queue(
+        &self,
+        queue: ObjectId,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<u64, QueueCallError> {
+        self.usable(queue)?;
+        let stats = self.stats_of(queue, false);
+        let change = QueueChange::Delete { id: queue, if_unused, if_empty, if_idle: false };
+        self.change_queue(change, 0).await?;
+        Ok(stats.await?.map_or(0, |s| s.ready.n))
+    }
+
+    /// Removes all messages of a queue; with `keep_leased` those at consumers stay. Gives how many went.
+    ///
+    /// # Durability
+    /// As [`Session::declare_queue`].
+    ///
+    /// # Errors
+    /// `NotFound`, `Locked`; see [`QueueCallError`].
+    pub async fn purge_queue(&self, queue: ObjectId, keep_leased: bool) -> Result<u64, QueueCallError> {
+        self.usable(queue)?;
+        let permit = self.admit(Class::Settle, PURGE_ROOM_BYTES).await?;
+        match self.submit(Some(permit), Op::Queue(QueueOp::Purge { queue, keep_leased })).await {
+            Reply::Queue(QueueReply::Purged(n)) => Ok(n.ok_or(QueueError::NotFound)?),
+            _ => Err(CallError::FateUnknown.into()),
+        }
+    }
+
+    /// What is in a queue; `None`: it is not there. With `touch`, asking counts as using it.
+    ///
+    /// # Durability
+    /// What it shows is durable.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn queue_stats(&self, queue: ObjectId, touch: bool) -> Result<Option<QueueStats>, CallError> {
+        self.stats_of(queue, touch).await
+    }
+
+    fn stats_of(&self, queue: ObjectId, touch: bool) -> Asked<Option<QueueStats>> {
+        let pending = self.submit(None, Op::Queue(QueueOp::Stats { queue, touch }));
+        Asked::new(pending, |reply| match reply {
+            Reply::Queue(QueueReply::Stats(stats)) => Some(stats),
+            _ => None,
+        })
+    }
+
+    /// The queue, if this session may use it.
+    pub(crate) fn usable(&self, queue: ObjectId) -> Result<Arc<QueueDef>, QueueCallError> {
+        if self.is_locked(queue) {
+            return Err(QueueCallError::Locked);
+        }
+        Ok(self.broker().directory().by_id(queue).ok_or(QueueError::NotFound)?)
+    }
+
+    pub(crate) async fn change_queue(
+        &self,
+        change: QueueChange,
+        more_bytes: usize,
+    ) -> Result<QueueDef, QueueCallError> {
+        let room = CHANGE_ROOM_BYTES + more_bytes;
+        let permit = self.admit(Class::Settle, room).await?;
+        match self.submit(Some(permit), Op::Queue(QueueOp::Change(vec![change]))).await {
+            Reply::Queue(QueueReply::Changed(result)) => {
+                result?.pop().ok_or_else(|| QueueError::NotFound.into())
+            }
+            _ => Err(CallError::FateUnknown.into()),
+        }
+    }
+}
+
+fn map_bytes(map: &std::collections::BTreeMap<String, String>) -> usize {
+    map.iter().map(|(k, v)| k.len() + v.len() + 16).sum()
+}
+
+/// Whether a queue was asked for as it is. Arguments are not compared.
+fn alike(def: &QueueDef, policy: &QueuePolicy, asked: &QueueSettings) -> Result<(), QueueCallError> {
+    let has = QueueSettings::of(def);
+    let (p, q) = (&def.policy, policy);
+    let parts = [
+        ("durability", has.durable == asked.durable),
+        ("exclusiveness", has.owner == asked.owner),
+        ("auto_delete", p.auto_delete == q.auto_delete),
+        ("dead_letter", has.dead_letter == asked.dead_letter),
+        ("ttl_ms", p.ttl_ms == q.ttl_ms),
+        ("expires_ms", p.expires_ms == q.expires_ms),
+        ("messages_max", p.messages_max == q.messages_max),
+        ("bytes_max", p.bytes_max == q.bytes_max),
+        ("overflow", p.overflow == q.overflow),
+        ("priority_max", p.priority_max == q.priority_max),
+        ("attempts_max", p.attempts_max == q.attempts_max),
+        ("single_active", p.single_active == q.single_active),
+        ("policy", p == q),
+    ];
+    match parts.iter().find(|(_, same)| !same) {
+        Some((what, _)) => Err(QueueCallError::Differs { what }),
+        None => Ok(()),
+    }
+}
