@@ -62,7 +62,7 @@ pub struct Declared {
 
 /// Room for a change of one queue, settings aside; deleting one with many bindings asks for more.
 const CHANGE_ROOM_BYTES: usize = 8_192;
-/// Room for a purge: of each lease that stays. More than there may be of them in a record is not kept in one.
+/// Room for a purge.
 const PURGE_ROOM_BYTES: usize = 64 << 10;
 
 impl Broker {
@@ -233,13 +233,19 @@ impl Session {
         change: QueueChange,
         more_bytes: usize,
     ) -> Result<QueueDef, QueueCallError> {
-        let room = CHANGE_ROOM_BYTES + more_bytes;
-        let permit = self.admit(Class::Settle, room).await?;
-        match self.submit(Some(permit), Op::Queue(QueueOp::Change(vec![change]))).await {
-            Reply::Queue(QueueReply::Changed(result)) => {
-                result?.pop().ok_or_else(|| QueueError::NotFound.into())
+        let mut room = CHANGE_ROOM_BYTES + more_bytes;
+        loop {
+            let permit = self.admit(Class::Settle, room).await?;
+            match self.submit(Some(permit), Op::Queue(QueueOp::Change(vec![change.clone()]))).await {
+                // More is bound to it than one looked for.
+                Reply::Queue(QueueReply::Changed(Err(QueueError::Room { bytes }))) if bytes > room => {
+                    room = bytes;
+                }
+                Reply::Queue(QueueReply::Changed(result)) => {
+                    return result?.pop().ok_or_else(|| QueueError::NotFound.into());
+                }
+                _ => return Err(CallError::FateUnknown.into()),
             }
-            _ => Err(CallError::FateUnknown.into()),
         }
     }
 }
