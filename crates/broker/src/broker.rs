@@ -13,11 +13,12 @@ use millstream_log::{
     Gate, LogStats, LogStore, Lost, Marks, OpenError, OpenReport, Opened, Room, StoreError, Watermarks,
 };
 use millstream_types::limits::ATTRS_BYTES_MAX;
-use millstream_types::{ConnId, Epoch, Namespace};
+use millstream_types::{ConnId, Epoch, Lsn, Namespace};
 use tokio::sync::Notify;
 
 use crate::auth::{Action, AllowAll, Authorizer, Decision, Principal, Resource};
 use crate::config::BrokerConfig;
+use crate::error::CallError;
 use crate::mailbox::Mailbox;
 use crate::policy::{self, SettingInfo, TopicPolicy};
 use crate::session::{Session, SessionOptions};
@@ -105,7 +106,7 @@ impl Broker {
         marks.on_durable(Arc::new(move |_, _| news.inbox.nudge()));
         let news = Arc::clone(&shared);
         sink.on_wanted(Arc::new(move || news.inbox.nudge()));
-        let sequencer = Sequencer::new(
+        let mut sequencer = Sequencer::new(
             engine,
             sequencer,
             Arc::clone(&gate),
@@ -113,6 +114,7 @@ impl Broker {
             sink,
             Arc::clone(&shared),
         );
+        sequencer.remove_transient();
         let thread = std::thread::Builder::new()
             .name("sequencer".to_owned())
             .spawn(move || turn::run(sequencer))
@@ -137,6 +139,8 @@ impl Broker {
         let broker = Self { inner: Arc::new(inner) };
         tokio::spawn(crate::retention::run(broker.clone()));
         tokio::spawn(crate::windows::run(broker.clone()));
+        tokio::spawn(crate::mover::run(broker.clone()));
+        tokio::spawn(crate::owners::run(broker.clone()));
         Ok(broker)
     }
 
@@ -249,6 +253,10 @@ impl Broker {
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.inner.shared
+    }
+    /// Resolves when `lsn` is durable.
+    pub(crate) async fn durable(&self, lsn: Lsn) -> Result<(), CallError> {
+        self.inner.marks.reached(lsn).await.map_err(|_| CallError::FateUnknown)
     }
     pub(crate) fn directory(&self) -> &Directory {
         &self.inner.shared.directory

@@ -14,22 +14,23 @@ use bytes::Bytes;
 use millstream_engine::catalogue::{Snapshot, Topic};
 use millstream_engine::exchange::TargetKind;
 use millstream_engine::op::{AppendItem, AppendKind, Op, Reply};
-use millstream_engine::queue::api::{Publish, Published, QueueOp, QueueReply, Refusal, Target};
+use millstream_engine::queue::api::{Publish, Published, QueueDef, QueueOp, QueueReply, Refusal, Target};
 use millstream_engine::queue::directory::Directory;
 use millstream_log::Class;
 use millstream_types::{LogId, Namespace, ObjectId};
 
+use crate::broker::Broker;
 use crate::envelope::{EnvelopeError, Message, property};
 use crate::error::{CallError, PublishError, Refused};
 use crate::partitioner::partition_for_key;
-use crate::routing::{Names, RouteRequest, RouteScratch};
+use crate::routing::{Names, RouteError, RouteRequest, RouteScratch};
 use crate::session::{Core, ITEM_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Session};
 
 /// A message whose targets went while it was on its way is routed again, so often.
 const ROUTE_TRIES_MAX: usize = 3;
 /// Room of a message in one queue, body apart, and what it may drop there to make room.
-const TARGET_BYTES: usize = 256;
-const DROPS_BYTES: usize = 4 * 160;
+pub(crate) const TARGET_BYTES: usize = 256;
+pub(crate) const DROPS_BYTES: usize = 4 * 160;
 
 /// A message to be published. Exchange and routing keys are in it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -163,7 +164,8 @@ impl Routed {
         new: &NewMessage,
         wanted: &mut impl FnMut(usize, Place) -> bool,
     ) -> Result<PublishOutcome, PublishError> {
-        let places = route(core, scratch, &new.message)?;
+        let within = Within { broker: &core.broker, ns: core.ns, inside: false };
+        let places = route(within, scratch, &new.message)?;
         let mut outcome = PublishOutcome { routed: !places.is_empty(), ..PublishOutcome::default() };
         if places.is_empty() {
             return Ok(outcome);
@@ -178,8 +180,9 @@ impl Routed {
         let mut to = Vec::new();
         for place in places {
             match place {
-                Routing::Queue(queue, limited) if wanted(index, Place::Queue(queue)) => {
-                    to.push(Target { queue, due_ms });
+                Routing::Queue(def) if wanted(index, Place::Queue(def.id)) => {
+                    to.push(Target { queue: def.id, due_ms });
+                    let limited = def.policy.messages_max.is_some() || def.policy.bytes_max.is_some();
                     self.queue_bytes += TARGET_BYTES + if limited { DROPS_BYTES } else { 0 };
                 }
                 Routing::Topic(topic) if wanted(index, Place::Topic(topic.def.uuid)) => {
@@ -243,38 +246,43 @@ enum Place {
 
 /// Where a message goes.
 pub(crate) enum Routing {
-    /// A queue, and whether it has limits.
-    Queue(ObjectId, bool),
-    /// A topic.
+    Queue(Arc<QueueDef>),
     Topic(Arc<Topic>),
+}
+
+/// Who routes.
+#[derive(Clone, Copy)]
+pub(crate) struct Within<'a> {
+    pub(crate) broker: &'a Broker,
+    pub(crate) ns: Namespace,
+    /// The broker itself: internal exchanges take its messages.
+    pub(crate) inside: bool,
 }
 
 /// The queues and topics that a message goes to now.
 pub(crate) fn route(
-    core: &Core,
+    within: Within<'_>,
     scratch: &mut RouteScratch,
     message: &Message,
-) -> Result<Vec<Routing>, PublishError> {
-    let broker = &core.broker;
+) -> Result<Vec<Routing>, RouteError> {
+    let Within { broker, ns, inside } = within;
     let (directory, catalogue, routes) = (broker.directory(), broker.catalogue(), broker.routes());
     let keys: Vec<&str> =
         std::iter::once(&message.routing_key).chain(&message.keys).map(String::as_str).collect();
-    let request =
-        RouteRequest { ns: core.ns, exchange: &message.exchange, keys: &keys, headers: &message.headers };
-    let n = routes.route(&Everything(directory, &catalogue), &request, scratch)?;
+    let request = RouteRequest { ns, exchange: &message.exchange, keys: &keys, headers: &message.headers };
+    let names = Everything(directory, &catalogue);
+    let n = if inside {
+        routes.route_inside(&names, &request, scratch)?
+    } else {
+        routes.route(&names, &request, scratch)?
+    };
     let mut places = Vec::with_capacity(n);
     for target in routes.targets(&request, scratch) {
         match target.kind {
-            TargetKind::Queue => {
-                // One that went since its binding was looked up is no target.
-                let def = directory.by_name(core.ns, target.name);
-                places.extend(def.map(|d| {
-                    let limited = d.policy.messages_max.is_some() || d.policy.bytes_max.is_some();
-                    Routing::Queue(d.id, limited)
-                }));
-            }
+            // One that went since its binding was looked up is no target.
+            TargetKind::Queue => places.extend(directory.by_name(ns, target.name).map(Routing::Queue)),
             TargetKind::Topic => {
-                let topic = catalogue.by_name.get(&(core.ns, target.name.to_owned()));
+                let topic = catalogue.by_name.get(&(ns, target.name.to_owned()));
                 places.extend(topic.map(|t| Routing::Topic(Arc::clone(t))));
             }
             TargetKind::Exchange => {}
@@ -283,7 +291,7 @@ pub(crate) fn route(
     Ok(places)
 }
 
-fn partition(core: &Core, topic: &Topic, key: Option<&Bytes>) -> Option<LogId> {
+pub(crate) fn partition(core: &Core, topic: &Topic, key: Option<&Bytes>) -> Option<LogId> {
     let partitions = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
     let index = match key {
         Some(key) => partition_for_key(key, partitions),

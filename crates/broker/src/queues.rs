@@ -103,6 +103,9 @@ impl Session {
     /// `Differs` if it is there and made otherwise; `Locked`; `WrongKind` if a topic has the name; see [`QueueCallError`].
     pub async fn declare_queue(&self, new: NewQueue) -> Result<Declared, QueueCallError> {
         let owner = new.exclusive.then_some(self.options().owner);
+        if let Some(owner) = owner {
+            self.broker().will_own(owner, self.namespace(), &new.name);
+        }
         let NewQueue { name, durable, mut policy, dead_letter, arguments, .. } = new;
         policy.dead_letter = dead_letter.is_some();
         let settings = QueueSettings { durable, owner, dead_letter, arguments };

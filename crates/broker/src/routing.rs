@@ -159,6 +159,19 @@ impl Routes {
         message: &RouteRequest<'_>,
         scratch: &mut RouteScratch,
     ) -> Result<usize, RouteError> {
+        match self.find(message.ns, message.exchange) {
+            Some(e) if e.def.internal => Err(RouteError::Internal { name: e.def.name.clone() }),
+            _ => self.route_inside(names, message, scratch),
+        }
+    }
+
+    /// As [`Routes::route`], for messages of the broker itself: internal exchanges take them.
+    pub(crate) fn route_inside(
+        &self,
+        names: &impl Names,
+        message: &RouteRequest<'_>,
+        scratch: &mut RouteScratch,
+    ) -> Result<usize, RouteError> {
         scratch.hits.clear();
         scratch.named.clear();
         scratch.probes.clear();
@@ -174,9 +187,6 @@ impl Routes {
             way.default = true;
         } else {
             match self.find(message.ns, message.exchange) {
-                Some(e) if e.def.internal => {
-                    return Err(RouteError::Internal { name: e.def.name.clone() });
-                }
                 Some(e) => way.add(e)?,
                 // One that is always there and that nothing is bound to.
                 None if PREDECLARED.iter().any(|p| p.0 == message.exchange) => return Ok(0),

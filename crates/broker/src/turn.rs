@@ -12,14 +12,17 @@ use millstream_engine::Engine;
 use millstream_engine::catalogue::Snapshot;
 use millstream_engine::op::{Commits, Draft, Effects, Now, Op, Reply, Ticket};
 use millstream_engine::queue::api::{
-    Delivery, MoveWork, QueueOp, QueueReply, ReadWindow, SettleItem, Unused, Verb, WindowRead,
+    Delivery, MoveWork, QueueChange, QueueDef, QueueError, QueueOp, QueueReply, ReadWindow, SettleItem,
+    Unused, Verb, WindowRead,
 };
 use millstream_engine::queue::directory::Directory;
 use millstream_log::{Class, Gate, Permit, Sequence, StateSink, Watermarks};
-use millstream_types::{ConnId, Lsn};
+use millstream_types::{ConnId, Lsn, Namespace, ObjectId};
 
 use crate::consume::{settle_bytes, settle_item};
 use crate::mailbox::{Mailbox, Published};
+use crate::mover::Moves;
+use crate::queue_settings::QueueSettings;
 use crate::routing::{Builder, Routes};
 use crate::time::BrokerClock;
 use crate::tray::Tray;
@@ -35,6 +38,10 @@ const RETRY_WAIT_MS: u64 = 1;
 const GIVE_BACK_MAX: usize = 1_024;
 /// No session waits for an answer to this.
 const NOBODYS: Ticket = Ticket(0);
+/// No session.
+const NOBODY: ConnId = ConnId(0);
+/// Room to remove a queue with few bindings.
+const REMOVE_BYTES: usize = 16 << 10;
 
 /// What comes in.
 #[derive(Debug)]
@@ -123,6 +130,9 @@ pub(crate) struct Shared {
     pub(crate) unused: Tray<Unused>,
     /// Owners that went: their queues go with them.
     pub(crate) owners: Tray<u64>,
+    /// Names of the queues that each owner has, or may have soon.
+    pub(crate) owned: Mutex<HashMap<u64, Vec<(Namespace, String)>>>,
+    pub(crate) moved: Arc<Moves>,
     pub(crate) catalogue: RwLock<Arc<Snapshot>>,
     pub(crate) routes: RwLock<Arc<Routes>>,
     pub(crate) inbox: Inbox,
@@ -138,6 +148,8 @@ impl Shared {
             moves: Tray::default(),
             unused: Tray::default(),
             owners: Tray::default(),
+            owned: Mutex::default(),
+            moved: Arc::default(),
             catalogue: RwLock::default(),
             routes: RwLock::default(),
             inbox: Inbox::default(),
@@ -236,6 +248,7 @@ impl Sequencer {
             for input in inputs.by_ref().take(TURN_DRAFTS_MAX) {
                 self.input(now, input);
             }
+            self.remove_unused(now);
             self.sequence.end_turn();
             self.answer();
         }
@@ -247,6 +260,61 @@ impl Sequencer {
         self.sequence.end_turn();
         self.answer();
         self.offer_rows();
+    }
+
+    /// Queues that go with their last consumer go before whoever ended it is answered. Where there is no room now, a task sees to it.
+    fn remove_unused(&mut self, now: Now) {
+        let mut unused = std::mem::take(&mut self.effects.unused);
+        unused.retain(|what| match what {
+            Unused::LastConsumer(id) if !self.lost => {
+                let change =
+                    QueueChange::Delete { id: *id, if_unused: true, if_empty: false, if_idle: false };
+                !matches!(self.change(now, vec![change], REMOVE_BYTES), Some(Ok(())))
+            }
+            _ => true,
+        });
+        self.effects.unused = unused;
+    }
+
+    /// Changes queues at once. `None`: there is no room.
+    fn change(&mut self, now: Now, changes: Vec<QueueChange>, room: usize) -> Option<Result<(), QueueError>> {
+        let mut log = Room { sequence: &mut *self.sequence, gate: &self.gate };
+        let permit = log.spare(room)?;
+        let op = Op::Queue(QueueOp::Change(changes));
+        let draft = Draft { session: NOBODY, ticket: NOBODYS, op, permit: Some(permit) };
+        self.engine.input(now, draft, &mut log, &mut self.effects);
+        let at = self.effects.answers.iter().rposition(|a| a.session == NOBODY)?;
+        match self.effects.answers.remove(at).reply {
+            Reply::Queue(QueueReply::Changed(result)) => Some(result.map(drop)),
+            _ => None,
+        }
+    }
+
+    /// Before anyone is served: queues that do not outlive a restart go. Waits for room where it takes much.
+    pub(crate) fn remove_transient(&mut self) {
+        let transient = |d: &&Arc<QueueDef>| QueueSettings::goes_at_restart(d);
+        let mut ids: Vec<ObjectId> =
+            self.shared.directory.everywhere().iter().filter(transient).map(|d| d.id).collect();
+        ids.sort_unstable();
+        let (mut ids, mut room) = (ids.into_iter().peekable(), REMOVE_BYTES);
+        let (now, mut nothing) = (self.shared.clock.now(), Vec::new());
+        while let Some(id) = ids.peek().copied() {
+            let change = QueueChange::Delete { id, if_unused: false, if_empty: false, if_idle: false };
+            match self.change(now, vec![change], room) {
+                Some(Err(QueueError::Room { bytes })) if bytes > room => room = bytes,
+                Some(_) => {
+                    ids.next();
+                    room = REMOVE_BYTES;
+                }
+                None if self.marks.lost().is_some() => break,
+                None => {
+                    self.sequence.end_turn();
+                    self.shared.inbox.take(&mut nothing, IDLE_WAIT_MS);
+                }
+            }
+        }
+        self.sequence.end_turn();
+        self.answer();
     }
 
     /// What reached nobody goes back to its place, as if it had not been handed out.

@@ -45,6 +45,11 @@ impl Directory {
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
+    /// All queues of all namespaces, in no order.
+    #[must_use]
+    pub fn everywhere(&self) -> Vec<Arc<QueueDef>> {
+        self.read().by_id.values().map(Arc::clone).collect()
+    }
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
