@@ -30,6 +30,8 @@ use crate::state::State;
 
 /// Timers looked at in one turn.
 const TURN_TIMERS_MAX: usize = 1_024;
+/// That a queue is unused is said again after so long, milliseconds, if it is still there and unused.
+const UNUSED_AGAIN_MS: u64 = 10_000;
 /// Fewer timers are not worth looking through.
 const TIMERS_LOW: usize = 4_096;
 
@@ -581,9 +583,11 @@ impl Queues {
                 if queue.is_idle(now_ms) {
                     cx.out.unused.push(Unused::Idle(id));
                     // Somebody should delete it; if nobody does, it is said again.
-                    queue.used_ms = now_ms;
+                    queue.idle_timer = true;
+                    turn.timers.at(now_ms.saturating_add(UNUSED_AGAIN_MS), id, Look::Idle);
+                } else {
+                    queue.watch_idle(turn.timers);
                 }
-                queue.watch_idle(turn.timers);
                 return;
             }
         }

@@ -23,12 +23,18 @@ fn an_unused_queue_is_named_when_its_time_is_over_and_deleted_only_if_it_still_i
     w.tick();
     assert_eq!(w.unused, [Unused::Idle(q)]);
     let delete = |if_idle| QueueChange::Delete { id: q, if_unused: true, if_empty: false, if_idle };
-    // Said once, and to be said again after as long.
+    // Used since: it stays.
+    w.ask(1, QueueOp::Stats { queue: q, touch: true });
     assert_eq!(w.ask(1, QueueOp::Change(vec![delete(true)])), QueueReply::Changed(Err(QueueError::InUse)));
     w.subscribe(2, 1, q, PUSH);
     assert_eq!(w.ask(1, QueueOp::Change(vec![delete(false)])), QueueReply::Changed(Err(QueueError::InUse)));
     w.gone(2);
-    assert!(matches!(w.ask(1, QueueOp::Change(vec![delete(false)])), QueueReply::Changed(Ok(_))));
+    // Nobody acted on it: it is said again.
+    w.unused.clear();
+    w.later(10_000);
+    w.tick();
+    assert_eq!(w.unused, [Unused::Idle(q)]);
+    assert!(matches!(w.ask(1, QueueOp::Change(vec![delete(true)])), QueueReply::Changed(Ok(_))));
 }
 
 #[test]
