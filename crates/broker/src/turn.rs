@@ -374,9 +374,11 @@ impl Sequencer {
             self.engine.lost(&mut self.effects);
             self.effects.answers.clear();
             self.effects.deliveries.clear();
-            for mailbox in self.sessions.values() {
+            // Those of sessions that went too: their answers may still be waited for.
+            for mailbox in self.sessions.values().chain(self.waiting.iter().map(|w| &w.1)) {
                 mailbox.lose();
             }
+            self.waiting.clear();
         }
     }
 
@@ -491,12 +493,12 @@ impl Sequencer {
                 }
             }
         }
-        let Self { sequence, shared, marks, mut engine, sessions, .. } = self;
+        let Self { sequence, shared, marks, mut engine, sessions, waiting, .. } = self;
         drop(sequence);
         let durable = marks.get().durable;
         engine.durable(durable);
         shared.published.set(durable);
-        for mailbox in sessions.values() {
+        for mailbox in sessions.values().chain(waiting.iter().map(|w| &w.1)) {
             mailbox.wake_published();
             mailbox.lose();
         }

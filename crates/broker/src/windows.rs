@@ -25,8 +25,10 @@ pub(crate) async fn run(broker: Broker) {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let broker = broker.clone();
             tokio::spawn(async move {
-                let read = read(&broker, asked).await;
-                broker.shared().inbox.put(Input::Window(read));
+                tokio::select! {
+                    read = read(&broker, asked) => broker.shared().inbox.put(Input::Window(read)),
+                    () = broker.closed() => {}
+                }
                 drop(place);
             });
         }

@@ -82,6 +82,7 @@ fn config() -> LogConfig {
 pub struct Mem {
     log: MemLog,
     env: Env,
+    clock: Arc<SimClock>,
     by_hand: bool,
 }
 
@@ -89,7 +90,8 @@ impl Mem {
     /// Empty.
     #[must_use]
     pub fn new(commit: Commit) -> Self {
-        Self { log: MemLog::new(commit), env: Env::sim(0).0, by_hand: commit == Commit::ByHand }
+        let (env, _, clock) = Env::sim(0);
+        Self { log: MemLog::new(commit), env, clock, by_hand: commit == Commit::ByHand }
     }
 }
 
@@ -108,6 +110,9 @@ impl LogUnderTest for Mem {
         if self.by_hand {
             self.log.commit_to(millstream_types::Lsn(u64::MAX));
         }
+    }
+    fn advance(&self, by: Duration) {
+        self.clock.advance(by);
     }
     fn hold(&self) -> Option<Box<dyn Any>> {
         self.by_hand.then(|| Box::new(()) as Box<dyn Any>)

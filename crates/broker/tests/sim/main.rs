@@ -6,12 +6,14 @@
 //!
 //! - [`world`]: one history. Start at [`world::run`].
 //! - [`book`]: what was sent and answered, and what must therefore be true.
+//! - [`queues`]: clients of queues, and what must be true for them.
 //! - [`bugs`]: brokers that break a promise on purpose; the checker must notice.
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod book;
 mod bugs;
 mod clients;
+mod queues;
 mod world;
 
 use std::time::Duration;
@@ -39,6 +41,9 @@ fn many(few: u64, make: impl Fn(u64) -> Box<dyn LogUnderTest>) -> Tally {
         ("unknown", sum.unknown),
         ("duplicates", sum.duplicates),
         ("transactions", sum.transacted),
+        ("delivered", sum.delivered),
+        ("settled", sum.ended),
+        ("dead-lettered", sum.buried),
     ]);
     sum
 }
@@ -48,7 +53,11 @@ fn a_broker_over_a_log_in_memory_keeps_its_promises() {
     let sum = many(100, |_| Box::new(Mem::new(Commit::AtOnce)));
     if sum.crashes > 100 {
         assert!(
-            sum.acknowledged > 0 && sum.checked > 0 && sum.duplicates > 0 && sum.transacted > 0,
+            sum.acknowledged > 0
+                && sum.checked > 0
+                && sum.duplicates > 0
+                && sum.transacted > 0
+                && sum.buried > 0,
             "{sum:?}"
         );
     }
@@ -65,7 +74,11 @@ fn a_broker_over_a_log_on_disk_keeps_its_promises_through_power_cuts_and_failed_
     let sum = many(100, |seed| Box::new(OnSim::new(seed, |env| Box::new(DiskLog::new(env)))));
     if sum.crashes > 100 {
         assert!(
-            sum.acknowledged > 0 && sum.checked > 0 && sum.duplicates > 0 && sum.transacted > 0,
+            sum.acknowledged > 0
+                && sum.checked > 0
+                && sum.duplicates > 0
+                && sum.transacted > 0
+                && sum.buried > 0,
             "{sum:?}"
         );
     }

@@ -16,8 +16,9 @@ use millstream_types::{LogId, Namespace};
 use crate::book::{Id, Violation};
 use crate::clients::{Clients, new_topic};
 use crate::must;
+use crate::queues::QueueClients;
 
-const STEPS: u64 = 150;
+const STEPS: u64 = 280;
 const SESSIONS: usize = 3;
 const TOPICS: [&str; 3] = ["orders", "payments", "audit"];
 /// Each has its own session: commits of one group stay in order.
@@ -34,6 +35,10 @@ pub struct Tally {
     pub transacted: u64,
     /// Entries compared after openings.
     pub checked: u64,
+    /// Of queues.
+    pub delivered: u64,
+    pub ended: u64,
+    pub buried: u64,
 }
 
 impl AddAssign for Tally {
@@ -45,6 +50,9 @@ impl AddAssign for Tally {
         self.duplicates += o.duplicates;
         self.transacted += o.transacted;
         self.checked += o.checked;
+        self.delivered += o.delivered;
+        self.ended += o.ended;
+        self.buried += o.buried;
     }
 }
 
@@ -58,7 +66,10 @@ pub fn run(seed: u64, machine: &dyn LogUnderTest) -> Result<Tally, Violation> {
         }
         world.stop(End::Clean).await?;
         world.start().await?;
+        world.drain().await?;
         world.stop(End::Clean).await?;
+        (world.tally.delivered, world.tally.ended) = (world.queues.delivered, world.queues.ended);
+        world.tally.buried = world.queues.buried;
         world.tally.acknowledged = world.clients.acknowledged;
         world.tally.duplicates = world.clients.duplicates;
         world.tally.unknown = world.clients.unknown;
@@ -93,6 +104,7 @@ struct World<'a> {
     dice: Dice,
     up: Option<Up>,
     clients: Clients,
+    queues: QueueClients,
     topics: BTreeMap<&'static str, Known>,
     tally: Tally,
     cluster_id: Option<String>,
@@ -107,6 +119,7 @@ impl<'a> World<'a> {
             dice: Dice::new(seed),
             up: None,
             clients: Clients::default(),
+            queues: QueueClients::default(),
             topics: TOPICS.iter().map(|name| (*name, Known::Absent)).collect(),
             tally: Tally::default(),
             cluster_id: None,
@@ -148,7 +161,14 @@ impl<'a> World<'a> {
         let n = self.dice.below(SESSIONS as u64) as usize;
         let Some(up) = &self.up else { return Err("down between steps".to_owned()) };
         let session = &up.sessions[n];
-        match self.dice.below(100) {
+        match self.dice.below(190) {
+            100.. => {
+                // A machine that went answers nothing more: the clients see that when it is started again.
+                if self.machine.is_off() || up.broker.lost().is_some() {
+                    return self.recover().await;
+                }
+                self.queues.step(&mut self.dice, &up.broker).await?;
+            }
             0..=29 if !logs.is_empty() => {
                 self.clients.produce_singles(&mut self.dice, session, &logs).await;
             }
@@ -196,12 +216,23 @@ impl<'a> World<'a> {
             }
             _ => self.create(n).await?,
         }
+        self.recover().await
+    }
+
+    /// Starts again what was lost.
+    async fn recover(&mut self) -> Result<(), Violation> {
         if let Some(lost) = self.up.as_ref().and_then(|up| up.broker.lost()) {
             must!(self.broken, "the broker was lost, and nothing was broken: {lost:?}");
             let how = if self.dice.once_in(2) { End::Cut } else { End::Kill };
             self.restart(how).await?;
         }
         Ok(())
+    }
+
+    /// Looks at every message that is left in a queue.
+    async fn drain(&mut self) -> Result<(), Violation> {
+        let up = self.up.as_ref().expect("up between restarts");
+        self.queues.drain(&up.broker, || self.machine.advance(std::time::Duration::from_secs(1))).await
     }
 
     async fn create(&mut self, n: usize) -> Result<(), Violation> {
@@ -321,6 +352,7 @@ impl<'a> World<'a> {
         let up = self.up.take().expect("up between restarts");
         up.broker.close();
         self.clients.answers(usize::MAX).await?;
+        self.queues.broker_went(&up.broker).await?;
         let lost = up.broker.lost().is_some() || self.machine.is_off();
         must!(!sound || lost || self.clients.unknown == before, "a clean stop left operations unanswered");
         self.clients.broker_went();
@@ -365,6 +397,7 @@ impl<'a> World<'a> {
         let session =
             |_| broker.session(Principal::anonymous(), Namespace::DEFAULT, SessionOptions::default());
         let sessions = (0..SESSIONS).map(session).collect();
+        self.queues.broker_came(&broker);
         self.up = Some(Up { broker, sessions });
         let found = self.broker().open_report().clone();
         self.check().await.map_err(|v| format!("after opening ({found:?}): {v}"))
