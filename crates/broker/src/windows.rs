@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millstream_engine::queue::api::{ReadWindow, WindowRead};
-use millstream_log::{Level, Limits};
+use millstream_log::{Head, Level, Limits};
 use tokio::sync::Semaphore;
 
 use crate::broker::Broker;
@@ -36,8 +36,26 @@ pub(crate) async fn run(broker: Broker) {
 }
 
 async fn read(broker: &Broker, asked: ReadWindow) -> WindowRead {
-    let ReadWindow { log, from, end, max_entries, .. } = asked;
-    let limits = Limits { max_bytes: usize::MAX, max_entries, end_pos: end };
-    let heads = broker.streams().reader().heads(log, from, limits, Level::Sequenced).await;
-    WindowRead { asked, heads }
+    let ReadWindow { log, mut from, end, max_entries, .. } = asked;
+    let mut heads = Vec::new();
+    // A read may stop where a file ends: only one that gives nothing says that there is no more.
+    while from < end && heads.len() < max_entries {
+        let limits = Limits { max_bytes: usize::MAX, max_entries: max_entries - heads.len(), end_pos: end };
+        let more = match broker.streams().reader().heads(log, from, limits, Level::Sequenced).await {
+            Ok(more) => more,
+            // What was read so far is of use; the error comes again, if it is there to stay.
+            Err(_) if !heads.is_empty() => return short(asked, heads),
+            Err(e) => return WindowRead { asked, heads: Err(e) },
+        };
+        let Some(last) = more.last() else { break };
+        from = last.pos.saturating_add(u64::from(last.count.max(1)));
+        heads.extend(more);
+    }
+    WindowRead { asked, heads: Ok(heads) }
+}
+
+/// Less than was asked for, said so that the rest is asked for again.
+fn short(mut asked: ReadWindow, heads: Vec<Head>) -> WindowRead {
+    asked.end = heads.last().map_or(asked.from, |h| h.pos + 1);
+    WindowRead { asked, heads: Ok(heads) }
 }
