@@ -184,7 +184,11 @@ impl Mover {
         let envelope = body.message.encode_envelope().ok()?;
         let envelope_len = u32::try_from(envelope.len()).ok()?;
         let pieces: Vec<Bytes> = std::iter::once(envelope).chain(body.message.payload.clone()).collect();
-        let mut bytes = pieces.iter().map(Bytes::len).sum::<usize>() + ITEM_OVERHEAD_BYTES + TARGET_BYTES;
+        let body_len: usize = pieces.iter().map(Bytes::len).sum();
+        if body_len > self.broker.append_bytes_max() {
+            return None;
+        }
+        let mut bytes = body_len + ITEM_OVERHEAD_BYTES + TARGET_BYTES;
         let (mut to, mut topics) = (Vec::new(), Vec::new());
         for place in places {
             match place {
@@ -242,7 +246,9 @@ impl Mover {
             }
             // Nothing happened: all stay held.
             Err(CallError::Refused(Refused::DiskFull | Refused::Overloaded)) => {
-                works.into_iter().for_each(|w| self.again(w));
+                for work in works {
+                    self.again(work);
+                }
                 Ok(())
             }
             Err(e) => Err(e),

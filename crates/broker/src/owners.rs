@@ -57,8 +57,8 @@ impl Broker {
 
     /// A queue of this name is about to be made for an owner.
     pub(crate) fn will_own(&self, owner: u64, ns: Namespace, name: &str) {
-        let mut owned = self.shared().owned.lock().unwrap_or_else(PoisonError::into_inner);
-        let names = owned.entry(owner).or_default();
+        let mut all = self.shared().owned.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = all.entry(owner).or_default();
         if !names.iter().any(|n| n.0 == ns && n.1 == name) {
             names.push((ns, name.to_owned()));
         }
@@ -100,13 +100,13 @@ async fn work(broker: &Broker) {
 }
 
 async fn remove_owned(broker: &Broker, session: &Session, owner: u64) {
-    let owned = broker.shared().owned.lock().unwrap_or_else(PoisonError::into_inner).remove(&owner);
-    let Some(owned) = owned else { return };
+    let names = broker.shared().owned.lock().unwrap_or_else(PoisonError::into_inner).remove(&owner);
+    let Some(names) = names else { return };
     // What the owner's sessions submitted before they went is decided behind this.
     if session.barrier().await.is_err() {
         return;
     }
-    for (ns, name) in owned {
+    for (ns, name) in names {
         let def = broker.queue(ns, &name).filter(|d| owner_of(d) == Some(owner));
         if let Some(def) = def {
             remove(session, def.id, false, false).await;

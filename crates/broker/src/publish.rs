@@ -176,6 +176,10 @@ impl Routed {
         let max_ts_ms = timestamp_ms(&new.message).unwrap_or(-1);
         let body: Vec<Bytes> = std::iter::once(envelope).chain(new.message.payload.clone()).collect();
         let body_len: usize = body.iter().map(Bytes::len).sum();
+        let max = core.broker.append_bytes_max();
+        if body_len > max {
+            return Err(EnvelopeError::TooLarge { what: "message", max }.into());
+        }
         let due_ms = new.delay_ms.map(|d| now_ms.saturating_add(d));
         let mut to = Vec::new();
         for place in places {

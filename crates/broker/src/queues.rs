@@ -5,13 +5,18 @@
 use std::sync::Arc;
 
 use millstream_engine::op::{Op, Reply};
-use millstream_engine::queue::api::{QueueChange, QueueDef, QueueError, QueueOp, QueueReply, QueueStats};
+use millstream_engine::queue::api::{
+    LeaseKind, QueueChange, QueueDef, QueueError, QueueOp, QueueReply, QueueStats, Receive, ReceiveError,
+    Verb,
+};
 use millstream_engine::queue::policy::QueuePolicy;
 use millstream_log::Class;
 use millstream_types::{Namespace, ObjectId};
 
 use crate::asked::Asked;
+use crate::bodies::{BodyError, QueueMessage};
 use crate::broker::Broker;
+use crate::consume::settle_item;
 use crate::envelope::Header;
 use crate::error::{CallError, QueueCallError};
 use crate::queue_settings::{DeadLetter, QueueSettings, owner_of};
@@ -62,6 +67,9 @@ pub struct Declared {
 
 /// Room for a change of one queue, settings aside; deleting one with many bindings asks for more.
 const CHANGE_ROOM_BYTES: usize = 8_192;
+/// Messages and payload bytes looked at in one call.
+const PEEK_MESSAGES_MAX: u32 = 1_000;
+const PEEK_BYTES_MAX: u64 = 4 << 20;
 /// Room for a purge.
 const PURGE_ROOM_BYTES: usize = 64 << 10;
 
@@ -202,6 +210,39 @@ impl Session {
             Reply::Queue(QueueReply::Purged(n)) => Ok(n.ok_or(QueueError::NotFound)?),
             _ => Err(CallError::FateUnknown.into()),
         }
+    }
+
+    /// The next messages of a queue in delivery order, at most `max`, without taking them: they are handed out for the moment of the
+    /// look, and go back to their places as if they had not been.
+    ///
+    /// # Errors
+    /// `NotFound`, `Locked`; `InUse` if an exclusive or single active consumer has the queue; see [`QueueCallError`].
+    pub async fn peek_queue(
+        &self,
+        queue: ObjectId,
+        max: u32,
+    ) -> Result<Vec<Result<QueueMessage, BodyError>>, QueueCallError> {
+        self.usable(queue)?;
+        let what = Receive {
+            queue,
+            max: max.min(PEEK_MESSAGES_MAX),
+            bytes_max: PEEK_BYTES_MAX,
+            wait_ms: 0,
+            lease: LeaseKind::Bound,
+            ride: true,
+            auto_ack: false,
+        };
+        let received = self.receive(what).map_err(|_| QueueCallError::Locked)?.await?;
+        let deliveries = received.map_err(|e| match e {
+            ReceiveError::NotFound => QueueError::NotFound,
+            ReceiveError::Exclusive | ReceiveError::OverLimit | ReceiveError::TooMany => QueueError::InUse,
+        })?;
+        let read = self.broker().read_bodies(&deliveries).await;
+        if !deliveries.is_empty() {
+            let back = deliveries.iter().map(|d| settle_item(d, Verb::Undelivered)).collect();
+            self.settle(back).await?.await?;
+        }
+        Ok(read)
     }
 
     /// What is in a queue; `None`: it is not there. With `touch`, asking counts as using it.

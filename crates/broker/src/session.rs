@@ -129,7 +129,7 @@ impl Session {
     /// # Errors
     /// `TooLarge`, of the first that it does not.
     pub fn check_sizes(&self, items: &[AppendItem]) -> Result<(), Refused> {
-        let max = self.broker.append_bytes_max();
+        let max = self.broker().append_bytes_max();
         let sizes = items.iter().map(|i| i.body.iter().map(bytes::Bytes::len).sum());
         sizes
             .into_iter()

@@ -45,10 +45,6 @@ const REMOVE_BYTES: usize = 16 << 10;
 
 /// What comes in.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "they lie in a Vec that is used again: a box each would be an allocation each"
-)]
 pub(crate) enum Input {
     /// A session begins.
     Open(Arc<Mailbox>),

@@ -556,6 +556,42 @@ async fn deleting_and_purging_say_how_much_went() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_a_queue_leaves_it_as_it_was() {
+    let place = Place::new(21);
+    let broker = place.open();
+    let s = session(&broker);
+    let q = queue(&s, "q").await;
+    s.publish(["a", "b", "c"].map(|t| text("q", t)).to_vec()).await.unwrap().await.unwrap();
+    let seen = s.peek_queue(q.id, 2).await.unwrap();
+    let seen: Vec<_> = seen.into_iter().map(|m| m.unwrap().message.payload.unwrap()).collect();
+    assert_eq!(seen, ["a", "b"]);
+    let got = get(&s, &q).await;
+    assert_eq!(bodies(&broker, &got).await, ["a", "b", "c"]);
+    assert!(got.iter().all(|d| d.deliveries == 1 && !d.redelivered));
+    close(broker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_whose_session_went_comes_to_an_end_when_the_log_is_lost() {
+    let place = Place::new(22);
+    let broker = place.open();
+    queue(&session(&broker), "q").await;
+    close(broker).await;
+    let by_hand = place.log.with_commit(Commit::ByHand);
+    let broker = Broker::open(BrokerConfig::default(), place.env.clone(), &by_hand).unwrap();
+    let s = session(&broker);
+    let published = s.publish(vec![text("q", "a")]).await.unwrap();
+    while broker.marks().sequenced == broker.marks().durable {
+        tokio::task::yield_now().await;
+    }
+    drop(s);
+    by_hand.lose("a test");
+    let answer = tokio::time::timeout(Duration::from_secs(30), published).await.expect("an end");
+    assert!(answer.is_err());
+    close(broker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_socket_gets_no_more_than_its_outbox_holds() {
     let place = Place::new(19);
     let broker = place.open();

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use millstream_broker::group::{GroupInfo, GroupOp, GroupReply, GroupState};
+use millstream_broker::queue::api::QueueStats;
 use millstream_broker::{Broker, Session};
 use millstream_types::Namespace;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -16,6 +17,8 @@ use super::groups::UNEXPECTED;
 
 /// Groups whose lag is told, in the order of their names: one answer must not hold up the broker.
 const GROUPS_MAX: usize = 1_000;
+/// Likewise queues.
+const QUEUES_MAX: usize = 1_000;
 
 type Gauge = AnyGauge<u64, AtomicU64>;
 
@@ -31,6 +34,22 @@ struct GroupPartition {
     group: String,
     topic: String,
     partition: u32,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct InQueue {
+    queue: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct QueueName {
+    queue: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Fate {
+    fate: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -54,8 +73,42 @@ pub async fn groups(session: &Session) -> Result<Vec<GroupInfo>, ApiError> {
     }
 }
 
+/// The queues to be told of, and what is in them.
+pub async fn queues(session: &Session) -> Result<Vec<(String, QueueStats)>, ApiError> {
+    let mut told = Vec::new();
+    for def in session.broker().queues(Namespace::DEFAULT).into_iter().take(QUEUES_MAX) {
+        if let Some(stats) = session.queue_stats(def.id, false).await? {
+            told.push((def.name.clone(), stats));
+        }
+    }
+    Ok(told)
+}
+
+fn contents(r: &mut Registry, broker: &Broker, queues: &[(String, QueueStats)]) {
+    let (messages, bytes) = (Family::<InQueue, Gauge>::default(), Family::<InQueue, Gauge>::default());
+    let consumers = Family::<QueueName, Gauge>::default();
+    for (queue, s) in queues {
+        let states = [("ready", s.ready), ("leased", s.leased), ("scheduled", s.scheduled), ("held", s.held)];
+        for (state, tally) in states.into_iter().chain([("parked", s.parked)]) {
+            let labels = InQueue { queue: queue.clone(), state };
+            messages.get_or_create(&labels).set(tally.n);
+            bytes.get_or_create(&labels).set(tally.bytes);
+        }
+        consumers.get_or_create(&QueueName { queue: queue.clone() }).set(u64::from(s.consumers));
+    }
+    r.register("queue_messages", "Messages in a queue, by state", messages);
+    r.register("queue_payload_bytes", "Payload bytes in a queue, by state", bytes);
+    r.register("queue_consumers", "Consumers of a queue", consumers);
+    let dead = broker.dead_letters();
+    let counts = Family::<Fate, Gauge>::default();
+    for (fate, n) in [("settled", dead.settled), ("untargeted", dead.untargeted), ("cycled", dead.cycled)] {
+        counts.get_or_create(&Fate { fate }).set(n);
+    }
+    r.register("dead_letters", "Dead messages since the broker was opened, by what became of them", counts);
+}
+
 /// Puts everything in, as it is now.
-pub fn register(r: &mut Registry, broker: &Broker, groups: &[GroupInfo]) {
+pub fn register(r: &mut Registry, broker: &Broker, groups: &[GroupInfo], queues: &[(String, QueueStats)]) {
     let mut one = |name: &str, help: &str, value: u64| {
         let gauge = Gauge::default();
         gauge.set(value);
@@ -84,7 +137,9 @@ pub fn register(r: &mut Registry, broker: &Broker, groups: &[GroupInfo]) {
     one("partitions", "Partitions", catalogue.by_log.len() as u64);
     one("groups", "Consumer groups", groups.len() as u64);
     r.register("refused_full_disk", "Operations refused for want of room", refused);
+    one("queues", "Queues", broker.queues(Namespace::DEFAULT).len() as u64);
     partitions(r, broker);
+    contents(r, broker, queues);
     lags(r, broker, groups);
 }
 

@@ -8,6 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use millstream_broker::Broker;
 use millstream_broker::group::GroupInfo;
+use millstream_broker::queue::api::QueueStats;
 use millstream_kafka::Observer;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -90,7 +91,7 @@ impl Observer for KafkaMetrics {
     }
 }
 
-fn registry(broker: &Broker, groups: &[GroupInfo]) -> Registry {
+fn registry(broker: &Broker, groups: &[GroupInfo], queues: &[(String, QueueStats)]) -> Registry {
     let mut r = Registry::with_prefix("millstream");
     let k = &**KAFKA;
     r.register("kafka_connections", "Open Kafka connections", k.connections.clone());
@@ -111,15 +112,16 @@ fn registry(broker: &Broker, groups: &[GroupInfo]) -> Registry {
         Unit::Bytes,
         k.fetched.clone(),
     );
-    gauges::register(&mut r, broker, groups);
+    gauges::register(&mut r, broker, groups, queues);
     r
 }
 
 /// All metrics.
 pub async fn metrics(State(health): Shared) -> Result<Response, ApiError> {
     let mut text = String::new();
-    let groups = gauges::groups(&health.session()?).await?;
-    encode(&mut text, &registry(health.broker()?, &groups))
+    let session = health.session()?;
+    let (groups, queues) = (gauges::groups(&session).await?, gauges::queues(&session).await?);
+    encode(&mut text, &registry(health.broker()?, &groups, &queues))
         .map_err(|e| ApiError::unavailable(e.to_string()))?;
     Ok(([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
 }
