@@ -35,9 +35,11 @@ fn message() -> impl Strategy<Value = Message> {
     let bytes = || proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from));
     (".{0,10}", ".{0,10}", bytes(), bytes(), proptest::collection::vec((".{0,8}", value()), 0..6)).prop_map(
         |(exchange, routing_key, key, payload, headers)| Message {
+            keys: [&exchange, &routing_key].into_iter().filter(|k| k.len() > 4).cloned().collect(),
             exchange,
             routing_key,
             key,
+            deaths: Vec::new(),
             properties: vec![(property::CONTENT_TYPE, Bytes::from_static(b"text/plain"))],
             headers: headers.into_iter().map(|(name, value)| Header { name, value }).collect(),
             payload,

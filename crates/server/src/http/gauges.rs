@@ -136,8 +136,8 @@ pub fn register(r: &mut Registry, broker: &Broker, groups: &[GroupInfo], queues:
     one("topics", "Topics", catalogue.by_uuid.len() as u64);
     one("partitions", "Partitions", catalogue.by_log.len() as u64);
     one("groups", "Consumer groups", groups.len() as u64);
-    r.register("refused_full_disk", "Operations refused for want of room", refused);
     one("queues", "Queues", broker.queues(Namespace::DEFAULT).len() as u64);
+    r.register("refused_full_disk", "Operations refused for want of room", refused);
     partitions(r, broker);
     contents(r, broker, queues);
     lags(r, broker, groups);
