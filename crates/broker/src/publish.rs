@@ -14,12 +14,15 @@ use bytes::Bytes;
 use millstream_engine::catalogue::{Snapshot, Topic};
 use millstream_engine::exchange::TargetKind;
 use millstream_engine::op::{AppendItem, AppendKind, Op, Reply};
-use millstream_engine::queue::api::{Publish, Published, QueueDef, QueueOp, QueueReply, Refusal, Target};
+use millstream_engine::queue::api::{
+    Publish, Published, QueueDef, QueueOp, QueueReply, QueueTransact, Refusal, SettleItem, Target, TxConflict,
+};
 use millstream_engine::queue::directory::Directory;
 use millstream_log::Class;
 use millstream_types::{LogId, Namespace, ObjectId};
 
 use crate::broker::Broker;
+use crate::consume::settle_bytes;
 use crate::envelope::{EnvelopeError, Message, property};
 use crate::error::{CallError, PublishError, Refused};
 use crate::partitioner::partition_for_key;
@@ -103,6 +106,64 @@ impl Session {
         let (outcomes, pending) = routed.submit(self.core()).await?;
         let core = Arc::clone(self.core());
         Ok(Publishing(Box::pin(finish(core, batch, outcomes, pending))))
+    }
+}
+
+impl Session {
+    /// Publishes messages and ends leases as one step: all of it or nothing. What a full queue refuses is refused, and the rest stands.
+    /// Copies for topics are in a record of their own, behind it: a crash in between loses them.
+    ///
+    /// # Durability
+    /// Answered when all of it survives a crash.
+    ///
+    /// # Errors
+    /// [`CallError`]; the inner error says which lease was not there: nothing happened then. A message that cannot be routed at all is
+    /// told of in its place, and the rest stands.
+    pub async fn transact_queues(
+        &self,
+        batch: &[NewMessage],
+        settles: Vec<SettleItem>,
+    ) -> Result<Result<PublishOutcomes, TxConflict>, CallError> {
+        for attempt in 1.. {
+            let routed = {
+                let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+                Routed::of(self.core(), &mut scratch, batch, |_, _| true)
+            };
+            let Routed { mut outcomes, queues, of_queue, topics, of_topic, queue_bytes } = routed;
+            let room = queue_bytes + RECORD_OVERHEAD_BYTES + settle_bytes(settles.iter().map(|i| i.len));
+            let class = if queues.is_empty() { Class::Settle } else { Class::Publish };
+            let permit = self.admit(class, room).await?;
+            let tx = QueueTransact { publishes: queues, settles: settles.clone() };
+            let op = Op::Queue(QueueOp::Transact(tx));
+            let Reply::Queue(QueueReply::Transacted(result)) = self.submit(Some(permit), op).await else {
+                return Err(CallError::FateUnknown);
+            };
+            match result {
+                Err(TxConflict::Gone { .. }) if attempt < ROUTE_TRIES_MAX => {}
+                Err(conflict) => return Ok(Err(conflict)),
+                Ok(results) => {
+                    for (index, Published { accepted, refused, .. }) in of_queue.into_iter().zip(results) {
+                        let Some(Ok(outcome)) = outcomes.get_mut(index) else { continue };
+                        outcome.accepted += accepted;
+                        for (id, _) in refused {
+                            let def = self.broker().directory().by_id(id);
+                            let name = def.map_or_else(String::new, |d| d.name.clone());
+                            outcome.refused.push((name, PublishRefusal::Full));
+                        }
+                    }
+                    if !topics.is_empty() {
+                        let appended = self.append(topics).await?;
+                        for (index, result) in of_topic.into_iter().zip(appended) {
+                            if let (Some(Ok(outcome)), Ok(_)) = (outcomes.get_mut(index), result) {
+                                outcome.accepted += 1;
+                            }
+                        }
+                    }
+                    return Ok(Ok(outcomes));
+                }
+            }
+        }
+        Err(CallError::FateUnknown)
     }
 }
 

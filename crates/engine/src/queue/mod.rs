@@ -23,6 +23,7 @@ pub mod rows;
 mod settle;
 mod tidy;
 mod timers;
+mod tx;
 mod window;
 
 pub use self::dispatch::DELIVERY_BYTES;

@@ -295,6 +295,7 @@ impl Queues {
             QueueOp::Settle(items) => self.settle(cx, asker, &items, permit),
             QueueOp::Extend(items) => self.extend(cx, asker, &items, permit),
             QueueOp::Purge { queue, keep_leased } => self.purge(cx, asker, queue, keep_leased, permit),
+            QueueOp::Transact(tx) => self.transact(cx, asker, &tx, permit),
             QueueOp::Move(items) => self.moved(cx, asker, &items, permit),
             QueueOp::Hold { queue, max } => self.hold(cx, asker, queue, max, permit),
             QueueOp::Unpark(items) => self.unpark(cx, asker, &items, permit),

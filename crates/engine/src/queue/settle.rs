@@ -21,12 +21,12 @@ pub const RUN_MAX: u32 = 65_536;
 
 /// A run of one delivery.
 #[derive(Clone, Copy)]
-struct Run {
-    queue: ObjectId,
-    lane: u16,
-    pos: u64,
-    len: u32,
-    no: u32,
+pub(super) struct Run {
+    pub(super) queue: ObjectId,
+    pub(super) lane: u16,
+    pub(super) pos: u64,
+    pub(super) len: u32,
+    pub(super) no: u32,
 }
 
 impl Queues {
@@ -75,7 +75,7 @@ impl Queues {
     }
 
     /// Calls `f` for each position of a run whose lease is there; the error of the first that is not.
-    fn each(
+    pub(super) fn each(
         &mut self,
         rows: &QueueRows,
         session: ConnId,
@@ -174,7 +174,7 @@ impl Queue {
         }
     }
 
-    fn settle_one(&mut self, turn: &mut Turn<'_>, number: u16, pos: u64, verb: Verb) {
+    pub(super) fn settle_one(&mut self, turn: &mut Turn<'_>, number: u16, pos: u64, verb: Verb) {
         let Some(mut lease) = self.end_lease(turn, number, pos) else { return };
         match verb {
             Verb::Ack => turn.record.act(self.id(), number, pos, Act::Settle(Cause::Acked, lease.slot.bytes)),
