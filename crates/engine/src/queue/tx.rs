@@ -5,7 +5,7 @@
 
 use millstream_log::Permit;
 
-use super::api::{Publish, QueueReply, QueueTransact, SettleItem, TxConflict};
+use super::api::{Publish, Published, QueueReply, QueueTransact, SettleItem, TxConflict};
 use super::queues::{Cx, Queues};
 use super::settle::Run;
 use crate::ctx::Asker;
@@ -20,28 +20,36 @@ impl Queues {
     ) {
         let result = match self.conflict(cx, asker, tx) {
             Some(conflict) => Err(conflict),
-            None => {
-                for i in &tx.settles {
-                    let settled = self.each(&cx.state.queues, asker.session, run(i), |queue, turn, pos| {
-                        queue.settle_one(turn, i.lane, pos, i.verb);
-                    });
-                    debug_assert!(settled.is_ok() || tx.settles.len() > 1, "it was looked at before");
-                }
-                let mut places = Vec::new();
-                let mut results = Vec::with_capacity(tx.publishes.len());
-                for (body, message) in tx.publishes.iter().enumerate() {
-                    results.push(self.publish_one(cx, message, body, &mut places));
-                }
-                if !self.record.is_empty() {
-                    let permit = crate::engine::writing(permit);
-                    let bodies = |i: usize| tx.publishes.get(i).map_or(&[][..], |m: &Publish| &m.body);
-                    self.commit(cx, permit, Some(asker.session), bodies);
-                    self.appended(*cx.last_lsn);
-                }
-                Ok(results)
-            }
+            None => Ok(self.apply(cx, asker, tx, permit)),
         };
         cx.answer(asker, *cx.last_lsn, QueueReply::Transacted(result));
+    }
+
+    fn apply(
+        &mut self,
+        cx: &mut Cx<'_>,
+        asker: Asker,
+        tx: &QueueTransact,
+        permit: Option<Permit>,
+    ) -> Vec<Published> {
+        for i in &tx.settles {
+            // All of them were there; of two on one message the first counts.
+            let _ = self.each(&cx.state.queues, asker.session, run(i), |queue, turn, pos| {
+                queue.settle_one(turn, i.lane, pos, i.verb);
+            });
+        }
+        let mut places = Vec::new();
+        let mut results = Vec::with_capacity(tx.publishes.len());
+        for (body, message) in tx.publishes.iter().enumerate() {
+            results.push(self.publish_one(cx, message, body, &mut places));
+        }
+        if !self.record.is_empty() {
+            let permit = crate::engine::writing(permit);
+            let bodies = |i: usize| tx.publishes.get(i).map_or(&[][..], |m: &Publish| &m.body);
+            self.commit(cx, permit, Some(asker.session), bodies);
+            self.appended(*cx.last_lsn);
+        }
+        results
     }
 
     /// What cannot be done of it. Changes nothing.
