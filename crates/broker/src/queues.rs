@@ -80,6 +80,12 @@ impl Broker {
         self.directory().by_name(ns, name)
     }
 
+    /// The queue with this id, as the last change left it.
+    #[must_use]
+    pub fn queue_by_id(&self, id: ObjectId) -> Option<Arc<QueueDef>> {
+        self.directory().by_id(id)
+    }
+
     /// All queues of a namespace, by name.
     #[must_use]
     pub fn queues(&self, ns: Namespace) -> Vec<Arc<QueueDef>> {

@@ -7,8 +7,16 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum ReplyCode {
-    /// Content too large. Closes the channel.
-    ContentTooLarge = 311,
+    /// A mandatory message that no queue takes: in `basic.return`.
+    NoRoute = 312,
+    /// The server ends the connection for reasons of its own.
+    ConnectionForced = 320,
+    /// Not allowed to this user, or to anybody. Closes the channel (at login, the connection).
+    AccessRefused = 403,
+    /// No such exchange or queue. Closes the channel.
+    NotFound = 404,
+    /// Somebody else has it for himself. Closes the channel.
+    ResourceLocked = 405,
     /// A precondition failed. Closes the channel.
     PreconditionFailed = 406,
     /// A frame that cannot be decoded. Closes the connection, as all that follow.
@@ -21,8 +29,14 @@ pub enum ReplyCode {
     ChannelError = 504,
     /// A frame that was not expected, usually within content.
     UnexpectedFrame = 505,
+    /// More than the server will hold.
+    ResourceError = 506,
+    /// Something that is never allowed.
+    NotAllowed = 530,
     /// Something the server does not do.
     NotImplemented = 540,
+    /// The server failed.
+    InternalError = 541,
 }
 
 impl ReplyCode {
@@ -31,10 +45,31 @@ impl ReplyCode {
     pub const fn number(self) -> u16 {
         self as u16
     }
+    /// Its name in the specification, with which reply texts begin.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoRoute => "NO_ROUTE",
+            Self::ConnectionForced => "CONNECTION_FORCED",
+            Self::AccessRefused => "ACCESS_REFUSED",
+            Self::NotFound => "NOT_FOUND",
+            Self::ResourceLocked => "RESOURCE_LOCKED",
+            Self::PreconditionFailed => "PRECONDITION_FAILED",
+            Self::FrameError => "FRAME_ERROR",
+            Self::SyntaxError => "SYNTAX_ERROR",
+            Self::CommandInvalid => "COMMAND_INVALID",
+            Self::ChannelError => "CHANNEL_ERROR",
+            Self::UnexpectedFrame => "UNEXPECTED_FRAME",
+            Self::ResourceError => "RESOURCE_ERROR",
+            Self::NotAllowed => "NOT_ALLOWED",
+            Self::NotImplemented => "NOT_IMPLEMENTED",
+            Self::InternalError => "INTERNAL_ERROR",
+        }
+    }
     /// Whether only the channel is closed.
     #[must_use]
     pub const fn is_soft(self) -> bool {
-        matches!(self, Self::ContentTooLarge | Self::PreconditionFailed)
+        (self as u16) < 500 && !matches!(self, Self::ConnectionForced)
     }
 }
 
@@ -108,6 +143,12 @@ pub enum CodecError {
         /// Method id.
         method: u16,
     },
+    /// A field with a value that stands for something the server does not do.
+    #[error("{what}")]
+    NotServed {
+        /// What.
+        what: &'static str,
+    },
     /// A frame that does not belong here.
     #[error("{found} frame where {expected} was expected")]
     Unexpected {
@@ -132,7 +173,7 @@ pub enum CodecError {
     #[error("content on channel 0")]
     ChannelZero,
     /// A message larger than any may be.
-    #[error("a message of {bytes} bytes; the limit is {max}")]
+    #[error("message size {bytes} is larger than configured max size {max}")]
     ContentTooLarge {
         /// Its size.
         bytes: u64,
@@ -160,12 +201,12 @@ impl CodecError {
             | Self::Illegal { .. }
             | Self::TooDeep
             | Self::TooMany { .. } => ReplyCode::SyntaxError,
-            Self::UnknownMethod { .. } => ReplyCode::NotImplemented,
+            Self::UnknownMethod { .. } | Self::NotServed { .. } => ReplyCode::NotImplemented,
             // 4.2.6: incomplete or badly formatted content.
             Self::Unexpected { .. } | Self::BodyTooLong { .. } => ReplyCode::UnexpectedFrame,
             Self::ChannelZero => ReplyCode::ChannelError,
-            Self::ContentTooLarge { .. } => ReplyCode::ContentTooLarge,
-            Self::Expiration => ReplyCode::PreconditionFailed,
+            // As `RabbitMQ` has it; the specification's own code is 311.
+            Self::ContentTooLarge { .. } | Self::Expiration => ReplyCode::PreconditionFailed,
         }
     }
 }

@@ -20,6 +20,14 @@ pub struct Method {
     pub table: Vec<Header>,
 }
 
+impl Method {
+    /// Its class id and method id.
+    #[must_use]
+    pub fn ids(&self) -> (u16, u16) {
+        (self.class.get_amqp_class_id(), self.class.get_amqp_method_id())
+    }
+}
+
 /// A field that lies before a method's table.
 #[derive(Clone, Copy, Debug)]
 enum Before {
@@ -56,6 +64,8 @@ const METHODS: &[(u16, &[u16])] = &[
     (90, &[10, 11, 20, 21, 30, 31]),
 ];
 
+const BASIC_QOS: (u16, u16) = (60, 10);
+
 /// Decodes the payload of a method frame.
 ///
 /// # Errors
@@ -65,6 +75,10 @@ pub fn decode(payload: &Bytes) -> Result<Method, CodecError> {
     let (class, method) = (c.u16()?, c.u16()?);
     if !METHODS.iter().any(|(c, methods)| *c == class && methods.contains(&method)) {
         return Err(CodecError::UnknownMethod { class, method });
+    }
+    // The codec beneath skips this field: a limit in bytes that is not kept must not be taken.
+    if (class, method) == BASIC_QOS && Cursor::new(c.clone().rest(), "method").u32()? != 0 {
+        return Err(CodecError::NotServed { what: "prefetch_size!=0" });
     }
     let mut table = Vec::new();
     if let Some((_, _, before)) = TABLES.iter().find(|t| (t.0, t.1) == (class, method)) {

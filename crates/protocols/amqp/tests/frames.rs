@@ -189,7 +189,7 @@ fn a_message_larger_than_any_may_be_is_refused_by_its_header_and_closes_the_chan
         a.begin().unwrap();
         let error = a.frame(content_header(bytes), BODY_MAX).unwrap_err();
         assert_eq!(error, CodecError::ContentTooLarge { bytes, max: BODY_MAX });
-        assert!(error.reply_code().is_soft() && error.reply_code().number() == 311);
+        assert!(error.reply_code().is_soft() && error.reply_code().number() == 406);
         assert!(!a.is_open());
     }
 }

@@ -1,0 +1,301 @@
+//! A queue's `x-` arguments: to what the broker knows, and compared with those of a queue that is there.
+//!
+//! Start at [`read`] and [`compare`]. Texts are those of `RabbitMQ`; names of types and reasons are as its language has them. Unknown
+//! arguments are kept, and not compared.
+
+use millstream_broker::queue::policy::{Overflow, QueuePolicy};
+use millstream_broker::{DeadLetter, Header, HeaderValue};
+
+use crate::exception::Exception;
+
+/// Longest life of a message or a queue, milliseconds, as `RabbitMQ` bounds it.
+const TTL_MS_MAX: u64 = 4_294_967_295;
+/// Highest `x-max-priority`.
+const PRIORITY_MAX: u64 = 255;
+/// A quorum queue's `x-delivery-limit` unless it is set.
+const QUORUM_DELIVERY_LIMIT: u64 = 20;
+
+/// What a queue's arguments say.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct QueueArguments {
+    pub(crate) policy: QueuePolicy,
+    pub(crate) dead_letter: Option<DeadLetter>,
+}
+
+/// The kinds of queues that clients ask for. Both are the same queue here; what they may be differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Classic,
+    Quorum,
+}
+
+const TYPE: &str = "x-queue-type";
+const MESSAGE_TTL: &str = "x-message-ttl";
+const EXPIRES: &str = "x-expires";
+const MAX_LENGTH: &str = "x-max-length";
+const MAX_LENGTH_BYTES: &str = "x-max-length-bytes";
+const OVERFLOW: &str = "x-overflow";
+const MAX_PRIORITY: &str = "x-max-priority";
+const DELIVERY_LIMIT: &str = "x-delivery-limit";
+const SINGLE_ACTIVE: &str = "x-single-active-consumer";
+const DLX: &str = "x-dead-letter-exchange";
+const DLX_KEY: &str = "x-dead-letter-routing-key";
+const DLX_STRATEGY: &str = "x-dead-letter-strategy";
+const CONSUMER_TIMEOUT: &str = "x-consumer-timeout";
+
+/// Those that must be the same when a queue is declared again.
+const COMPARED: [&str; 13] = [
+    TYPE,
+    EXPIRES,
+    MESSAGE_TTL,
+    DLX,
+    DLX_KEY,
+    DLX_STRATEGY,
+    MAX_LENGTH,
+    MAX_LENGTH_BYTES,
+    OVERFLOW,
+    MAX_PRIORITY,
+    DELIVERY_LIMIT,
+    SINGLE_ACTIVE,
+    CONSUMER_TIMEOUT,
+];
+
+/// The kind of queue that arguments ask for.
+pub(crate) fn kind(queue: &str, arguments: &[Header]) -> Result<Kind, Exception> {
+    match find(arguments, TYPE) {
+        None => Ok(Kind::Classic),
+        Some(HeaderValue::Str(kind)) => match kind.as_str() {
+            "classic" => Ok(Kind::Classic),
+            "quorum" => Ok(Kind::Quorum),
+            "stream" => Err(Exception::not_implemented("queues of type 'stream'")),
+            other => Err(invalid(queue, TYPE, &format!("\"unsupported queue type '{other}'\""))),
+        },
+        Some(other) => Err(unacceptable(queue, TYPE, other)),
+    }
+}
+
+/// Reads a queue's arguments.
+pub(crate) fn read(queue: &str, kind: Kind, arguments: &[Header]) -> Result<QueueArguments, Exception> {
+    let number = |name: &str, max: u64| whole_number(queue, name, find(arguments, name), max);
+    let text = |name: &str| match find(arguments, name) {
+        None => Ok(None),
+        Some(HeaderValue::Str(text)) => Ok(Some(text.as_str())),
+        Some(other) => Err(unacceptable(queue, name, other)),
+    };
+    let mut policy = QueuePolicy {
+        ttl_ms: number(MESSAGE_TTL, TTL_MS_MAX)?,
+        expires_ms: number(EXPIRES, TTL_MS_MAX)?,
+        messages_max: number(MAX_LENGTH, u64::MAX - 1)?,
+        bytes_max: number(MAX_LENGTH_BYTES, u64::MAX - 1)?,
+        ..QueuePolicy::default()
+    };
+    if policy.expires_ms == Some(0) {
+        return Err(invalid(queue, EXPIRES, "{value_zero,0}"));
+    }
+    policy.overflow = match text(OVERFLOW)? {
+        None | Some("drop-head") => Overflow::DropHead,
+        Some("reject-publish") => Overflow::Reject,
+        Some("reject-publish-dlx") => Overflow::RejectDeadLetter,
+        Some(_) => return Err(invalid(queue, OVERFLOW, "invalid_overflow")),
+    };
+    let priority = number(MAX_PRIORITY, PRIORITY_MAX)?;
+    if kind == Kind::Quorum && priority.is_some() {
+        return Err(invalid(queue, MAX_PRIORITY, "not supported by quorum queues"));
+    }
+    policy.priority_max = priority.and_then(|p| u8::try_from(p).ok()).unwrap_or(0);
+    let limit = number(DELIVERY_LIMIT, u64::from(u32::MAX) - 2)?;
+    let limit = limit.or((kind == Kind::Quorum).then_some(QUORUM_DELIVERY_LIMIT));
+    // So many redeliveries: one attempt more.
+    policy.attempts_max = limit.and_then(|n| u32::try_from(n + 1).ok());
+    policy.single_active = match find(arguments, SINGLE_ACTIVE) {
+        None => false,
+        Some(HeaderValue::Bool(on)) => *on,
+        Some(other) => return Err(unacceptable(queue, SINGLE_ACTIVE, other)),
+    };
+    let at_least_once = match text(DLX_STRATEGY)? {
+        None | Some("at-most-once") => false,
+        Some("at-least-once") => true,
+        Some(_) => return Err(invalid(queue, DLX_STRATEGY, "invalid_dead_letter_strategy")),
+    };
+    let (exchange, key) = (text(DLX)?, text(DLX_KEY)?);
+    if exchange.is_none() && key.is_some() {
+        return Err(invalid(queue, DLX_KEY, "routing_key_but_no_dlx_defined"));
+    }
+    let dead_letter = exchange.map(|exchange| DeadLetter {
+        exchange: exchange.to_owned(),
+        routing_key: key.map(str::to_owned),
+        at_least_once,
+    });
+    Ok(QueueArguments { policy, dead_letter })
+}
+
+/// Compares the arguments of a declaration with those of the queue that is there.
+pub(crate) fn compare(queue: &str, asked: &[Header], current: &[Header]) -> Result<(), Exception> {
+    let classic = HeaderValue::Str("classic".to_owned());
+    for name in COMPARED {
+        let default = (name == TYPE).then_some(&classic);
+        let (a, c) = (find(asked, name).or(default), find(current, name).or(default));
+        let same = match (a, c) {
+            (None, None) => true,
+            (Some(a), Some(c)) => match (integer(a), integer(c)) {
+                (Some(a), Some(c)) => a == c,
+                _ => a == c,
+            },
+            _ => false,
+        };
+        if !same {
+            return Err(inequivalent(queue, name, &said(a), &said(c)));
+        }
+    }
+    Ok(())
+}
+
+/// A queue is there and made otherwise.
+pub(crate) fn inequivalent(queue: &str, arg: &str, received: &str, current: &str) -> Exception {
+    Exception::precondition(format!(
+        "inequivalent arg '{arg}' for queue '{queue}' in vhost '/': received {received} but current is {current}"
+    ))
+}
+
+fn said(value: Option<&HeaderValue>) -> String {
+    let Some(value) = value else { return "none".to_owned() };
+    let text = match value {
+        HeaderValue::Str(text) => text.clone(),
+        HeaderValue::Bool(on) => on.to_string(),
+        value => integer(value).map_or_else(|| format!("{value:?}"), |n| n.to_string()),
+    };
+    format!("the value '{text}' of type '{}'", type_name(value))
+}
+
+fn invalid(queue: &str, arg: &str, why: &str) -> Exception {
+    Exception::precondition(format!("invalid arg '{arg}' for queue '{queue}' in vhost '/': {why}"))
+}
+
+fn unacceptable(queue: &str, arg: &str, value: &HeaderValue) -> Exception {
+    invalid(queue, arg, &format!("{{unacceptable_type,{}}}", type_name(value)))
+}
+
+fn find<'a>(arguments: &'a [Header], name: &str) -> Option<&'a HeaderValue> {
+    arguments.iter().find(|h| h.name == name).map(|h| &h.value)
+}
+
+fn whole_number(
+    queue: &str,
+    name: &str,
+    value: Option<&HeaderValue>,
+    max: u64,
+) -> Result<Option<u64>, Exception> {
+    let Some(value) = value else { return Ok(None) };
+    let Some(n) = integer(value) else { return Err(unacceptable(queue, name, value)) };
+    match u64::try_from(n) {
+        Err(_) => Err(invalid(queue, name, &format!("{{value_negative,{n}}}"))),
+        Ok(n) if n > max && name == MAX_PRIORITY => {
+            Err(invalid(queue, name, &format!("{{max_value_exceeded,{n}}}")))
+        }
+        Ok(n) if n > max => Err(invalid(queue, name, &format!("{{value_too_big,{n}}}"))),
+        Ok(n) => Ok(Some(n)),
+    }
+}
+
+/// A value of one of the whole types.
+pub(crate) fn integer(value: &HeaderValue) -> Option<i128> {
+    Some(match value {
+        HeaderValue::I8(n) => (*n).into(),
+        HeaderValue::I16(n) => (*n).into(),
+        HeaderValue::I32(n) => (*n).into(),
+        HeaderValue::I64(n) => (*n).into(),
+        HeaderValue::U8(n) => (*n).into(),
+        HeaderValue::U16(n) => (*n).into(),
+        HeaderValue::U32(n) => (*n).into(),
+        HeaderValue::U64(n) => (*n).into(),
+        _ => return None,
+    })
+}
+
+/// The name that `RabbitMQ` has for a type.
+pub(crate) fn type_name(value: &HeaderValue) -> &'static str {
+    match value {
+        HeaderValue::Null => "void",
+        HeaderValue::Bool(_) => "bool",
+        HeaderValue::I8(_) => "byte",
+        HeaderValue::U8(_) => "unsignedbyte",
+        HeaderValue::I16(_) => "short",
+        HeaderValue::U16(_) => "unsignedshort",
+        HeaderValue::I32(_) => "signedint",
+        HeaderValue::U32(_) => "unsignedint",
+        HeaderValue::I64(_) | HeaderValue::U64(_) => "long",
+        HeaderValue::F32(_) => "float",
+        HeaderValue::F64(_) => "double",
+        HeaderValue::Decimal(..) => "decimal",
+        HeaderValue::Timestamp(_) => "timestamp",
+        HeaderValue::Str(_) => "longstr",
+        HeaderValue::Bytes(_) => "binary",
+        HeaderValue::Array(_) => "array",
+        HeaderValue::Table(_) => "table",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(all: &[(&str, HeaderValue)]) -> Vec<Header> {
+        all.iter().map(|(name, value)| Header { name: (*name).to_owned(), value: value.clone() }).collect()
+    }
+
+    fn text(e: &Exception) -> String {
+        e.reply_text()
+    }
+
+    #[test]
+    fn a_number_counts_whatever_its_width() {
+        for value in [HeaderValue::I8(7), HeaderValue::I32(7), HeaderValue::I64(7), HeaderValue::U16(7)] {
+            let read = read("q", Kind::Classic, &arguments(&[("x-message-ttl", value)])).unwrap();
+            assert_eq!(read.policy.ttl_ms, Some(7));
+        }
+        let (a, b) = (
+            arguments(&[("x-expires", HeaderValue::I8(7))]),
+            arguments(&[("x-expires", HeaderValue::I64(7))]),
+        );
+        compare("q", &a, &b).unwrap();
+    }
+
+    #[test]
+    fn what_differs_is_named_with_both_values() {
+        let asked = arguments(&[("x-message-ttl", HeaderValue::I32(5_000))]);
+        assert_eq!(
+            text(&compare("q", &asked, &[]).unwrap_err()),
+            "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received the value '5000' of type 'signedint' but current is none"
+        );
+        let unknown = arguments(&[("x-colour", HeaderValue::I32(1))]);
+        compare("q", &unknown, &[]).unwrap();
+        compare("q", &arguments(&[("x-queue-type", HeaderValue::Str("classic".into()))]), &[]).unwrap();
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_its_reason() {
+        for (name, value, why) in [
+            ("x-message-ttl", HeaderValue::I32(-1), "{value_negative,-1}"),
+            ("x-message-ttl", HeaderValue::Str("a".into()), "{unacceptable_type,longstr}"),
+            ("x-expires", HeaderValue::I32(0), "{value_zero,0}"),
+            ("x-max-priority", HeaderValue::I32(256), "{max_value_exceeded,256}"),
+            ("x-overflow", HeaderValue::Str("x".into()), "invalid_overflow"),
+            ("x-dead-letter-routing-key", HeaderValue::Str("k".into()), "routing_key_but_no_dlx_defined"),
+        ] {
+            let e = read("q", Kind::Classic, &arguments(&[(name, value)])).unwrap_err();
+            assert_eq!(
+                text(&e),
+                format!("PRECONDITION_FAILED - invalid arg '{name}' for queue 'q' in vhost '/': {why}")
+            );
+        }
+    }
+
+    #[test]
+    fn a_quorum_queue_has_a_delivery_limit_unless_it_sets_its_own() {
+        let limit =
+            |kind, all: &[(&str, HeaderValue)]| read("q", kind, &arguments(all)).unwrap().policy.attempts_max;
+        assert_eq!(limit(Kind::Classic, &[]), None);
+        assert_eq!(limit(Kind::Quorum, &[]), Some(21));
+        assert_eq!(limit(Kind::Quorum, &[("x-delivery-limit", HeaderValue::I32(2))]), Some(3));
+    }
+}

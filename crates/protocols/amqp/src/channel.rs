@@ -1,0 +1,283 @@
+//! One channel: commands in the order they came, deliveries and confirms in between.
+//!
+//! Start at [`Channel::run`]. A channel is a task and a session of the broker. What a method does is found from [`Channel::method`], one
+//! file per class. Publishes and settlements that were read together are submitted together. An error closes the channel, or the
+//! connection, as its code says (section 1.2); then what had been accepted before it is still carried out.
+
+mod basic;
+mod confirms;
+mod consume;
+mod deliver;
+mod exchange;
+mod get;
+mod publish;
+mod queue;
+mod settle;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use amq_protocol::protocol::{AMQPClass, basic as b, channel as ch, confirm};
+use futures_util::FutureExt as _;
+use millstream_broker::queue::api::Delivery;
+use millstream_broker::{Action, Resource, Session};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use crate::content::Content;
+use crate::error::ReplyCode;
+use crate::exception::Exception;
+use crate::link::Link;
+use crate::method::Method;
+use confirms::Confirms;
+use consume::Consumers;
+use publish::Batch;
+use settle::{Settling, Unacked};
+
+/// Commands that are taken one after another before deliveries and confirms have their turn.
+const COMMANDS_MAX: usize = 256;
+/// How often a channel that holds messages because the disk is full looks whether it still is.
+const FULL_CHECK: Duration = Duration::from_millis(100);
+/// How often a channel with consumers looks whether their queues are still there.
+const ORPHAN_CHECK: Duration = Duration::from_millis(200);
+
+/// What the reader gives to a channel.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A method without content.
+    Method(Method),
+    /// A message.
+    Publish(b::Publish, Content),
+    /// The channel is to be closed.
+    Fail(Exception),
+}
+
+/// A command, and the room that it takes among those that wait.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) command: Command,
+    pub(crate) _room: OwnedSemaphorePermit,
+}
+
+/// How a channel's life ended, if not by an exception.
+enum End {
+    /// The client closed it.
+    Closed,
+    /// Its connection is ending.
+    Gone,
+}
+
+/// A channel.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    number: u16,
+    link: Arc<Link>,
+    session: Session,
+    inbox: mpsc::Receiver<Sent>,
+    /// `confirm.select` was said.
+    confirming: bool,
+    /// The queue that an empty name stands for: the one declared last.
+    last_queue: String,
+    consumers: Consumers,
+    unacked: Unacked,
+    batch: Batch,
+    /// The batch waits until the disk is no longer full.
+    held: bool,
+    /// A method that waits for it.
+    behind: Option<Method>,
+    confirms: Confirms,
+    settling: Settling,
+}
+
+impl Channel {
+    pub(crate) fn new(number: u16, link: Arc<Link>, session: Session, inbox: mpsc::Receiver<Sent>) -> Self {
+        Self {
+            number,
+            link,
+            session,
+            inbox,
+            confirming: false,
+            last_queue: String::new(),
+            consumers: Consumers::default(),
+            unacked: Unacked::default(),
+            batch: Batch::default(),
+            held: false,
+            behind: None,
+            confirms: Confirms::default(),
+            settling: Settling::default(),
+        }
+    }
+
+    /// Runs it to its end. Dropping the session then gives back what it had leased.
+    pub(crate) async fn run(mut self) {
+        let served = self.serve().await;
+        let finished = self.finish().await;
+        if std::mem::take(&mut self.held) {
+            self.link.go_on();
+        }
+        match served.and_then(|end| finished.map(|()| end)) {
+            Ok(End::Gone) => {}
+            Ok(End::Closed) => self.send(AMQPClass::Channel(ch::AMQPMethod::CloseOk(ch::CloseOk {}))),
+            Err(exception) if exception.code.is_soft() => {
+                // First of all: from now on the reader knows that the channel has failed.
+                self.inbox.close();
+                tracing::debug!(
+                    channel = self.number,
+                    reason = exception.reply_text(),
+                    "AMQP channel closed"
+                );
+                self.send(exception.channel_close());
+                while let Ok(sent) = self.inbox.try_recv() {
+                    if let Command::Method(Method {
+                        class: AMQPClass::Channel(ch::AMQPMethod::Close(_)),
+                        ..
+                    }) = sent.command
+                    {
+                        self.send(AMQPClass::Channel(ch::AMQPMethod::CloseOk(ch::CloseOk {})));
+                    }
+                }
+            }
+            Err(exception) => self.link.fail(exception),
+        }
+    }
+
+    async fn serve(&mut self) -> Result<End, Exception> {
+        loop {
+            self.link.outbox.room().await;
+            let listens = !self.held && self.confirms.has_room();
+            tokio::select! {
+                sent = self.inbox.recv(), if listens => match sent {
+                    None => return Ok(End::Gone),
+                    Some(sent) => {
+                        if let Some(end) = self.commands(sent).await? {
+                            return Ok(end);
+                        }
+                    }
+                },
+                deliveries = self.session.deliveries(), if self.consumers.were_any() => {
+                    self.deliver(deliveries).await?;
+                }
+                () = self.confirms.ready(), if !self.confirms.is_empty() => self.confirm()?,
+                () = tokio::time::sleep(FULL_CHECK), if self.held => {
+                    self.flush_batch().await?;
+                    if !self.held && let Some(method) = self.behind.take() {
+                        let ids = method.ids();
+                        if let Some(end) = self.method(method).await.map_err(|e| e.on(ids))? {
+                            return Ok(end);
+                        }
+                    }
+                }
+                () = tokio::time::sleep(ORPHAN_CHECK), if !self.consumers.is_empty() => self.end_orphans(),
+            }
+        }
+    }
+
+    /// Takes a command and those that came with it.
+    async fn commands(&mut self, first: Sent) -> Result<Option<End>, Exception> {
+        let mut next = Some(first);
+        for _ in 0..COMMANDS_MAX {
+            let Some(sent) = next.take().or_else(|| self.inbox.try_recv().ok()) else { break };
+            let end = match sent.command {
+                Command::Fail(exception) => return Err(exception),
+                Command::Publish(publish, content) => {
+                    self.publish(&publish, content).await.map_err(|e| e.on((60, 40)))?;
+                    None
+                }
+                Command::Method(method) => {
+                    let ids = method.ids();
+                    self.method(method).await.map_err(|e| e.on(ids))?
+                }
+            };
+            if end.is_some() || self.held {
+                return Ok(end);
+            }
+        }
+        self.flush().await?;
+        Ok(None)
+    }
+
+    async fn method(&mut self, method: Method) -> Result<Option<End>, Exception> {
+        use b::AMQPMethod as B;
+        // What settles is gathered; all else finds what was gathered carried out.
+        match method.class {
+            AMQPClass::Basic(B::Ack(m)) => return self.ack(&m).map(|()| None),
+            AMQPClass::Basic(B::Nack(m)) => {
+                return self.reject(m.delivery_tag, m.multiple, m.requeue).map(|()| None);
+            }
+            AMQPClass::Basic(B::Reject(m)) => {
+                return self.reject(m.delivery_tag, false, m.requeue).map(|()| None);
+            }
+            _ => {}
+        }
+        self.flush().await?;
+        if self.held {
+            self.behind = Some(method);
+            return Ok(None);
+        }
+        match method.class {
+            AMQPClass::Channel(ch::AMQPMethod::Close(_)) => return Ok(Some(End::Closed)),
+            AMQPClass::Channel(ch::AMQPMethod::Flow(m)) => self.flow(m.active).await?,
+            AMQPClass::Channel(ch::AMQPMethod::FlowOk(_)) => {}
+            AMQPClass::Exchange(m) => self.exchange(m, method.table).await?,
+            AMQPClass::Queue(m) => self.queue(m, method.table).await?,
+            AMQPClass::Basic(m) => self.basic(m, &method.table).await?,
+            AMQPClass::Confirm(confirm::AMQPMethod::Select(m)) => self.select_confirms(&m),
+            // Not atomic yet, and then better not at all.
+            AMQPClass::Tx(_) => return Err(Exception::not_implemented("transactions")),
+            other => {
+                let text = format!("class {} is not for clients to call here", other.get_amqp_class_id());
+                return Err(Exception::new(ReplyCode::CommandInvalid, text));
+            }
+        }
+        Ok(None)
+    }
+
+    fn select_confirms(&mut self, m: &confirm::Select) {
+        self.confirming = true;
+        if !m.nowait {
+            self.send(AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(confirm::SelectOk {})));
+        }
+    }
+
+    async fn flow(&mut self, active: bool) -> Result<(), Exception> {
+        self.session.flow(None, active).await.map_err(|e| Exception::internal(&e))?;
+        self.send(AMQPClass::Channel(ch::AMQPMethod::FlowOk(ch::FlowOk { active })));
+        Ok(())
+    }
+
+    /// Submits what was gathered: settlements first, so that what is published after them is never durable without them.
+    async fn flush(&mut self) -> Result<(), Exception> {
+        self.flush_settlements().await?;
+        self.flush_batch().await
+    }
+
+    /// What was accepted is carried out, and settlements are durable.
+    async fn finish(&mut self) -> Result<(), Exception> {
+        self.flush().await?;
+        self.settled().await
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "callers make it for this call")]
+    fn send(&self, class: AMQPClass) {
+        self.link.outbox.method(self.number, &class);
+    }
+
+    /// Deliveries that came already.
+    fn deliveries_now(&self) -> Option<Vec<Delivery>> {
+        self.session.deliveries().now_or_never()
+    }
+
+    /// Whether the user may do this; else 403.
+    fn allow(&self, action: Action, resource: &Resource) -> Result<(), Exception> {
+        if self.session.may(action, resource) {
+            return Ok(());
+        }
+        let (kind, name) = match resource {
+            Resource::Queue(_, name) => ("queue", name.as_str()),
+            Resource::Exchange(_, name) => ("exchange", name.as_str()),
+            _ => ("object", ""),
+        };
+        let user = &self.session.principal().name;
+        let text = format!("access to {kind} '{name}' in vhost '/' refused for user '{user}'");
+        Err(Exception::new(ReplyCode::AccessRefused, text))
+    }
+}

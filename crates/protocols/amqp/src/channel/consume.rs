@@ -1,0 +1,160 @@
+//! Consumers: `basic.consume` and `basic.cancel`, and telling a client that its queue is gone.
+
+use std::collections::BTreeMap;
+
+use amq_protocol::protocol::{AMQPClass, basic as b};
+use millstream_broker::queue::api::{ConsumerId, ConsumerOpts, LeaseKind, SubscribeError};
+use millstream_broker::{Action, ConsumeError, Header, HeaderValue, QueueSettings};
+use millstream_types::ObjectId;
+
+use crate::arguments::{self, Kind};
+use crate::channel::Channel;
+use crate::channel::queue::{locked, resource};
+use crate::error::ReplyCode;
+use crate::exception::Exception;
+use crate::{names, text};
+
+/// The argument with a consumer's priority.
+const PRIORITY: &str = "x-priority";
+
+/// A consumer.
+#[derive(Clone, Debug)]
+pub(super) struct Consumer {
+    pub(super) tag: String,
+    pub(super) queue: ObjectId,
+    pub(super) no_ack: bool,
+    /// Its queue says how often messages failed.
+    pub(super) counts: bool,
+}
+
+/// A channel's consumers.
+#[derive(Debug, Default)]
+pub(super) struct Consumers {
+    by_id: BTreeMap<ConsumerId, Consumer>,
+    last: u64,
+    /// Most leases of a consumer that is yet to come; 0 = no limit.
+    pub(super) prefetch: u32,
+}
+
+impl Consumers {
+    /// Whether deliveries may come.
+    pub(super) fn were_any(&self) -> bool {
+        self.last > 0
+    }
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+    pub(super) fn get(&self, id: ConsumerId) -> Option<&Consumer> {
+        self.by_id.get(&id)
+    }
+    fn find(&self, tag: &str) -> Option<ConsumerId> {
+        self.by_id.iter().find(|(_, c)| c.tag == tag).map(|(id, _)| *id)
+    }
+}
+
+impl Channel {
+    pub(super) async fn consume(&mut self, m: &b::Consume, table: &[Header]) -> Result<(), Exception> {
+        let name = self.queue_name(m.queue.as_str())?;
+        let tag = match m.consumer_tag.as_str() {
+            "" => names::server_named("amq.ctag"),
+            tag if self.consumers.find(tag).is_some() => {
+                let text = format!("attempt to reuse consumer tag '{tag}'");
+                return Err(Exception::new(ReplyCode::NotAllowed, text));
+            }
+            tag => tag.to_owned(),
+        };
+        self.allow(Action::Read, &resource(&name))?;
+        let priority = priority(table)?;
+        let def = self.usable(&name)?;
+        self.consumers.last += 1;
+        let id = ConsumerId(self.consumers.last);
+        let opts = ConsumerOpts {
+            lease: LeaseKind::Bound,
+            ride: true,
+            auto_ack: m.no_ack,
+            prefetch: if m.no_ack { 0 } else { self.consumers.prefetch },
+            credit: None,
+            priority,
+            exclusive: m.exclusive,
+        };
+        let asked = self.session.subscribe(def.id, id, opts).map_err(|e| exception(&name, &e))?;
+        let subscribed = asked.await.map_err(|e| Exception::internal(&e))?;
+        subscribed.map_err(|e| exception(&name, &ConsumeError::Subscribe(e)))?;
+        let counts = arguments::kind(&name, &QueueSettings::of(&def).arguments) == Ok(Kind::Quorum);
+        let consumer = Consumer { tag: tag.clone(), queue: def.id, no_ack: m.no_ack, counts };
+        self.consumers.by_id.insert(id, consumer);
+        if !m.nowait {
+            let ok = b::ConsumeOk { consumer_tag: text::short(&tag) };
+            self.send(AMQPClass::Basic(b::AMQPMethod::ConsumeOk(ok)));
+        }
+        Ok(())
+    }
+
+    /// Ends a consumer. What it was given stays the channel's. No such consumer: it is ended.
+    pub(super) async fn cancel(&mut self, m: &b::Cancel) -> Result<(), Exception> {
+        if let Some(id) = self.consumers.find(m.consumer_tag.as_str()) {
+            self.session.cancel(id).await.map_err(|e| Exception::internal(&e))?;
+            // What came before the end is still the consumer's.
+            if let Some(deliveries) = self.deliveries_now() {
+                self.deliver(deliveries).await?;
+            }
+            self.consumers.by_id.remove(&id);
+        }
+        if !m.nowait {
+            let ok = b::CancelOk { consumer_tag: m.consumer_tag.clone() };
+            self.send(AMQPClass::Basic(b::AMQPMethod::CancelOk(ok)));
+        }
+        Ok(())
+    }
+
+    /// Ends the consumers whose queues are gone, and tells a client that wants to know.
+    pub(super) fn end_orphans(&mut self) {
+        let broker = self.session.broker().clone();
+        let mut gone = Vec::new();
+        self.consumers.by_id.retain(|_, c| {
+            let there = broker.queue_by_id(c.queue).is_some();
+            if !there {
+                gone.push(std::mem::take(&mut c.tag));
+            }
+            there
+        });
+        for tag in gone {
+            if self.link.client.cancel_notify {
+                let cancel = b::Cancel { consumer_tag: text::short(&tag), nowait: true };
+                self.send(AMQPClass::Basic(b::AMQPMethod::Cancel(cancel)));
+            }
+        }
+    }
+}
+
+fn priority(table: &[Header]) -> Result<i32, Exception> {
+    let Some(value) = table.iter().find(|h| h.name == PRIORITY).map(|h: &Header| &h.value) else {
+        return Ok(0);
+    };
+    let wrong = |v: &HeaderValue| {
+        let name = arguments::type_name(v);
+        Exception::precondition(format!(
+            "invalid arg '{PRIORITY}' for consumer: {{unacceptable_type,{name}}}"
+        ))
+    };
+    let n = arguments::integer(value).ok_or_else(|| wrong(value))?;
+    Ok(i32::try_from(n).unwrap_or(if n < 0 { i32::MIN } else { i32::MAX }))
+}
+
+/// What the client is told of a consumer or a get that failed.
+pub(super) fn exception(name: &str, e: &ConsumeError) -> Exception {
+    use millstream_broker::queue::api::ReceiveError;
+    match e {
+        ConsumeError::Locked => locked(name),
+        ConsumeError::Subscribe(SubscribeError::NotFound) | ConsumeError::Receive(ReceiveError::NotFound) => {
+            Exception::not_found_queue(name)
+        }
+        ConsumeError::Subscribe(SubscribeError::Exclusive)
+        | ConsumeError::Receive(ReceiveError::Exclusive) => {
+            let text = format!("queue '{name}' in vhost '/' in exclusive use");
+            Exception::new(ReplyCode::AccessRefused, text)
+        }
+        ConsumeError::Call(e) => Exception::internal(e),
+        e => Exception::new(ReplyCode::ResourceError, e.to_string()),
+    }
+}

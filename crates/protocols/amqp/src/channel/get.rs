@@ -1,0 +1,72 @@
+//! `basic.get`.
+
+use amq_protocol::protocol::{AMQPClass, basic as b};
+use millstream_broker::queue::api::{LeaseKind, Receive, Verb};
+use millstream_broker::{Action, BodyError, ConsumeError, QueueSettings};
+
+use crate::arguments::{self, Kind};
+use crate::channel::Channel;
+use crate::channel::consume::exception;
+use crate::channel::deliver::header_of;
+use crate::channel::queue::{count, resource};
+use crate::exception::Exception;
+use crate::text;
+
+impl Channel {
+    pub(super) async fn get(&mut self, m: &b::Get) -> Result<(), Exception> {
+        let name = self.queue_name(m.queue.as_str())?;
+        self.allow(Action::Read, &resource(&name))?;
+        let def = self.usable(&name)?;
+        loop {
+            let receive = Receive {
+                queue: def.id,
+                max: 1,
+                bytes_max: u64::MAX,
+                wait_ms: 0,
+                lease: LeaseKind::Bound,
+                ride: true,
+                auto_ack: m.no_ack,
+            };
+            let receiving = self.session.receive(receive).map_err(|e| exception(&name, &e))?;
+            let received = receiving.await.map_err(|e| Exception::internal(&e))?;
+            let deliveries = received.map_err(|e| exception(&name, &ConsumeError::Receive(e)))?;
+            let Some(d) = deliveries.first().copied() else {
+                self.send(AMQPClass::Basic(b::AMQPMethod::GetEmpty(b::GetEmpty {})));
+                return Ok(());
+            };
+            let body = self.session.broker().read_bodies(&deliveries).await.pop();
+            let message = match body {
+                Some(Ok(message)) => message.message,
+                // Purged meanwhile: the next one.
+                None | Some(Err(BodyError::Gone)) => continue,
+                Some(Err(e)) => {
+                    self.settling.add(&d, Verb::Undelivered);
+                    self.flush_settlements().await?;
+                    return Err(Exception::internal(&e));
+                }
+            };
+            let stats = self.session.queue_stats(def.id, true).await.map_err(|e| Exception::internal(&e))?;
+            let tag = self.unacked.next_tag();
+            let class = AMQPClass::Basic(b::AMQPMethod::GetOk(b::GetOk {
+                delivery_tag: tag,
+                redelivered: d.redelivered,
+                exchange: text::short(&message.exchange),
+                routing_key: text::short(&message.routing_key),
+                message_count: count(stats.map_or(0, |s| s.ready.n)),
+            }));
+            let counts = arguments::kind(&name, &QueueSettings::of(&def).arguments) == Ok(Kind::Quorum);
+            let (header, body) = header_of(message, counts.then_some(d.attempts));
+            if let Err(e) = self.link.outbox.content(self.number, &class, &header, &body) {
+                self.settling.add(&d, Verb::Undelivered);
+                self.flush_settlements().await?;
+                return Err(Exception::precondition(format!(
+                    "the message cannot be said in this protocol: {e}"
+                )));
+            }
+            if !m.no_ack {
+                self.unacked.add(tag, d);
+            }
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! `basic.publish`: from a method and its content to the broker's message.
+//!
+//! What was read together is published together; while the disk is full it is held, and with it the client.
+
+use amq_protocol::protocol::basic as b;
+use bytes::{Bytes, BytesMut};
+use millstream_broker::{Action, Header, HeaderValue, Message, NewMessage, Refused, Resource, property};
+use millstream_types::Namespace;
+
+use crate::channel::Channel;
+use crate::channel::confirms::{Mandatory, internal_exchange};
+use crate::channel::settle::refused;
+use crate::content::Content;
+use crate::exception::Exception;
+
+/// Messages of one batch.
+const BATCH_MESSAGES_MAX: usize = 256;
+/// Payload bytes of one batch, but for its last message.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Further routing keys: those that everybody sees, and those that nobody sees.
+const CC: &str = "CC";
+const BCC: &str = "BCC";
+
+/// Messages that were read and not published.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    messages: Vec<NewMessage>,
+    mandatory: Vec<(usize, Box<Mandatory>)>,
+    bytes: usize,
+    /// The exchange that was published to last, and may be.
+    checked: Option<String>,
+}
+
+impl Channel {
+    pub(super) async fn publish(&mut self, m: &b::Publish, content: Content) -> Result<(), Exception> {
+        if m.immediate {
+            return Err(Exception::not_implemented("immediate=true"));
+        }
+        let exchange = m.exchange.as_str();
+        self.check_exchange(exchange)?;
+        let Content { header, body } = content;
+        self.check_user(header.property(property::USER_ID))?;
+        let ttl_ms = header.expiration_ms().map_err(|_| {
+            let said = header.property(property::EXPIRATION).map_or(&[][..], |t| t);
+            Exception::precondition(format!("invalid expiration '{}'", String::from_utf8_lossy(said)))
+        })?;
+        let mut keys = further_keys(&header.headers, CC)?;
+        keys.extend(further_keys(&header.headers, BCC)?);
+        let body = joined(body);
+        self.batch.bytes += body.len();
+        if m.mandatory {
+            let mandatory = Mandatory {
+                exchange: exchange.to_owned(),
+                routing_key: m.routing_key.to_string(),
+                header: header.clone(),
+                body: body.clone(),
+            };
+            self.batch.mandatory.push((self.batch.messages.len(), Box::new(mandatory)));
+        }
+        let (transient, priority) = (!header.is_persistent(), header.priority());
+        let mut headers = header.headers;
+        headers.retain(|h| h.name != BCC);
+        let message = Message {
+            exchange: exchange.to_owned(),
+            routing_key: m.routing_key.to_string(),
+            keys,
+            key: None,
+            properties: header.properties,
+            headers,
+            deaths: Vec::new(),
+            payload: Some(body),
+        };
+        self.batch.messages.push(NewMessage { message, transient, priority, ttl_ms, delay_ms: None });
+        if self.batch.messages.len() >= BATCH_MESSAGES_MAX || self.batch.bytes >= BATCH_BYTES_MAX {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes what was gathered; if the disk is full, holds it.
+    pub(super) async fn flush_batch(&mut self) -> Result<(), Exception> {
+        if self.batch.messages.is_empty() {
+            return Ok(());
+        }
+        if self.session.broker().is_full() {
+            if !std::mem::replace(&mut self.held, true) {
+                self.link.hold();
+            }
+            return Ok(());
+        }
+        if std::mem::take(&mut self.held) {
+            self.link.go_on();
+        }
+        let messages = std::mem::take(&mut self.batch.messages);
+        let mandatory = std::mem::take(&mut self.batch.mandatory);
+        self.batch.bytes = 0;
+        // An exchange may go; whether it is there is looked at again with the next batch.
+        self.batch.checked = None;
+        let n = messages.len() as u64;
+        let publishing = self.session.publish(messages).await.map_err(|e: Refused| refused(&e))?;
+        self.confirms.add(publishing, n, self.confirming, mandatory);
+        Ok(())
+    }
+
+    fn check_exchange(&mut self, name: &str) -> Result<(), Exception> {
+        if self.batch.checked.as_deref() == Some(name) {
+            return Ok(());
+        }
+        if !name.is_empty() {
+            match self.session.broker().routes().exchange(Namespace::DEFAULT, name) {
+                None => return Err(Exception::not_found_exchange(name)),
+                Some(def) if def.internal => return Err(internal_exchange(name)),
+                Some(_) => {}
+            }
+        }
+        self.allow(Action::Write, &Resource::Exchange(Namespace::DEFAULT, name.to_owned()))?;
+        self.batch.checked = Some(name.to_owned());
+        Ok(())
+    }
+
+    /// A message may say whose it is, if it is so.
+    fn check_user(&self, said: Option<&Bytes>) -> Result<(), Exception> {
+        let is = &self.session.principal().name;
+        match said {
+            Some(said) if **said != *is.as_bytes() => Err(Exception::precondition(format!(
+                "user_id property set to '{}' but authenticated user was '{is}'",
+                String::from_utf8_lossy(said)
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The keys in a header, which must be an array of text.
+fn further_keys(headers: &[Header], name: &str) -> Result<Vec<String>, Exception> {
+    let wrong = || Exception::precondition(format!("invalid '{name}' header: not an array of strings"));
+    let Some(header) = headers.iter().find(|h| h.name == name) else { return Ok(Vec::new()) };
+    let HeaderValue::Array(values) = &header.value else { return Err(wrong()) };
+    values
+        .iter()
+        .map(|v| match v {
+            HeaderValue::Str(key) => Ok(key.clone()),
+            _ => Err(wrong()),
+        })
+        .collect()
+}
+
+fn joined(mut pieces: Vec<Bytes>) -> Bytes {
+    if pieces.len() <= 1 {
+        return pieces.pop().unwrap_or_default();
+    }
+    let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+    for piece in &pieces {
+        whole.extend_from_slice(piece);
+    }
+    whole.freeze()
+}

@@ -1,0 +1,190 @@
+//! What a client has been given and has not settled, and the settlements on their way.
+//!
+//! Delivery tags are the channel's own numbers. An ack has no answer: it is durable at the latest when the next confirm, or the channel's
+//! or connection's `close-ok`, goes out.
+
+use std::collections::BTreeMap;
+
+use amq_protocol::protocol::basic as b;
+use millstream_broker::queue::api::{Delivery, SettleItem, Verb};
+use millstream_broker::{Asked, Refused, Settled, settle_item};
+
+use crate::channel::Channel;
+use crate::exception::Exception;
+
+/// Items of one record.
+const SETTLE_ITEMS_MAX: usize = 4_096;
+/// Positions that one item has at most.
+const RUN_MAX: u32 = 4_096;
+
+/// Deliveries by their tags.
+#[derive(Debug, Default)]
+pub(super) struct Unacked {
+    by_tag: BTreeMap<u64, Delivery>,
+    last_tag: u64,
+}
+
+impl Unacked {
+    /// The next tag. Tags count on, whether or not they are to be acknowledged.
+    pub(super) fn next_tag(&mut self) -> u64 {
+        self.last_tag += 1;
+        self.last_tag
+    }
+
+    pub(super) fn add(&mut self, tag: u64, delivery: Delivery) {
+        self.by_tag.insert(tag, delivery);
+    }
+
+    /// All of them, in order.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Delivery> + use<> {
+        std::mem::take(&mut self.by_tag).into_values()
+    }
+
+    /// What a tag means; with `multiple`, all up to it, and 0 stands for all.
+    fn take(&mut self, tag: u64, multiple: bool) -> Result<Vec<Delivery>, Exception> {
+        if multiple && tag == 0 {
+            return Ok(self.take_all().collect());
+        }
+        let Some(one) = self.by_tag.get(&tag).copied() else {
+            return Err(Exception::precondition(format!("unknown delivery tag {tag}")));
+        };
+        if multiple {
+            let later = self.by_tag.split_off(&tag.saturating_add(1));
+            return Ok(std::mem::replace(&mut self.by_tag, later).into_values().collect());
+        }
+        self.by_tag.remove(&tag);
+        Ok(vec![one])
+    }
+}
+
+/// Settlements: gathered, and on their way.
+#[derive(Debug, Default)]
+pub(super) struct Settling {
+    items: Vec<SettleItem>,
+    /// The answer to the last ones. When it is there, all before it are durable too.
+    last: Option<Asked<Settled>>,
+}
+
+impl Settling {
+    pub(super) fn add(&mut self, d: &Delivery, verb: Verb) {
+        if let Some(last) = self.items.last_mut()
+            && (last.queue, last.lane, last.delivery_no, last.verb) == (d.queue, d.lane, d.delivery_no, verb)
+            && last.pos + u64::from(last.len) == d.pos
+            && last.len < RUN_MAX
+        {
+            last.len += 1;
+        } else {
+            self.items.push(settle_item(d, verb));
+        }
+    }
+}
+
+impl Channel {
+    pub(super) fn ack(&mut self, m: &b::Ack) -> Result<(), Exception> {
+        self.settle(m.delivery_tag, m.multiple, Verb::Ack)
+    }
+
+    pub(super) fn reject(&mut self, tag: u64, multiple: bool, requeue: bool) -> Result<(), Exception> {
+        let verb = if requeue { Verb::Release { failed: true, delay_ms: None } } else { Verb::Reject };
+        self.settle(tag, multiple, verb)
+    }
+
+    fn settle(&mut self, tag: u64, multiple: bool, verb: Verb) -> Result<(), Exception> {
+        for d in self.unacked.take(tag, multiple)? {
+            self.settling.add(&d, verb);
+        }
+        Ok(())
+    }
+
+    /// Submits what was gathered.
+    pub(super) async fn flush_settlements(&mut self) -> Result<(), Exception> {
+        while !self.settling.items.is_empty() {
+            let rest = self.settling.items.split_off(self.settling.items.len().min(SETTLE_ITEMS_MAX));
+            let items = std::mem::replace(&mut self.settling.items, rest);
+            self.settling.last = Some(self.session.settle(items).await.map_err(|e| refused(&e))?);
+        }
+        Ok(())
+    }
+
+    /// Waits until all that was submitted is durable.
+    pub(super) async fn settled(&mut self) -> Result<(), Exception> {
+        match self.settling.last.take() {
+            // What did not count was not held any more: its queue is gone.
+            Some(last) => last.await.map(drop).map_err(|e| Exception::internal(&e)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The broker took nothing.
+pub(super) fn refused(e: &Refused) -> Exception {
+    use crate::error::ReplyCode;
+    match e {
+        Refused::Closed => Exception::new(ReplyCode::ConnectionForced, "the broker is stopping"),
+        e => Exception::new(ReplyCode::ResourceError, e.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_broker::queue::api::ConsumerId;
+    use millstream_types::{ConnId, Lsn, ObjectId};
+
+    use super::*;
+
+    fn delivery(pos: u64) -> Delivery {
+        Delivery {
+            session: ConnId(1),
+            consumer: ConsumerId(1),
+            queue: ObjectId(9),
+            lane: 0,
+            pos,
+            delivery_no: 3,
+            deliveries: 1,
+            attempts: 0,
+            redelivered: false,
+            bytes: 1,
+            wait: Lsn(0),
+        }
+    }
+
+    fn unacked(n: u64) -> Unacked {
+        let mut all = Unacked::default();
+        for pos in 0..n {
+            let tag = all.next_tag();
+            all.add(tag, delivery(pos));
+        }
+        all
+    }
+
+    #[test]
+    fn multiple_takes_all_up_to_the_tag_and_zero_takes_all() {
+        let mut all = unacked(5);
+        let positions = |d: Vec<Delivery>| d.iter().map(|d| d.pos).collect::<Vec<_>>();
+        assert_eq!(positions(all.take(2, false).unwrap()), [1]);
+        assert_eq!(positions(all.take(3, true).unwrap()), [0, 2]);
+        assert_eq!(positions(all.take(0, true).unwrap()), [3, 4]);
+        assert_eq!(positions(all.take(0, true).unwrap()), [0_u64; 0]);
+    }
+
+    #[test]
+    fn a_tag_that_is_not_outstanding_is_unknown() {
+        let mut all = unacked(2);
+        all.take(1, false).unwrap();
+        for (tag, multiple) in [(1, false), (1, true), (3, true), (0, false), (u64::MAX, true)] {
+            let e = all.take(tag, multiple).unwrap_err();
+            assert_eq!(e.reply_text(), format!("PRECONDITION_FAILED - unknown delivery tag {tag}"));
+        }
+    }
+
+    #[test]
+    fn neighbours_that_were_delivered_together_are_settled_as_one_run() {
+        let mut settling = Settling::default();
+        for pos in [4, 5, 6, 9] {
+            settling.add(&delivery(pos), Verb::Ack);
+        }
+        settling.add(&delivery(10), Verb::Reject);
+        let runs: Vec<_> = settling.items.iter().map(|i| (i.pos, i.len)).collect();
+        assert_eq!(runs, [(4, 3), (9, 1), (10, 1)]);
+    }
+}

@@ -1,0 +1,95 @@
+//! Frames off a socket. Start at [`Input`].
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::error::CodecError;
+use crate::frame::{self, Frame};
+use crate::greeting::{self, Greeting};
+
+/// Room that one read has at least.
+const READ_BYTES: usize = 64 << 10;
+
+/// Why there is no further frame.
+#[derive(Debug, Error)]
+pub(crate) enum InputError {
+    /// The other side closed, or the socket failed.
+    #[error("the client went away")]
+    Gone(#[from] Option<std::io::Error>),
+    /// Nothing came for too long.
+    #[error("nothing came for {0:?}")]
+    Silent(Duration),
+    /// What came is wrong.
+    #[error("{0}")]
+    Wrong(#[from] CodecError),
+}
+
+/// The reading side of a connection.
+#[derive(Debug)]
+pub(crate) struct Input<R> {
+    socket: R,
+    buffer: BytesMut,
+    /// Largest frame.
+    pub(crate) frame_bytes_max: u32,
+    /// Nothing read for so long is the end; `None` = never.
+    pub(crate) silence_max: Option<Duration>,
+}
+
+impl<R: AsyncRead + Unpin> Input<R> {
+    pub(crate) fn new(socket: R, frame_bytes_max: u32, silence_max: Option<Duration>) -> Self {
+        Self { socket, buffer: BytesMut::new(), frame_bytes_max, silence_max }
+    }
+
+    /// The greeting; its bytes are taken if they are ours.
+    pub(crate) async fn greeting(&mut self) -> Result<Greeting, InputError> {
+        loop {
+            match greeting::look(&self.buffer) {
+                Greeting::More => self.read().await?,
+                Greeting::Amqp091 => {
+                    let _ = self.buffer.split_to(greeting::AMQP_0_9_1.len());
+                    return Ok(Greeting::Amqp091);
+                }
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// The next frame. May be dropped at any point and called again.
+    pub(crate) async fn next(&mut self) -> Result<Frame, InputError> {
+        loop {
+            if let Some(frame) = frame::take(&mut self.buffer, self.frame_bytes_max)? {
+                return Ok(frame);
+            }
+            self.read().await?;
+        }
+    }
+
+    /// Reads on and drops it, until the other side closes.
+    pub(crate) async fn discard(&mut self) {
+        loop {
+            self.buffer.clear();
+            if self.read().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), InputError> {
+        if self.buffer.capacity() - self.buffer.len() < READ_BYTES / 4 {
+            self.buffer.reserve(READ_BYTES);
+        }
+        let reading = self.socket.read_buf(&mut self.buffer);
+        let read = match self.silence_max {
+            None => reading.await,
+            Some(max) => tokio::time::timeout(max, reading).await.map_err(|_| InputError::Silent(max))?,
+        };
+        match read {
+            Ok(0) => Err(InputError::Gone(None)),
+            Ok(_) => Ok(()),
+            Err(e) => Err(InputError::Gone(Some(e))),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What a connection's channels share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use amq_protocol::protocol::{AMQPClass, connection};
+use millstream_broker::Broker;
+use tokio::sync::mpsc;
+
+use crate::config::AmqpConfig;
+use crate::exception::Exception;
+use crate::handshake::Client;
+use crate::outbox::Outbox;
+use crate::text;
+
+/// What the listener's connections share.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) broker: Broker,
+    pub(crate) cfg: AmqpConfig,
+}
+
+/// A connection, as its channels see it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) server: Arc<Server>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) client: Client,
+    pub(crate) peer: SocketAddr,
+    fault: mpsc::Sender<Exception>,
+    /// Channels whose publishing is held because the disk is full.
+    held: AtomicUsize,
+}
+
+impl Link {
+    pub(crate) fn new(
+        server: Arc<Server>,
+        outbox: Arc<Outbox>,
+        client: &Client,
+        peer: SocketAddr,
+        fault: mpsc::Sender<Exception>,
+    ) -> Self {
+        Self { server, outbox, client: client.clone(), peer, fault, held: AtomicUsize::new(0) }
+    }
+
+    /// Ends the whole connection. The first reason counts.
+    pub(crate) fn fail(&self, exception: Exception) {
+        let _ = self.fault.try_send(exception);
+    }
+
+    /// A channel's publishing is held: the client is told, once.
+    pub(crate) fn hold(&self) {
+        if self.held.fetch_add(1, Ordering::Relaxed) == 0 && self.client.hears_blocked {
+            let blocked = connection::Blocked { reason: text::short("low on disk") };
+            self.outbox.method(0, &AMQPClass::Connection(connection::AMQPMethod::Blocked(blocked)));
+        }
+    }
+
+    /// It goes on.
+    pub(crate) fn go_on(&self) {
+        if self.held.fetch_sub(1, Ordering::Relaxed) == 1 && self.client.hears_blocked {
+            let unblocked = connection::AMQPMethod::Unblocked(connection::Unblocked {});
+            self.outbox.method(0, &AMQPClass::Connection(unblocked));
+        }
+    }
+}
