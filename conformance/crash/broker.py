@@ -25,7 +25,7 @@ class Broker:
         self.address = free_address()
         self.data = os.path.join(directory, "data")
         self.command = [binary, "serve", "--data-dir", self.data,
-                        "--kafka", self.address, "--http", http, *options]
+                        "--kafka", self.address, "--amqp", "off", "--http", http, *options]
         self.log_path = os.path.join(directory, "broker.log")
         self.process = None
 

@@ -45,7 +45,11 @@ impl Millstream {
         let [kafka] = free_ports::<1>()?;
         let bootstrap = format!("127.0.0.1:{kafka}");
         let mut serve = Command::new(binary);
-        serve.arg("serve").arg("--data-dir").arg(data.path()).args(["--kafka", &bootstrap, "--http", "off"]);
+        serve
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(data.path())
+            .args(["--kafka", &bootstrap, "--amqp", "off", "--http", "off"]);
         serve.args(settings.iter().flat_map(|setting| ["--set", setting]));
         let started = Moment::now();
         let (mut server, lines) =

@@ -41,6 +41,7 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
     let started = env.clock.mono_ns();
     // Ports first: a port that is taken is said before anything is touched.
     let kafka = bind("kafka", cfg.kafka).await?;
+    let amqp = bind("amqp", cfg.amqp).await?;
     let http = bind("http", cfg.http).await?;
     let http_addr = http.as_ref().map(|(_, addr)| *addr);
     let (stop, stopped) = watch::channel(false);
@@ -65,6 +66,17 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
         };
         let (broker, stopped) = (broker.clone(), stopped.clone());
         tasks.spawn(async move { millstream_kafka::serve(listener, broker, kafka_cfg, wait(stopped)).await });
+    }
+    if let Some((listener, addr)) = amqp {
+        writeln!(out, "amqp   {addr}")?;
+        let amqp_cfg = millstream_amqp::AmqpConfig {
+            connections_max: cfg.amqp_connections_max,
+            channels_max: cfg.amqp_channels_max,
+            heartbeat_s: cfg.amqp_heartbeat_s,
+            ..millstream_amqp::AmqpConfig::default()
+        };
+        let (broker, stopped) = (broker.clone(), stopped.clone());
+        tasks.spawn(async move { millstream_amqp::serve(listener, broker, amqp_cfg, wait(stopped)).await });
     }
     if let Some(addr) = http_addr {
         writeln!(out, "http   {addr}")?;

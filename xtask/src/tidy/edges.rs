@@ -35,6 +35,7 @@ const LAYERS: &[Layer] = &[
             "millstream-env",
             "millstream-log",
             "millstream-broker",
+            "millstream-amqp",
             "millstream-kafka",
         ],
     },

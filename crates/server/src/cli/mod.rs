@@ -72,6 +72,9 @@ struct Serve {
     /// HOST:PORT that Kafka clients on other hosts are told to use
     #[arg(long, value_name = "HOST:PORT")]
     kafka_advertised: Option<String>,
+    /// Address of the AMQP 0-9-1 listener, or off [default: 127.0.0.1:5672]
+    #[arg(long, value_name = "ADDR|off")]
+    amqp: Option<String>,
     /// Address of the HTTP listener, or off [default: 127.0.0.1:15672]
     #[arg(long, value_name = "ADDR|off")]
     http: Option<String>,
@@ -125,6 +128,7 @@ fn serve(s: Serve) -> anyhow::Result<ExitCode> {
     give("data_dir", s.data_dir);
     give("kafka.listen", s.kafka);
     give("kafka.advertised", s.kafka_advertised);
+    give("amqp.listen", s.amqp);
     give("http.listen", s.http);
     give("insecure", s.insecure.then(|| "true".to_owned()));
     for setting in &s.settings {

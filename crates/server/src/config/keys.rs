@@ -37,6 +37,14 @@ keys! {
         |c, v| c.kafka_connections_max = number(v, 1, 1_000_000)?;
     "kafka.frame_bytes_max" = "33554432", "Largest Kafka request, bytes.",
         |c, v| c.kafka_frame_bytes_max = number(v, 1 << 16, 100 << 20)?;
+    "amqp.listen" = "127.0.0.1:5672", "Address of the AMQP 0-9-1 listener, or off.",
+        |c, v| c.amqp = address(v)?;
+    "amqp.connections_max" = "10000", "AMQP connections at once.",
+        |c, v| c.amqp_connections_max = number(v, 1, 1_000_000)?;
+    "amqp.channels_max" = "2047", "Channels of one AMQP connection at once.",
+        |c, v| c.amqp_channels_max = number(v, 1, 65_535)?;
+    "amqp.heartbeat_s" = "60", "Time between signs of life that AMQP clients are asked for, seconds; 0 = none.",
+        |c, v| c.amqp_heartbeat_s = number(v, 0, 65_535)?;
     "http.listen" = "127.0.0.1:15672", "Address of the HTTP listener (health, metrics, administration), or off.",
         |c, v| c.http = address(v)?;
     "insecure" = "false", "Listen on addresses that other machines reach, without authentication.",

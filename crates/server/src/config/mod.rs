@@ -30,6 +30,14 @@ pub struct Config {
     pub kafka_connections_max: usize,
     /// `kafka.frame_bytes_max`.
     pub kafka_frame_bytes_max: usize,
+    /// `amqp.listen`; `None` = off.
+    pub amqp: Option<SocketAddr>,
+    /// `amqp.connections_max`.
+    pub amqp_connections_max: usize,
+    /// `amqp.channels_max`.
+    pub amqp_channels_max: u16,
+    /// `amqp.heartbeat_s`.
+    pub amqp_heartbeat_s: u16,
     /// `http.listen`; `None` = off.
     pub http: Option<SocketAddr>,
     /// `insecure`: listen on other than loopback addresses without authentication.
@@ -46,6 +54,10 @@ impl Default for Config {
             kafka_advertised: None,
             kafka_connections_max: 10_000,
             kafka_frame_bytes_max: 32 << 20,
+            amqp: Some(SocketAddr::from(([127, 0, 0, 1], 5672))),
+            amqp_connections_max: 10_000,
+            amqp_channels_max: 2_047,
+            amqp_heartbeat_s: 60,
             http: Some(SocketAddr::from(([127, 0, 0, 1], 15672))),
             insecure: false,
             broker: BrokerConfig::default(),
@@ -100,7 +112,9 @@ impl Config {
     }
 
     fn check_listeners(&self) -> anyhow::Result<()> {
-        for (name, addr) in [("kafka.listen", self.kafka), ("http.listen", self.http)] {
+        for (name, addr) in
+            [("kafka.listen", self.kafka), ("amqp.listen", self.amqp), ("http.listen", self.http)]
+        {
             if let Some(addr) = addr
                 && !addr.ip().is_loopback()
                 && !self.insecure
