@@ -144,7 +144,10 @@ pub(crate) fn compare(queue: &str, asked: &[Header], current: &[Header]) -> Resu
             _ => false,
         };
         if !same {
-            return Err(inequivalent(queue, name, &said(a), &said(c)));
+            let plain = |v: Option<&HeaderValue>| v.map_or_else(|| "none".to_owned(), |v| format!("'{}'", plain(v)));
+            let alike = a.zip(c).is_some_and(|(a, c)| class(a) == class(c));
+            let (a, c) = if alike { (plain(a), plain(c)) } else { (said(a), said(c)) };
+            return Err(inequivalent(queue, name, &a, &c));
         }
     }
     Ok(())
@@ -159,12 +162,20 @@ pub(crate) fn inequivalent(queue: &str, arg: &str, received: &str, current: &str
 
 fn said(value: Option<&HeaderValue>) -> String {
     let Some(value) = value else { return "none".to_owned() };
-    let text = match value {
+    format!("the value '{}' of type '{}'", plain(value), type_name(value))
+}
+
+fn plain(value: &HeaderValue) -> String {
+    match value {
         HeaderValue::Str(text) => text.clone(),
         HeaderValue::Bool(on) => on.to_string(),
         value => integer(value).map_or_else(|| format!("{value:?}"), |n| n.to_string()),
-    };
-    format!("the value '{text}' of type '{}'", type_name(value))
+    }
+}
+
+/// Values of whole types are told apart by value, whatever their width.
+fn class(value: &HeaderValue) -> &'static str {
+    if integer(value).is_some() { "integer" } else { type_name(value) }
 }
 
 fn invalid(queue: &str, arg: &str, why: &str) -> Exception {
@@ -266,6 +277,10 @@ mod tests {
         assert_eq!(
             text(&compare("q", &asked, &[]).unwrap_err()),
             "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received the value '5000' of type 'signedint' but current is none"
+        );
+        assert_eq!(
+            text(&compare("q", &asked, &arguments(&[("x-message-ttl", HeaderValue::I64(6))])).unwrap_err()),
+            "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received '5000' but current is '6'"
         );
         let unknown = arguments(&[("x-colour", HeaderValue::I32(1))]);
         compare("q", &unknown, &[]).unwrap();

@@ -418,7 +418,7 @@ impl Reader<'_> {
 
     fn open(&mut self, number: u16) -> Result<(), Stop> {
         let max = self.agreed.channels_max;
-        if number > max || self.live.channels.len() >= usize::from(max) {
+        if self.live.channels.len() >= usize::from(max) {
             let text =
                 format!("number of channels opened ({max}) has reached the negotiated channel_max ({max})");
             return Err(Exception::new(ReplyCode::NotAllowed, text).on((20, 10)).into());

@@ -1,0 +1,110 @@
+"""Dead letters: why, from where, how often; cycles; what goes along."""
+
+import pika
+
+from .harness import check, count, equal, take, that, unique, until
+
+
+def pair(channel, key=None, **arguments):
+    """A queue and the queue of its dead."""
+    queue, dead = unique("work"), unique("dead")
+    channel.queue_declare(dead)
+    channel.queue_declare(queue, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": key or dead, **arguments})
+    return queue, dead
+
+
+def death(properties, n=0):
+    return properties.headers["x-death"][n]
+
+
+@check("an expired message says so, and its expiration is taken off")
+def expired(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        queue, dead = pair(channel)
+        channel.basic_publish("", queue, b"x", pika.BasicProperties(expiration="20", message_id="m", headers={"mine": 1}))
+        _, properties, body = take(channel, dead)
+        equal((body, properties.message_id, properties.expiration, properties.headers["mine"]), (b"x", "m", None, 1))
+        entry = death(properties)
+        equal((entry["reason"], entry["queue"], entry["count"], entry["exchange"], entry["routing-keys"], entry["original-expiration"]),
+              ("expired", queue, 1, "", [queue], "20"))
+        that("time" in entry, "the time of its death")
+        equal([properties.headers[f"x-first-death-{what}"] for what in ["reason", "queue", "exchange"]], ["expired", queue, ""])
+        for name in [queue, dead]:
+            channel.queue_delete(name)
+
+
+@check("a message pushed out by length says so")
+def maxlen(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        queue, dead = pair(channel, **{"x-max-length": 1})
+        channel.basic_publish("", queue, b"first")
+        channel.basic_publish("", queue, b"second")
+        _, properties, body = take(channel, dead)
+        equal((body, death(properties)["reason"]), (b"first", "maxlen"))
+        for name in [queue, dead]:
+            channel.queue_delete(name)
+
+
+@check("without a key of its own the dead keep theirs, and go through the exchange")
+def own_keys(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        exchange, queue, dead = unique("dlx"), unique("work"), unique("dead")
+        channel.exchange_declare(exchange, "direct")
+        channel.queue_declare(queue, arguments={"x-dead-letter-exchange": exchange})
+        channel.queue_declare(dead)
+        channel.queue_bind(dead, exchange, queue)
+        channel.basic_publish("", queue, b"x")
+        method, _, _ = take(channel, queue)
+        channel.basic_reject(method.delivery_tag, requeue=False)
+        method, properties, _ = take(channel, dead)
+        equal((method.exchange, method.routing_key, death(properties)["exchange"]), (exchange, queue, ""))
+        for name in [queue, dead]:
+            channel.queue_delete(name)
+        channel.exchange_delete(exchange)
+
+
+@check("deaths of one kind in one queue are counted, others listed before them")
+def counted(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        queue, waiting = unique("work"), unique("waiting")
+        channel.queue_declare(queue, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": waiting})
+        channel.queue_declare(waiting, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue, "x-message-ttl": 20})
+        channel.basic_publish("", queue, b"x")
+        for round_ in range(3):
+            method, properties, _ = take(channel, queue)
+            if round_:
+                equal([(d["queue"], d["reason"], d["count"]) for d in properties.headers["x-death"]],
+                      [(waiting, "expired", round_), (queue, "rejected", round_)])
+                equal(properties.headers["x-first-death-queue"], queue)
+            channel.basic_reject(method.delivery_tag, requeue=round_ == 2)
+        for name in [queue, waiting]:
+            channel.queue_delete(name)
+
+
+@check("a cycle without a rejection ends the message")
+def cycle(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        queue = unique("cycle")
+        channel.queue_declare(queue, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue, "x-message-ttl": 20})
+        channel.confirm_delivery()
+        channel.basic_publish("", queue, b"x")
+        until("it is gone", lambda: count(channel, queue) == 0)
+        channel.queue_delete(queue)
+
+
+@check("without an exchange to go to the dead are dropped")
+def no_target(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        queue = unique("work")
+        channel.queue_declare(queue, arguments={"x-dead-letter-exchange": unique("no-such")})
+        channel.basic_publish("", queue, b"x")
+        method, _, _ = take(channel, queue)
+        channel.basic_reject(method.delivery_tag, requeue=False)
+        equal(channel.basic_get(queue)[0], None)
+        channel.queue_delete(queue)

@@ -1,0 +1,163 @@
+"""Exchanges: types, bindings between them, alternates, and what may not be done."""
+
+import pika
+
+from .harness import bodies, check, count, equal, refused, that, unique, until
+
+
+def routed(channel, exchange, key, queues, headers=None):
+    """Which of the queues get a message."""
+    channel.basic_publish(exchange, key, b"x", pika.BasicProperties(headers=headers) if headers is not None else None)
+    got = []
+    for name, queue in queues.items():
+        if channel.basic_get(queue, auto_ack=True)[0]:
+            got.append(name)
+    return "".join(got)
+
+
+@check("direct, fanout, topic and headers exchanges route as their names say")
+def types(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        queues = {name: channel.queue_declare(unique(name), exclusive=True).method.queue for name in "ab"}
+
+        def exchange(kind, a, b):
+            name = unique(kind)
+            channel.exchange_declare(name, kind, auto_delete=True)
+            for queue, (key, arguments) in zip(queues.values(), (a, b)):
+                channel.queue_bind(queue, name, key, arguments=arguments)
+            return name
+
+        name = exchange("direct", ("k", None), ("l", None))
+        equal([routed(channel, name, key, queues) for key in "klm"], ["a", "b", ""], "direct")
+        name = exchange("fanout", ("k", None), ("", None))
+        equal(routed(channel, name, "anything", queues), "ab", "fanout")
+        name = exchange("topic", ("a.*.c", None), ("a.#", None))
+        equal([routed(channel, name, key, queues) for key in ["a.b.c", "a", "a.b.c.d", "b.a"]], ["ab", "b", "b", ""], "topic")
+        name = exchange("headers", ("", {"x-match": "all", "p": 1, "q": "z"}), ("", {"x-match": "any", "p": 1, "q": "z"}))
+        equal([routed(channel, name, "", queues, h) for h in [{"p": 1, "q": "z"}, {"p": 1}, {"p": 2}]], ["ab", "b", ""], "headers")
+
+
+@check("exchanges are bound to exchanges, and a queue gets a message once")
+def chained(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        first, second = unique("first"), unique("second")
+        for name in [first, second]:
+            channel.exchange_declare(name, "fanout")
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.exchange_bind(second, first)
+        channel.queue_bind(queue, first)
+        channel.queue_bind(queue, second)
+        channel.basic_publish(first, "", b"x")
+        equal(count(channel, queue), 1)
+        channel.exchange_unbind(second, first)
+        channel.queue_unbind(queue, first)
+        channel.basic_publish(first, "", b"y")
+        equal(count(channel, queue), 1)
+        for name in [first, second]:
+            channel.exchange_delete(name)
+
+
+@check("what an exchange routes nowhere goes through its alternate")
+def alternate(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        name, other = unique("main"), unique("alternate")
+        channel.exchange_declare(other, "fanout")
+        channel.exchange_declare(name, "direct", arguments={"alternate-exchange": other})
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(queue, other)
+        channel.basic_publish(name, "nowhere", b"x", mandatory=True)
+        equal(bodies(channel, queue, 1), [b"x"])
+        for exchange in [name, other]:
+            channel.exchange_delete(exchange)
+
+
+@check("an exchange declared otherwise is refused with what differs")
+def inequivalent(context):
+    name = unique("inequivalent")
+    with context.connect() as connection:
+        connection.channel().exchange_declare(name, "direct", durable=True)
+        for change, text in [
+            ({"exchange_type": "fanout"}, f"inequivalent arg 'type' for exchange '{name}' in vhost '/': received 'fanout' but current is 'direct'"),
+            ({"durable": False}, "inequivalent arg 'durable'"),
+            ({"auto_delete": True}, "inequivalent arg 'auto_delete'"),
+            ({"internal": True}, "inequivalent arg 'internal'"),
+            ({"arguments": {"alternate-exchange": "x"}}, "inequivalent arg 'alternate-exchange'"),
+        ]:
+            channel = connection.channel()
+            refused(406, text, lambda channel=channel, change=change: channel.exchange_declare(
+                name, **{"exchange_type": "direct", "durable": True, **change}))
+        connection.channel().exchange_delete(name)
+
+
+@check("exchanges that are always there can be declared as they are, and not deleted")
+def predeclared(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        for name, kind in [("amq.direct", "direct"), ("amq.fanout", "fanout"), ("amq.topic", "topic"), ("amq.headers", "headers"), ("amq.match", "headers")]:
+            channel.exchange_declare(name, kind, durable=True)
+            channel.exchange_declare(name, passive=True)
+        refused(403, "ACCESS_REFUSED", lambda: channel.exchange_delete("amq.topic"))
+        channel = connection.channel()
+        refused(403, "contains reserved prefix 'amq.*'", lambda: channel.exchange_declare("amq.mine"))
+        channel = connection.channel()
+        refused(403, "operation not permitted on the default exchange", lambda: channel.queue_bind(channel.queue_declare("", exclusive=True).method.queue, "", "k"))
+
+
+@check("if_unused keeps an exchange with bindings; auto-delete goes with the last")
+def unused(context):
+    name = unique("unused")
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.exchange_declare(name, "direct", auto_delete=True)
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(queue, name, "k")
+        other = connection.channel()
+        refused(406, f"exchange '{name}' in vhost '/' in use", lambda: other.exchange_delete(name, if_unused=True))
+        channel.queue_unbind(queue, name, "k")
+        refused(404, f"no exchange '{name}' in vhost '/'", lambda: channel.exchange_declare(name, passive=True))
+        channel = connection.channel()
+        channel.exchange_delete(name)
+
+
+@check("nobody publishes to an internal exchange")
+def internal(context):
+    name = unique("internal")
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.exchange_declare(name, "fanout", internal=True)
+        channel.basic_publish(name, "", b"x")
+        refused(403, f"cannot publish to internal exchange '{name}' in vhost '/'", lambda: channel.queue_declare("", exclusive=True))
+        connection.channel().exchange_delete(name)
+
+
+@check("binding what is not there is refused, unbinding it is not")
+def absent(context):
+    with context.connect() as connection:
+        for bind, text in [(lambda c, q: c.queue_bind(q, unique("no")), "no exchange"), (lambda c, q: c.queue_bind(unique("no"), "amq.direct"), "no queue")]:
+            channel = connection.channel()
+            queue = channel.queue_declare("", exclusive=True).method.queue
+            refused(404, text, lambda bind=bind, channel=channel, queue=queue: bind(channel, queue))
+        channel = connection.channel()
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_unbind(queue, "amq.direct", "never")
+        channel.exchange_unbind("amq.topic", "amq.direct", "never")
+
+
+@check("CC and BCC are further routing keys, and BCC is taken off")
+def further_keys(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        queues = [channel.queue_declare(unique(n), exclusive=True).method.queue for n in ["to", "cc", "bcc"]]
+        channel.basic_publish("", queues[0], b"x", pika.BasicProperties(headers={"CC": [queues[1]], "BCC": [queues[2]], "h": 1}))
+        for queue in queues:
+            method, properties, _ = until("the message", lambda queue=queue: (lambda g: g if g[0] else None)(channel.basic_get(queue, auto_ack=True)))
+            equal(method.routing_key, queues[0])
+            that("BCC" not in properties.headers and properties.headers["CC"] == [queues[1]], f"headers {properties.headers}")
+        channel.basic_publish("", queues[0], b"x", pika.BasicProperties(headers={"h": 2}))

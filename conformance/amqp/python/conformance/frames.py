@@ -1,0 +1,179 @@
+"""The protocol on a bare socket: greetings, wrong frames, silence."""
+
+import socket
+import struct
+import time
+
+from .harness import check, equal, that, unique
+
+CLOSE = (10, 50)
+
+
+class Wire:
+    """A socket that speaks frames."""
+
+    def __init__(self, context):
+        self.socket = socket.create_connection(context.address, timeout=20)
+
+    def raw(self, data):
+        self.socket.sendall(data)
+
+    def frame(self, kind, channel, payload, end=0xCE):
+        self.raw(struct.pack(">BHI", kind, channel, len(payload)) + payload + bytes([end]))
+
+    def method(self, channel, class_, method, arguments=b""):
+        self.frame(1, channel, struct.pack(">HH", class_, method) + arguments)
+
+    def exactly(self, n):
+        data = b""
+        while len(data) < n:
+            more = self.socket.recv(n - len(data))
+            if not more:
+                return None
+            data += more
+        return data
+
+    def receive(self):
+        """The next frame but heartbeats: kind, channel, payload; None at the end."""
+        while True:
+            head = self.exactly(7)
+            if head is None:
+                return None
+            kind, channel, size = struct.unpack(">BHI", head)
+            payload = self.exactly(size + 1)
+            if payload is None:
+                return None
+            if kind != 8:
+                return kind, channel, payload[:-1]
+
+    def expect(self, class_, method):
+        frame = self.receive()
+        that(frame is not None, "the connection ended")
+        equal(struct.unpack(">HH", frame[2][:4]), (class_, method), "method")
+        return frame[2][4:]
+
+    def code(self):
+        """The reply code that the connection, or a channel, is closed with; None if it just ends."""
+        while True:
+            try:
+                frame = self.receive()
+            except ConnectionResetError:
+                return None
+            if frame is None:
+                return None
+            ids = struct.unpack(">HH", frame[2][:4])
+            if ids in ((10, 50), (20, 40)):
+                return struct.unpack(">H", frame[2][4:6])[0]
+
+    def open(self, heartbeat=0, channels=2047):
+        self.raw(b"AMQP\x00\x00\x09\x01")
+        self.expect(10, 10)
+        response = b"\0guest\0guest"
+        self.method(0, 10, 11, struct.pack(">I", 0) + b"\x05PLAIN" + struct.pack(">I", len(response)) + response + b"\x05en_US")
+        self.expect(10, 30)
+        self.method(0, 10, 31, struct.pack(">HIH", channels, 131072, heartbeat))
+        self.method(0, 10, 40, b"\x01/\0\0")
+        self.expect(10, 41)
+        return self
+
+    def channel(self, n=1):
+        self.method(n, 20, 10, b"\0")
+        self.expect(20, 11)
+        return self
+
+
+@check("another protocol is answered with ours, and closed")
+def greeting(context):
+    for hello in [b"GET / HTTP/1.1\r\n\r\n", b"AMQP\x01\x01\x00\x0a", b"AMQP\x00\x00\x08\x00"]:
+        wire = Wire(context)
+        wire.raw(hello)
+        equal(wire.exactly(8), b"AMQP\x00\x00\x09\x01")
+        try:
+            equal(wire.exactly(1), None)
+        except ConnectionResetError:
+            pass
+
+
+@check("server properties name the capabilities")
+def capabilities(context):
+    wire = Wire(context)
+    wire.raw(b"AMQP\x00\x00\x09\x01")
+    start = wire.expect(10, 10)
+    equal(start[:2], b"\x00\x09")
+    for name in [b"publisher_confirms", b"exchange_exchange_bindings", b"basic.nack", b"consumer_cancel_notify", b"connection.blocked",
+                 b"consumer_priorities", b"authentication_failure_close", b"per_consumer_qos", b"direct_reply_to", b"product", b"version", b"PLAIN"]:
+        that(name in start, name.decode())
+
+
+@check("frames that cannot be read close the connection with 501")
+def frame_errors(context):
+    for send in [
+        lambda w: w.frame(1, 1, b"\x00\x14\x00\x0a\x00", end=0),
+        lambda w: w.raw(struct.pack(">BHI", 1, 1, 131_073 + 8)),
+    ]:
+        wire = Wire(context).open()
+        send(wire)
+        equal(wire.code(), 501)
+
+
+@check("methods that do not exist, or are cut short, close the connection")
+def method_errors(context):
+    for class_, method in [(50, 999), (999, 10)]:
+        wire = Wire(context).open().channel()
+        wire.method(1, class_, method)
+        that(wire.code() in {540, 503, 541, 501}, f"{class_}.{method}")
+    wire = Wire(context).open().channel()
+    wire.method(1, 50, 10, b"\0\0\xffshort")
+    that(wire.code() in {502, 501, 541}, "502")
+
+
+@check("methods on a channel that is not open close the connection with 504")
+def channel_errors(context):
+    wire = Wire(context).open()
+    wire.method(5, 50, 10, b"\0\0\x01q\0" + struct.pack(">I", 0))
+    equal(wire.code(), 504)
+    wire = Wire(context).open().channel()
+    wire.method(1, 20, 10, b"\0")
+    equal(wire.code(), 504)
+
+
+@check("content out of sequence closes the connection with 505")
+def content_errors(context):
+    publish = b"\0\0\0\x01q\0"
+    for then in [
+        lambda w: w.method(1, 50, 10, b"\0\0\x01q\0" + struct.pack(">I", 0)),
+        lambda w: w.frame(3, 1, b"body"),
+    ]:
+        wire = Wire(context).open().channel()
+        wire.method(1, 60, 40, publish)
+        then(wire)
+        equal(wire.code(), 505)
+
+
+@check("more channels than agreed are refused")
+def too_many_channels(context):
+    wire = Wire(context).open(channels=2).channel(1).channel(2)
+    wire.method(3, 20, 10, b"\0")
+    equal(wire.code(), 530)
+
+
+@check("a client that falls silent is closed after two heartbeats, and another is not disturbed")
+def silence(context):
+    other = Wire(context).open()
+    wire = Wire(context).open(heartbeat=1)
+    began = time.monotonic()
+    equal(wire.code(), None)
+    that(time.monotonic() - began < 15, "within a while")
+    other.channel()
+
+
+@check("a nested table is refused or taken, and another connection is not disturbed", peer="millstream")
+def nested(context):
+    table = b""
+    for _ in range(5_000):
+        table = b"\x01nF" + struct.pack(">I", len(table)) + table
+    wire, other = Wire(context).open().channel(), Wire(context).open()
+    name = unique("nested").encode()
+    wire.method(1, 50, 10, b"\0\0" + bytes([len(name)]) + name + b"\0" + struct.pack(">I", len(table)) + table)
+    equal(wire.code(), 502)
+    other.channel()

@@ -1,0 +1,66 @@
+"""`basic.get`."""
+
+from .harness import bodies, check, count, equal, refused, that, unique, until
+
+
+@check("get gives messages in order with how many are left, and then nothing")
+def in_order(context):
+    queue = unique("get")
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.queue_declare(queue)
+        for n in range(3):
+            channel.basic_publish("", queue, b"%d" % n)
+        for n in range(3):
+            method, _, body = channel.basic_get(queue)
+            equal((body, method.message_count, method.redelivered, method.delivery_tag), (b"%d" % n, 2 - n, False, n + 1))
+        equal(channel.basic_get(queue), (None, None, None))
+        channel.queue_delete(queue)
+
+
+@check("what was got and not acknowledged is back when the channel is closed, and marked")
+def back(context):
+    queue = unique("back")
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.queue_declare(queue)
+        for n in range(3):
+            channel.basic_publish("", queue, b"%d" % n)
+        channel.basic_get(queue)
+        channel.basic_get(queue, auto_ack=True)
+        channel.close()
+        channel = connection.channel()
+        until("it is back", lambda: count(channel, queue) == 2)
+        method, _, body = channel.basic_get(queue)
+        equal((body, method.redelivered), (b"0", True))
+        method, _, body = channel.basic_get(queue)
+        equal((body, method.redelivered), (b"2", False))
+        channel.queue_delete(queue)
+
+
+@check("get from a queue that is not there closes the channel")
+def absent(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        refused(404, "no queue", lambda: channel.basic_get(unique("absent")))
+
+
+@check("acks of a closed connection stay")
+def acks_stay(context):
+    queue = unique("stay")
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.queue_declare(queue, durable=True)
+        for n in range(20):
+            channel.basic_publish("", queue, b"%d" % n)
+        for n in range(10):
+            method, _, _ = channel.basic_get(queue)
+            channel.basic_ack(method.delivery_tag)
+    with context.connect() as connection:
+        channel = connection.channel()
+        equal(count(channel, queue), 10)
+        that(bodies(channel, queue, 10) == [b"%d" % n for n in range(10, 20)], "the others in order")
+        channel.queue_delete(queue)
