@@ -121,10 +121,11 @@ def method_errors(context):
     for class_, method in [(50, 999), (999, 10)]:
         wire = Wire(context).open().channel()
         wire.method(1, class_, method)
-        that(wire.code() in {540, 503, 541, 501}, f"{class_}.{method}")
+        # RabbitMQ 3.10 just ends the connection.
+        equal(wire.code(), 540 if context.peer == "millstream" else None, f"{class_}.{method}")
     wire = Wire(context).open().channel()
     wire.method(1, 50, 10, b"\0\0\xffshort")
-    that(wire.code() in {502, 501, 541}, "502")
+    equal(wire.code(), 502 if context.peer == "millstream" else 501)
 
 
 @check("methods on a channel that is not open close the connection with 504")

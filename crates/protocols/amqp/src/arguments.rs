@@ -144,7 +144,8 @@ pub(crate) fn compare(queue: &str, asked: &[Header], current: &[Header]) -> Resu
             _ => false,
         };
         if !same {
-            let plain = |v: Option<&HeaderValue>| v.map_or_else(|| "none".to_owned(), |v| format!("'{}'", plain(v)));
+            let plain =
+                |v: Option<&HeaderValue>| v.map_or_else(|| "none".to_owned(), |v| format!("'{}'", plain(v)));
             let alike = a.zip(c).is_some_and(|(a, c)| class(a) == class(c));
             let (a, c) = if alike { (plain(a), plain(c)) } else { (said(a), said(c)) };
             return Err(inequivalent(queue, name, &a, &c));

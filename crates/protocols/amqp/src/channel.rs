@@ -158,6 +158,9 @@ impl Channel {
                 }
                 () = self.confirms.ready(), if !self.confirms.is_empty() => self.confirm()?,
                 () = tokio::time::sleep(FULL_CHECK), if self.held => {
+                    if self.inbox.is_closed() {
+                        return Ok(End::Gone);
+                    }
                     self.flush_batch().await?;
                     if !self.held && let Some(method) = self.behind.take() {
                         let ids = method.ids();

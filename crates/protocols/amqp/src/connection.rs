@@ -40,6 +40,8 @@ const COMMAND_BYTES: u32 = 512;
 const UNFINISHED_BYTES_MAX: usize = 128 << 20;
 /// How long a client gets to answer that it is closed, and to take what is left for it.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
+/// How long a connection's channels get to end.
+const CHANNELS_WAIT: Duration = Duration::from_secs(30);
 /// A client that nothing comes from for so many heartbeats is gone.
 const HEARTBEATS_MISSED_MAX: u32 = 2;
 
@@ -133,6 +135,17 @@ struct Live {
     tasks: JoinSet<()>,
 }
 
+impl Live {
+    /// Lets the channels carry out what they took, and end. One that hangs, because its client takes nothing, is cut off.
+    async fn end_channels(&mut self) {
+        self.channels.clear();
+        let ending = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(CHANNELS_WAIT, ending).await.is_err() {
+            self.tasks.shutdown().await;
+        }
+    }
+}
+
 /// A channel as the reader knows it. One whose inbox is closed has failed: it waits for the client's `close-ok`.
 struct Entry {
     inbox: mpsc::Sender<Sent>,
@@ -190,8 +203,7 @@ impl Serving {
     /// Ends the channels, then takes away the queues that were the connection's own.
     async fn end(&mut self) {
         let Some(live) = &mut self.live else { return };
-        live.channels.clear();
-        while live.tasks.join_next().await.is_some() {}
+        live.end_channels().await;
         if let Some(owner) = live.owner.take() {
             owner.leave().await;
         }
@@ -250,11 +262,10 @@ impl Reader<'_> {
             }
         };
         let outbox = Arc::clone(&self.live.link.outbox);
-        self.live.channels.clear();
+        self.live.end_channels().await;
         let exception = match stop {
             Stop::Close => {
                 // What the channels settled and published is carried out, and the connection's own queues are gone, before it is said.
-                while self.live.tasks.join_next().await.is_some() {}
                 if let Some(owner) = self.live.owner.take() {
                     owner.leave().await;
                 }
@@ -267,7 +278,6 @@ impl Reader<'_> {
             ),
             Stop::Failed(exception) => exception,
         };
-        while self.live.tasks.join_next().await.is_some() {}
         outbox.method(0, &exception.connection_close());
         closed(input, &outbox).await;
         match exception.code {

@@ -1,0 +1,124 @@
+//! What a connection promises: durability before the answer, and no client disturbed by another.
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use millstream_amqp::methods::{AMQPClass, basic, channel, connection, queue};
+use millstream_testkit::log::mem::Commit;
+use millstream_types::Lsn;
+use support::Server;
+use tokio::io::AsyncWriteExt;
+
+fn close_channel() -> AMQPClass {
+    AMQPClass::Channel(channel::AMQPMethod::Close(channel::Close {
+        reply_code: 200,
+        reply_text: "".into(),
+        class_id: 0,
+        method_id: 0,
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_is_declared_only_once_it_is_durable() {
+    let server = Server::start(Commit::ByHand).await;
+    let mut client = server.client().await;
+    let before = server.broker.marks().sequenced;
+    client.declare("q").await;
+    server.sequenced_behind(before).await;
+    client.hears_nothing("answered before it was durable").await;
+    server.log.commit_to(Lsn(u64::MAX));
+    assert!(matches!(client.method().await.1, AMQPClass::Queue(queue::AMQPMethod::DeclareOk(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_confirmed_only_once_it_is_durable() {
+    let server = Server::start(Commit::ByHand).await;
+    let mut client = server.client().await;
+    client.declare("q").await;
+    server.committing(client.method()).await;
+    client.select_confirms().await;
+    let before = server.broker.marks().sequenced;
+    client.publish("q", b"x").await;
+    server.sequenced_behind(before).await;
+    client.hears_nothing("confirmed before it was durable").await;
+    server.log.commit_to(Lsn(u64::MAX));
+    let AMQPClass::Basic(basic::AMQPMethod::Ack(ack)) = client.method().await.1 else { panic!("no confirm") };
+    assert_eq!(ack.delivery_tag, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_is_closed_only_once_its_acks_are_durable() {
+    let server = Server::start(Commit::ByHand).await;
+    let mut client = server.client().await;
+    client.declare("q").await;
+    server.committing(client.method()).await;
+    client.publish("q", b"x").await;
+    client.select_confirms().await;
+    client.publish("q", b"y").await;
+    server.committing(client.method()).await;
+    let tag = server.committing(client.get("q")).await;
+    server.log.commit_to(Lsn(u64::MAX));
+    let before = server.broker.marks().sequenced;
+    client.ack(tag).await;
+    client.send(1, close_channel()).await;
+    server.sequenced_behind(before).await;
+    client.hears_nothing("closed before the ack was durable").await;
+    server.log.commit_to(Lsn(u64::MAX));
+    assert!(matches!(
+        server.committing(client.method()).await,
+        (1, AMQPClass::Channel(channel::AMQPMethod::CloseOk(_)))
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_closed_with_320_when_the_listener_stops() {
+    let mut server = Server::start(Commit::AtOnce).await;
+    let mut client = server.client().await;
+    server.stop.take().unwrap().send(()).unwrap();
+    let AMQPClass::Connection(connection::AMQPMethod::Close(close)) = client.method().await.1 else {
+        panic!("not closed")
+    };
+    assert_eq!(close.reply_code, 320);
+    let ok = connection::AMQPMethod::CloseOk(connection::CloseOk {});
+    client.send(0, AMQPClass::Connection(ok)).await;
+    server.serving.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn noise_ends_its_own_connection_and_no_other() {
+    let server = Server::start(Commit::AtOnce).await;
+    let mut good = server.client().await;
+    let mut seed = 7_u64;
+    for _ in 0..50 {
+        let mut noisy = server.client().await;
+        let noise: Vec<u8> = (0..200)
+            .map(|_| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                seed.to_be_bytes()[0] % 12
+            })
+            .collect();
+        noisy.stream.write_all(&noise).await.unwrap();
+        noisy.stream.shutdown().await.unwrap();
+        while noisy.frame().await.is_some() {}
+    }
+    good.declare("q").await;
+    assert!(matches!(good.method().await.1, AMQPClass::Queue(queue::AMQPMethod::DeclareOk(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_channel_ignores_what_comes_until_it_is_closed_and_opens_again() {
+    let server = Server::start(Commit::AtOnce).await;
+    let mut client = server.client().await;
+    client.ack(7).await;
+    client.declare("ignored").await;
+    let AMQPClass::Channel(channel::AMQPMethod::Close(close)) = client.method().await.1 else {
+        panic!("not closed")
+    };
+    assert_eq!((close.reply_code, close.class_id, close.method_id), (406, 60, 80));
+    client.publish("ignored", b"x").await;
+    client.send(1, AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {}))).await;
+    client.send(1, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {}))).await;
+    assert!(matches!(client.method().await.1, AMQPClass::Channel(channel::AMQPMethod::OpenOk(_))));
+    client.declare("q").await;
+    assert!(matches!(client.method().await.1, AMQPClass::Queue(queue::AMQPMethod::DeclareOk(_))));
+}
