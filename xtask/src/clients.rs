@@ -1,4 +1,4 @@
-//! The client programs of `conformance/kafka`: what each needs, how it is set up, how it is run.
+//! The client programs of `conformance/kafka` and `conformance/amqp`: what each needs, how it is set up, how it is run.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,10 +14,36 @@ use crate::tools::{self, Tool};
 /// A client program still running after this hangs.
 const DONE_WITHIN: Duration = Duration::from_mins(5);
 
-/// One client program, a folder of `conformance/kafka`.
+/// What a client program speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Kafka's.
+    Kafka,
+    /// AMQP 0-9-1.
+    Amqp,
+}
+
+impl Protocol {
+    /// By its name, which is that of a folder of `conformance`.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Kafka, Self::Amqp].into_iter().find(|p| p.name() == name)
+    }
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kafka => "kafka",
+            Self::Amqp => "amqp",
+        }
+    }
+}
+
+/// One client program.
 pub struct Client {
-    /// Its folder.
+    /// What it is called.
     pub name: &'static str,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Its folder, in that of its protocol.
+    folder: &'static str,
     needs: &'static [&'static Tool],
     /// Sets it up, and says how it is started.
     prepare: fn(&Path, &Path) -> Result<Command>,
@@ -25,18 +51,49 @@ pub struct Client {
 
 /// All of them, the broadest first.
 pub const CLIENTS: &[Client] = &[
-    Client { name: "python", needs: &[&tools::PYTHON], prepare: python },
-    Client { name: "kcat", needs: &[&tools::PYTHON, &tools::KCAT], prepare: kcat },
-    Client { name: "java", needs: &[&tools::JAVA, &tools::JAVAC, &tools::MAVEN], prepare: java },
-    Client { name: "go", needs: &[&tools::GO], prepare: go },
-    Client { name: "node", needs: &[&tools::NODE, &tools::NPM], prepare: node },
+    Client {
+        name: "python",
+        protocol: Protocol::Kafka,
+        folder: "python",
+        needs: &[&tools::PYTHON],
+        prepare: python,
+    },
+    Client {
+        name: "kcat",
+        protocol: Protocol::Kafka,
+        folder: "kcat",
+        needs: &[&tools::PYTHON, &tools::KCAT],
+        prepare: kcat,
+    },
+    Client {
+        name: "java",
+        protocol: Protocol::Kafka,
+        folder: "java",
+        needs: &[&tools::JAVA, &tools::JAVAC, &tools::MAVEN],
+        prepare: java,
+    },
+    Client { name: "go", protocol: Protocol::Kafka, folder: "go", needs: &[&tools::GO], prepare: go },
+    Client {
+        name: "node",
+        protocol: Protocol::Kafka,
+        folder: "node",
+        needs: &[&tools::NODE, &tools::NPM],
+        prepare: node,
+    },
+    Client {
+        name: "pika",
+        protocol: Protocol::Amqp,
+        folder: "python",
+        needs: &[&tools::PYTHON],
+        prepare: pika,
+    },
 ];
 
 /// Which broker the programs talk to; some checks differ where Millstream means to.
 #[derive(Clone, Copy)]
 pub enum Peer {
-    /// Apache Kafka.
-    Kafka,
+    /// Apache Kafka, `RabbitMQ`.
+    Original,
     /// Ours.
     Millstream,
 }
@@ -59,14 +116,21 @@ impl Client {
     }
 
     fn ran(&self, root: &Path, run: &Run<'_>) -> Result<Ended> {
-        let folder = root.join("conformance/kafka").join(self.name);
+        let folder = root.join("conformance").join(self.protocol.name()).join(self.folder);
         let mut command = (self.prepare)(root, &folder).context("setting up")?;
-        command.current_dir(&folder).args(["--bootstrap", run.bootstrap]);
+        command.current_dir(&folder).args([
+            "--bootstrap",
+            match self.protocol {
+                Protocol::Kafka => run.bootstrap,
+                Protocol::Amqp => run.amqp,
+            },
+        ]);
         command.args([
             "--peer",
-            match run.peer {
-                Peer::Kafka => "kafka",
-                Peer::Millstream => "millstream",
+            match (run.peer, self.protocol) {
+                (Peer::Original, Protocol::Kafka) => "kafka",
+                (Peer::Original, Protocol::Amqp) => "rabbitmq",
+                (Peer::Millstream, _) => "millstream",
             },
         ]);
         if let Some(check) = run.check {
@@ -78,8 +142,10 @@ impl Client {
 
 /// What is the same for every client program of a run.
 pub struct Run<'a> {
-    /// The broker's address.
+    /// The broker's address for Kafka's clients.
     pub bootstrap: &'a str,
+    /// Its address for AMQP's.
+    pub amqp: &'a str,
     /// What it is.
     pub peer: Peer,
     /// Only the checks whose name holds this.
@@ -88,10 +154,10 @@ pub struct Run<'a> {
     pub require_all: bool,
 }
 
-/// The clients called `only`, or all.
-pub fn chosen(only: Option<&str>) -> Result<Vec<&'static Client>> {
-    let clients: Vec<_> =
-        CLIENTS.iter().filter(|client| only.is_none_or(|only| only == client.name)).collect();
+/// The clients of a protocol called `only`, or all.
+pub fn chosen(protocol: Protocol, only: Option<&str>) -> Result<Vec<&'static Client>> {
+    let of_protocol = CLIENTS.iter().filter(|client| client.protocol == protocol);
+    let clients: Vec<_> = of_protocol.filter(|client| only.is_none_or(|only| only == client.name)).collect();
     if clients.is_empty() {
         bail!("no client program {:?}", only.unwrap_or_default());
     }
@@ -106,6 +172,12 @@ pub fn install_tools(clients: &[&Client]) -> Result<()> {
 
 fn python(root: &Path, folder: &Path) -> Result<Command> {
     let mut command = Command::new(tools::python(root)?);
+    command.arg(folder.join("run.py"));
+    Ok(command)
+}
+
+fn pika(root: &Path, folder: &Path) -> Result<Command> {
+    let mut command = Command::new(tools::python_with(root, "venv-amqp", &folder.join("requirements.txt"))?);
     command.arg(folder.join("run.py"));
     Ok(command)
 }

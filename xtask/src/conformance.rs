@@ -1,15 +1,16 @@
-//! `cargo xtask conformance kafka`: the client programs against one broker of choice.
+//! `cargo xtask conformance kafka|amqp`: the client programs against one broker of choice.
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
 use crate::args::Args;
-use crate::clients::{self, Client, Peer, Run};
+use crate::clients::{self, Client, Peer, Protocol, Run};
 use crate::clock::Moment;
 use crate::millstream::{self, Millstream};
 use crate::original::{Original, Setting};
 use crate::process::Scratch;
+use crate::rabbitmq::RabbitMq;
 use crate::summary::Summary;
 use crate::tools;
 
@@ -18,32 +19,39 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
     let against = args.value("--against")?.unwrap_or_else(|| "millstream".to_owned());
     let bootstrap = args.value("--bootstrap")?;
     let (only, check) = (args.value("--only")?, args.value("--check")?);
-    match args.word().as_deref() {
-        Some("kafka") => args.finish()?,
-        other => bail!("conformance with what? kafka, not {other:?}"),
-    }
-    let clients = clients::chosen(only.as_deref())?;
+    let word = args.word();
+    let Some(protocol) = word.as_deref().and_then(Protocol::named) else {
+        bail!("conformance with what? kafka or amqp, not {word:?}");
+    };
+    args.finish()?;
+    let clients = clients::chosen(protocol, only.as_deref())?;
     let peer = match against.as_str() {
-        "original" => Peer::Kafka,
+        "original" => Peer::Original,
         "millstream" => Peer::Millstream,
         other => bail!("--against original or millstream, not {other:?}"),
     };
     let mut summary = Summary::default();
-    let mut go = |bootstrap: &str| {
-        let run = Run { bootstrap, peer, check: check.as_deref(), require_all: false };
+    let mut go = |address: &str| {
+        let run =
+            Run { bootstrap: address, amqp: address, peer, check: check.as_deref(), require_all: false };
         all(root, &clients, &run, &mut summary);
     };
     let place = Scratch::new(tools::made(root).join("conformance"))?;
     match (bootstrap, peer) {
         (Some(address), _) => go(&address),
-        (None, Peer::Kafka) => {
+        (None, Peer::Original) if protocol == Protocol::Amqp => {
+            let broker = RabbitMq::start(place.path())?;
+            go(&broker.address);
+            broker.stop()?;
+        }
+        (None, Peer::Original) => {
             let broker = Original::start(&tools::kafka_jars(root)?, place.path(), Setting::Brisk)?;
             go(&broker.bootstrap);
             broker.stop()?;
         }
         (None, Peer::Millstream) => {
             let broker = Millstream::start(&millstream::build(root)?, place.path(), millstream::BRISK)?;
-            go(&broker.bootstrap);
+            go(if protocol == Protocol::Amqp { &broker.amqp } else { &broker.bootstrap });
             let stopping = Moment::now();
             let stopped = broker.stop();
             summary.check("clean stop", stopping.elapsed(), stopped);

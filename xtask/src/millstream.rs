@@ -24,6 +24,8 @@ pub struct Millstream {
     server: Server,
     /// Where Kafka clients connect.
     pub bootstrap: String,
+    /// Where AMQP clients connect.
+    pub amqp: String,
     /// From starting the process to its `ready`.
     pub ready_after: Duration,
     _data: Scratch,
@@ -42,14 +44,14 @@ impl Millstream {
     /// Starts it on an empty directory under `place`, which goes when it is dropped.
     pub fn start(binary: &Path, place: &Path, settings: &[&str]) -> Result<Self> {
         let data = Scratch::new(place.join("millstream-data"))?;
-        let [kafka] = free_ports::<1>()?;
-        let bootstrap = format!("127.0.0.1:{kafka}");
+        let [kafka, amqp] = free_ports::<2>()?;
+        let (bootstrap, amqp) = (format!("127.0.0.1:{kafka}"), format!("127.0.0.1:{amqp}"));
         let mut serve = Command::new(binary);
         serve
             .arg("serve")
             .arg("--data-dir")
             .arg(data.path())
-            .args(["--kafka", &bootstrap, "--amqp", "off", "--http", "off"]);
+            .args(["--kafka", &bootstrap, "--amqp", &amqp, "--http", "off"]);
         serve.args(settings.iter().flat_map(|setting| ["--set", setting]));
         let started = Moment::now();
         let (mut server, lines) =
@@ -67,7 +69,7 @@ impl Millstream {
                 }
             }
         }
-        Ok(Self { server, bootstrap, ready_after: started.elapsed(), _data: data })
+        Ok(Self { server, bootstrap, amqp, ready_after: started.elapsed(), _data: data })
     }
 
     /// Its process id.

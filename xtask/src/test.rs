@@ -138,9 +138,10 @@ fn programs(root: &Path, wanted: &Wanted, summary: &mut Summary) -> Result<()> {
         match Millstream::start(&binary, place.path(), millstream::BRISK) {
             Err(error) => summary.check("start the broker", starting.elapsed(), Err(error)),
             Ok(broker) => {
-                let bootstrap = broker.bootstrap.clone();
+                let (bootstrap, amqp) = (broker.bootstrap.clone(), broker.amqp.clone());
                 let run = Run {
                     bootstrap: &bootstrap,
+                    amqp: &amqp,
                     peer: Peer::Millstream,
                     check: None,
                     require_all: wanted.require_all,

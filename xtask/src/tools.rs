@@ -67,12 +67,16 @@ pub fn made(root: &Path) -> PathBuf {
     workspace::target(root).join("xtask")
 }
 
-/// The Python of the environment with the client libraries; made when `requirements.txt` has changed.
+/// The Python of the environment with Kafka's client libraries.
 pub fn python(root: &Path) -> Result<PathBuf> {
-    let environment = made(root).join("venv");
+    python_with(root, "venv", &root.join("conformance/kafka/python/requirements.txt"))
+}
+
+/// The Python of the environment `name`, with what is `wanted`; made when that has changed.
+pub fn python_with(root: &Path, name: &str, wanted: &Path) -> Result<PathBuf> {
+    let environment = made(root).join(name);
     let python = environment.join("bin/python");
-    let wanted = root.join("conformance/kafka/python/requirements.txt");
-    once(&environment, &wanted, || {
+    once(&environment, wanted, || {
         println!("making the Python environment");
         let venv = |more: &[&str]| {
             must(Command::new("python3").args(["-m", "venv", "--clear"]).args(more).arg(&environment))
@@ -82,7 +86,7 @@ pub fn python(root: &Path) -> Result<PathBuf> {
             venv(&[])?;
         }
         let mut pip = Command::new(&python);
-        must(pip.args(["-m", "pip", "install", "-q", "--disable-pip-version-check", "-r"]).arg(&wanted))
+        must(pip.args(["-m", "pip", "install", "-q", "--disable-pip-version-check", "-r"]).arg(wanted))
     })?;
     Ok(python)
 }
