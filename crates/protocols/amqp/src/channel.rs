@@ -12,6 +12,7 @@ mod exchange;
 mod get;
 mod publish;
 mod queue;
+mod reply;
 mod settle;
 
 use std::sync::Arc;
@@ -77,6 +78,8 @@ pub(crate) struct Channel {
     confirming: bool,
     /// The queue that an empty name stands for: the one declared last.
     last_queue: String,
+    /// The queue for answers, while there is a consumer on it.
+    reply_to: Option<String>,
     consumers: Consumers,
     unacked: Unacked,
     batch: Batch,
@@ -97,6 +100,7 @@ impl Channel {
             inbox,
             confirming: false,
             last_queue: String::new(),
+            reply_to: None,
             consumers: Consumers::default(),
             unacked: Unacked::default(),
             batch: Batch::default(),

@@ -10,6 +10,7 @@ use millstream_types::ObjectId;
 use crate::arguments::{self, Kind};
 use crate::channel::Channel;
 use crate::channel::queue::{locked, resource};
+use crate::channel::reply::REPLY_TO;
 use crate::error::ReplyCode;
 use crate::exception::Exception;
 use crate::{names, text};
@@ -22,6 +23,7 @@ const PRIORITY: &str = "x-priority";
 pub(super) struct Consumer {
     pub(super) tag: String,
     pub(super) queue: ObjectId,
+    queue_name: String,
     pub(super) no_ack: bool,
     /// Its queue says how often messages failed.
     pub(super) counts: bool,
@@ -54,7 +56,7 @@ impl Consumers {
 
 impl Channel {
     pub(super) async fn consume(&mut self, m: &b::Consume, table: &[Header]) -> Result<(), Exception> {
-        let name = self.queue_name(m.queue.as_str())?;
+        let mut name = self.queue_name(m.queue.as_str())?;
         let tag = match m.consumer_tag.as_str() {
             "" => names::server_named("amq.ctag"),
             tag if self.consumers.find(tag).is_some() => {
@@ -65,6 +67,9 @@ impl Channel {
         };
         self.allow(Action::Read, &resource(&name))?;
         let priority = priority(table)?;
+        if name == REPLY_TO {
+            name = self.make_reply_queue(m.no_ack).await?;
+        }
         let def = self.usable(&name)?;
         self.consumers.last += 1;
         let id = ConsumerId(self.consumers.last);
@@ -81,7 +86,8 @@ impl Channel {
         let subscribed = asked.await.map_err(|e| Exception::internal(&e))?;
         subscribed.map_err(|e| exception(&name, &ConsumeError::Subscribe(e)))?;
         let counts = arguments::kind(&name, &QueueSettings::of(&def).arguments) == Ok(Kind::Quorum);
-        let consumer = Consumer { tag: tag.clone(), queue: def.id, no_ack: m.no_ack, counts };
+        let consumer =
+            Consumer { tag: tag.clone(), queue: def.id, queue_name: name, no_ack: m.no_ack, counts };
         self.consumers.by_id.insert(id, consumer);
         if !m.nowait {
             let ok = b::ConsumeOk { consumer_tag: text::short(&tag) };
@@ -98,7 +104,10 @@ impl Channel {
             if let Some(deliveries) = self.deliveries_now() {
                 self.deliver(deliveries).await?;
             }
-            self.consumers.by_id.remove(&id);
+            let ended = self.consumers.by_id.remove(&id);
+            if ended.is_some_and(|c| self.reply_to.as_deref() == Some(c.queue_name.as_str())) {
+                self.reply_to = None;
+            }
         }
         if !m.nowait {
             let ok = b::CancelOk { consumer_tag: m.consumer_tag.clone() };

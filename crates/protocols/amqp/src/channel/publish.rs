@@ -39,7 +39,8 @@ impl Channel {
         }
         let exchange = m.exchange.as_str();
         self.check_exchange(exchange)?;
-        let Content { header, body } = content;
+        let Content { mut header, body } = content;
+        self.name_reply_queue(&mut header.properties)?;
         self.check_user(header.property(property::USER_ID))?;
         let ttl_ms = header.expiration_ms().map_err(|_| {
             let said = header.property(property::EXPIRATION).map_or(&[][..], |t| t);

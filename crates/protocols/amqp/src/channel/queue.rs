@@ -10,6 +10,7 @@ use millstream_types::Namespace;
 use crate::arguments::{self, Kind, inequivalent};
 use crate::channel::Channel;
 use crate::channel::exchange::{RESERVED_PREFIX, reserved};
+use crate::channel::reply::REPLY_TO;
 use crate::error::ReplyCode;
 use crate::exception::Exception;
 use crate::{names, text};
@@ -71,6 +72,9 @@ impl Channel {
     async fn declare_queue(&mut self, m: &q::Declare, table: Vec<Header>) -> Result<q::DeclareOk, Exception> {
         if m.passive {
             let name = self.queue_name(m.queue.as_str())?;
+            if name == REPLY_TO {
+                return Ok(declare_ok(&name, &QueueStats::default()));
+            }
             let def = self.usable(&name)?;
             let stats = self.session.queue_stats(def.id, true).await.map_err(|e| Exception::internal(&e))?;
             let stats = stats.ok_or_else(|| Exception::not_found_queue(&name))?;
