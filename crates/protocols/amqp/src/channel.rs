@@ -14,6 +14,7 @@ mod publish;
 mod queue;
 mod reply;
 mod settle;
+mod transactions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use confirms::Confirms;
 use consume::Consumers;
 use publish::Batch;
 use settle::{Settling, Unacked};
+use transactions::Transaction;
 
 /// Commands that are taken one after another before deliveries and confirms have their turn.
 const COMMANDS_MAX: usize = 256;
@@ -76,6 +78,8 @@ pub(crate) struct Channel {
     inbox: mpsc::Receiver<Sent>,
     /// `confirm.select` was said.
     confirming: bool,
+    /// `tx.select` was said.
+    tx: Option<Transaction>,
     /// The queue that an empty name stands for: the one declared last.
     last_queue: String,
     /// The queue for answers, while there is a consumer on it.
@@ -99,6 +103,7 @@ impl Channel {
             session,
             inbox,
             confirming: false,
+            tx: None,
             last_queue: String::new(),
             reply_to: None,
             consumers: Consumers::default(),
@@ -227,9 +232,8 @@ impl Channel {
             AMQPClass::Exchange(m) => self.exchange(m, method.table).await?,
             AMQPClass::Queue(m) => self.queue(m, method.table).await?,
             AMQPClass::Basic(m) => self.basic(m, &method.table).await?,
-            AMQPClass::Confirm(confirm::AMQPMethod::Select(m)) => self.select_confirms(&m),
-            // Not atomic yet, and then better not at all.
-            AMQPClass::Tx(_) => return Err(Exception::not_implemented("transactions")),
+            AMQPClass::Confirm(confirm::AMQPMethod::Select(m)) => self.select_confirms(&m)?,
+            AMQPClass::Tx(m) => self.transaction(m).await?,
             other => {
                 let text = format!("class {} is not for clients to call here", other.get_amqp_class_id());
                 return Err(Exception::new(ReplyCode::CommandInvalid, text));
@@ -238,11 +242,15 @@ impl Channel {
         Ok(None)
     }
 
-    fn select_confirms(&mut self, m: &confirm::Select) {
+    fn select_confirms(&mut self, m: &confirm::Select) -> Result<(), Exception> {
+        if self.tx.is_some() {
+            return Err(Exception::precondition("cannot switch from tx to confirm mode"));
+        }
         self.confirming = true;
         if !m.nowait {
             self.send(AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(confirm::SelectOk {})));
         }
+        Ok(())
     }
 
     async fn flow(&mut self, active: bool) -> Result<(), Exception> {

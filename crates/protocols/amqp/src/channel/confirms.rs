@@ -123,6 +123,23 @@ impl Channel {
         Ok(())
     }
 
+    /// Sends back what a transaction routed nowhere.
+    pub(super) fn returns(
+        &mut self,
+        outcomes: PublishOutcomes,
+        mandatory: Vec<(usize, Box<Mandatory>)>,
+    ) -> Result<(), Exception> {
+        let mut mandatory = mandatory.into_iter().peekable();
+        for (index, outcome) in outcomes.into_iter().enumerate() {
+            let returned = mandatory.next_if(|(i, _)| *i == index);
+            let outcome = outcome.map_err(|e| exception(&e))?;
+            if let (false, Some((_, message))) = (outcome.routed, returned) {
+                self.send_back(&message);
+            }
+        }
+        Ok(())
+    }
+
     fn send_acks(&self, acks: &mut Acks) {
         if let Some((delivery_tag, n)) = acks.last.take() {
             let ack = b::Ack { delivery_tag, multiple: n > 1 };

@@ -32,6 +32,19 @@ pub(super) struct Batch {
     checked: Option<String>,
 }
 
+impl Batch {
+    /// Messages, and their payload bytes.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.messages.len(), self.bytes)
+    }
+
+    /// All of it.
+    pub(super) fn take(&mut self) -> (Vec<NewMessage>, Vec<(usize, Box<Mandatory>)>) {
+        self.bytes = 0;
+        (std::mem::take(&mut self.messages), std::mem::take(&mut self.mandatory))
+    }
+}
+
 impl Channel {
     pub(super) async fn publish(&mut self, m: &b::Publish, content: Content) -> Result<(), Exception> {
         if m.immediate {
@@ -49,7 +62,8 @@ impl Channel {
         let mut keys = further_keys(&header.headers, CC)?;
         keys.extend(further_keys(&header.headers, BCC)?);
         let body = joined(body);
-        self.batch.bytes += body.len();
+        let batch = self.tx.as_mut().map_or(&mut self.batch, |tx| &mut tx.batch);
+        batch.bytes += body.len();
         if m.mandatory {
             let mandatory = Mandatory {
                 exchange: exchange.to_owned(),
@@ -57,7 +71,7 @@ impl Channel {
                 header: header.clone(),
                 body: body.clone(),
             };
-            self.batch.mandatory.push((self.batch.messages.len(), Box::new(mandatory)));
+            batch.mandatory.push((batch.messages.len(), Box::new(mandatory)));
         }
         let (transient, priority) = (!header.is_persistent(), header.priority());
         let mut headers = header.headers;
@@ -72,7 +86,10 @@ impl Channel {
             deaths: Vec::new(),
             payload: Some(body),
         };
-        self.batch.messages.push(NewMessage { message, transient, priority, ttl_ms, delay_ms: None });
+        batch.messages.push(NewMessage { message, transient, priority, ttl_ms, delay_ms: None });
+        if let Some(tx) = &self.tx {
+            return tx.check();
+        }
         if self.batch.messages.len() >= BATCH_MESSAGES_MAX || self.batch.bytes >= BATCH_BYTES_MAX {
             self.flush().await?;
         }
@@ -93,9 +110,7 @@ impl Channel {
         if std::mem::take(&mut self.held) {
             self.link.go_on();
         }
-        let messages = std::mem::take(&mut self.batch.messages);
-        let mandatory = std::mem::take(&mut self.batch.mandatory);
-        self.batch.bytes = 0;
+        let (messages, mandatory) = self.batch.take();
         // An exchange may go; whether it is there is looked at again with the next batch.
         self.batch.checked = None;
         let n = messages.len() as u64;

@@ -41,19 +41,19 @@ impl Unacked {
     }
 
     /// What a tag means; with `multiple`, all up to it, and 0 stands for all.
-    fn take(&mut self, tag: u64, multiple: bool) -> Result<Vec<Delivery>, Exception> {
+    fn take(&mut self, tag: u64, multiple: bool) -> Result<Vec<(u64, Delivery)>, Exception> {
         if multiple && tag == 0 {
-            return Ok(self.take_all().collect());
+            return Ok(std::mem::take(&mut self.by_tag).into_iter().collect());
         }
         let Some(one) = self.by_tag.get(&tag).copied() else {
             return Err(Exception::precondition(format!("unknown delivery tag {tag}")));
         };
         if multiple {
             let later = self.by_tag.split_off(&tag.saturating_add(1));
-            return Ok(std::mem::replace(&mut self.by_tag, later).into_values().collect());
+            return Ok(std::mem::replace(&mut self.by_tag, later).into_iter().collect());
         }
         self.by_tag.remove(&tag);
-        Ok(vec![one])
+        Ok(vec![(tag, one)])
     }
 }
 
@@ -79,6 +79,13 @@ impl Settling {
     }
 }
 
+impl Settling {
+    /// What was gathered.
+    pub(super) fn take(&mut self) -> Vec<SettleItem> {
+        std::mem::take(&mut self.items)
+    }
+}
+
 impl Channel {
     pub(super) fn ack(&mut self, m: &b::Ack) -> Result<(), Exception> {
         self.settle(m.delivery_tag, m.multiple, Verb::Ack)
@@ -90,7 +97,11 @@ impl Channel {
     }
 
     fn settle(&mut self, tag: u64, multiple: bool, verb: Verb) -> Result<(), Exception> {
-        for d in self.unacked.take(tag, multiple)? {
+        let deliveries = self.unacked.take(tag, multiple)?;
+        if let Some(tx) = &mut self.tx {
+            return tx.settle(deliveries, verb);
+        }
+        for (_, d) in deliveries {
             self.settling.add(&d, verb);
         }
         Ok(())
@@ -160,7 +171,7 @@ mod tests {
     #[test]
     fn multiple_takes_all_up_to_the_tag_and_zero_takes_all() {
         let mut all = unacked(5);
-        let positions = |d: Vec<Delivery>| d.iter().map(|d| d.pos).collect::<Vec<_>>();
+        let positions = |d: Vec<(u64, Delivery)>| d.iter().map(|(_, d)| d.pos).collect::<Vec<_>>();
         assert_eq!(positions(all.take(2, false).unwrap()), [1]);
         assert_eq!(positions(all.take(3, true).unwrap()), [0, 2]);
         assert_eq!(positions(all.take(0, true).unwrap()), [3, 4]);

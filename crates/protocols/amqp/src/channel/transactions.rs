@@ -1,0 +1,110 @@
+//! Class tx: what was published and settled since the last commit happens in one step, or not at all.
+//!
+//! Until then publishes and settlements are kept here. What a full queue refuses at the commit is dropped, as `RabbitMQ` does it.
+
+use amq_protocol::protocol::{AMQPClass, tx as t};
+use millstream_broker::queue::api::{Delivery, Verb};
+
+use crate::channel::publish::Batch;
+use crate::channel::settle::Settling;
+use crate::channel::{Channel, FULL_CHECK};
+use crate::error::ReplyCode;
+use crate::exception::Exception;
+
+/// Publishes, or settlements, of one transaction.
+const ITEMS_MAX: usize = 10_000;
+/// Payload bytes of one transaction: it is one record.
+const BYTES_MAX: usize = 16 << 20;
+
+/// What is to happen at the commit.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    pub(super) batch: Batch,
+    settled: Vec<(u64, Delivery, Verb)>,
+}
+
+impl Transaction {
+    /// Keeps settlements, with their tags: a rollback gives these back.
+    pub(super) fn settle(&mut self, deliveries: Vec<(u64, Delivery)>, verb: Verb) -> Result<(), Exception> {
+        self.settled.extend(deliveries.into_iter().map(|(tag, d)| (tag, d, verb)));
+        self.check()
+    }
+
+    pub(super) fn check(&self) -> Result<(), Exception> {
+        let (n, bytes) = self.batch.size();
+        if n > ITEMS_MAX || self.settled.len() > ITEMS_MAX || bytes > BYTES_MAX {
+            return Err(Exception::precondition(format!(
+                "a transaction has {ITEMS_MAX} messages and settlements and {BYTES_MAX} bytes at most"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Channel {
+    pub(super) async fn transaction(&mut self, method: t::AMQPMethod) -> Result<(), Exception> {
+        use t::AMQPMethod as M;
+        let ok = match method {
+            M::Select(_) if self.confirming => {
+                return Err(Exception::precondition("cannot switch from confirm to tx mode"));
+            }
+            M::Select(_) => {
+                self.tx.get_or_insert_default();
+                M::SelectOk(t::SelectOk {})
+            }
+            M::Commit(_) => {
+                self.commit().await?;
+                M::CommitOk(t::CommitOk {})
+            }
+            M::Rollback(_) => {
+                for (tag, d, _) in self.open_transaction()?.settled {
+                    self.unacked.add(tag, d);
+                }
+                M::RollbackOk(t::RollbackOk {})
+            }
+            _ => return Err(Exception::new(ReplyCode::CommandInvalid, "not for clients to call")),
+        };
+        self.send(AMQPClass::Tx(ok));
+        Ok(())
+    }
+
+    /// What was gathered; the next transaction is begun.
+    fn open_transaction(&mut self) -> Result<Transaction, Exception> {
+        let tx = self.tx.as_mut().ok_or_else(|| Exception::precondition("channel is not transactional"))?;
+        Ok(std::mem::take(tx))
+    }
+
+    async fn commit(&mut self) -> Result<(), Exception> {
+        let Transaction { mut batch, settled } = self.open_transaction()?;
+        let mut settling = Settling::default();
+        for (_, d, verb) in &settled {
+            settling.add(d, *verb);
+        }
+        let (messages, mandatory) = batch.take();
+        if messages.is_empty() && settled.is_empty() {
+            return Ok(());
+        }
+        self.wait_for_room(!messages.is_empty()).await?;
+        let done = self.session.transact_queues(&messages, settling.take()).await;
+        let outcomes = done
+            .map_err(|e| Exception::internal(&e))?
+            .map_err(|e| Exception::precondition(format!("nothing was committed: {e:?}")))?;
+        self.returns(outcomes, mandatory)
+    }
+
+    /// While the disk is full, what publishes is held.
+    async fn wait_for_room(&mut self, publishes: bool) -> Result<(), Exception> {
+        if !publishes || !self.session.broker().is_full() {
+            return Ok(());
+        }
+        self.link.hold();
+        while self.session.broker().is_full() && !self.inbox.is_closed() {
+            tokio::time::sleep(FULL_CHECK).await;
+        }
+        self.link.go_on();
+        if self.session.broker().is_full() {
+            return Err(Exception::new(ReplyCode::ResourceError, "the disk is full"));
+        }
+        Ok(())
+    }
+}
