@@ -19,6 +19,8 @@ use crate::must;
 use crate::queues::QueueClients;
 
 const STEPS: u64 = 280;
+/// Looks of a millisecond at a locked directory: ten seconds.
+const LOCK_WAITS_MAX: u32 = 10_000;
 const SESSIONS: usize = 3;
 const TOPICS: [&str; 3] = ["orders", "payments", "audit"];
 /// Each has its own session: commits of one group stay in order.
@@ -372,6 +374,7 @@ impl<'a> World<'a> {
 
     async fn start(&mut self) -> Result<(), Violation> {
         let mut cuts = if self.dice.once_in(4) { 2 } else { 0 };
+        let mut waits = 0;
         let broker = loop {
             if cuts > 0 {
                 self.machine.cut_after(self.dice.below(30));
@@ -386,6 +389,11 @@ impl<'a> World<'a> {
                     broker.close();
                 }
                 Err(OpenError::Io { .. } | OpenError::Store(_)) => cuts -= 1,
+                // What reads for the broker that was closed may hold its directory a moment longer.
+                Err(OpenError::Locked { .. }) if waits < LOCK_WAITS_MAX => {
+                    waits += 1;
+                    tokio::time::sleep(std::time::Duration::from_millis(1)).await; // tidy: pacing
+                }
                 Err(e) => return Err(format!("does not open: {e}")),
             }
             must!(self.machine.crash(), "an opening failed without a cut");
