@@ -198,8 +198,10 @@ class Test:
         for _ in range(3):
             self.broker.kill9()
             took.append(self.broker.start())
-            if not self.held():
-                faults.append("it did not start in the full state")
+            free, reserve = self.metric("disk_free_bytes"), self.metric("disk_reserve_bytes")
+            # An opening may give back enough (the state store begins a new journal): then publishing goes on, and rightly.
+            if not self.held() and free < reserve:
+                faults.append("it did not start in the full state with %d of %d bytes free" % (free, reserve))
             faults += self.goes_on()
         faults += self.readable() + list(self.committer.faults(self.broker.address))
         self.that("killed and opened again while full, it goes on", faults, "slowest restart %.2f s" % max(took))

@@ -38,8 +38,8 @@ usage: cargo xtask COMMAND
       the client programs against Apache Kafka or RabbitMQ, this broker, or a broker that is already there
   bench kafka [--seconds N] [--rounds N] [--quick] [--partitions 6,500] [--binary PATH]
       Apache Kafka's own perf tools against both brokers, interleaved
-  bench log [-- ARGS]
-      the log under stream-shaped load, beside the bare disk
+  bench log [--queues] [-- ARGS]
+      the log under stream-shaped load, beside the bare disk; or under queue-shaped load
   tidy
       the house rules
 
