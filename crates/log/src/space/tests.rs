@@ -10,7 +10,7 @@ use millstream_types::{LogId, Lsn};
 use super::*;
 use crate::disk::events::{Addr, FileId, SealedFile, SpaceOp};
 use crate::format::retired::{CHUNK_POSITIONS, Retired};
-use crate::format::rows::ExtentRow;
+use crate::format::rows::{ExtentRow, LogRow};
 use crate::store::{SimStore, StateStore};
 
 struct Dice(SimRng);
@@ -440,6 +440,46 @@ fn a_position_retired_twice_is_counted_once() {
         a.apply(Lsn(lsn), &retire).unwrap();
     }
     assert_eq!(a.live()[&(FileId(1), 1)], 6);
+}
+
+/// The keeper looked for files to adopt when one was sealed, and not again when its last record was accounted for.
+#[test]
+fn a_full_file_is_awaited_until_its_last_record_is_applied() {
+    let mut a = Account::load(Arc::new(SimStore::new()), 0).unwrap();
+    a.finish_replay().unwrap();
+    a.begin(FileId(1), 1, 1);
+    let at = Addr { file: FileId(1), lap: 1, offset: 0, len: 8 };
+    let append = SpaceOp::Append { log: LogId(1), pos: 0, count: 1, max_ts_ms: -1, bytes: 8, at };
+    a.apply(Lsn(1), &append).unwrap();
+    let (first_lsn, last_lsn) = (Lsn(1), Lsn(2));
+    a.seal(&SealedFile { file: FileId(1), lap: 1, first_lsn, last_lsn, frames_end: 0 });
+    a.applied_to(Lsn(1));
+    assert!(a.to_adopt().next().is_none() && a.awaits_adoption());
+    a.applied_to(Lsn(2));
+    assert!(a.to_adopt().next().is_some() && !a.awaits_adoption());
+}
+
+#[test]
+fn the_rows_of_many_logs_are_those_that_single_looks_give_close_together_or_far_apart() {
+    let store = SimStore::new();
+    let mut a = Account::load(Arc::new(store.clone()), 0).unwrap();
+    a.finish_replay().unwrap();
+    let with_rows = (1..3000).chain((1..40).map(|i| i * 1_000_003));
+    for (lsn, log) in (1..).zip(with_rows.clone()) {
+        a.apply(Lsn(lsn), &SpaceOp::Trim { log: LogId(log), before: log % 97 + 1 }).unwrap();
+        if lsn == 2000 {
+            // Some are read from the store, some are changes on top of it.
+            store.write(&a.take_changes()).unwrap();
+        }
+    }
+    let logs: Vec<LogId> = with_rows.flat_map(|log| [LogId(log), LogId(log + 5000)]).collect();
+    for step in [1, 2, 7, 500] {
+        let mut asked: Vec<LogId> = logs.iter().copied().step_by(step).collect();
+        asked.sort_unstable();
+        asked.dedup();
+        let single: Vec<LogRow> = asked.iter().map(|log| a.log(*log).unwrap()).collect();
+        assert_eq!(a.log_rows(&asked).unwrap(), single);
+    }
 }
 
 #[test]
