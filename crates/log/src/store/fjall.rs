@@ -65,21 +65,32 @@ fn pair(guard: Guard) -> Result<Pair, StoreError> {
     Ok((key.to_vec(), value.to_vec()))
 }
 
+/// The least key that is greater than all that start with `prefix`; `None` if there is none.
+fn after(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut key = prefix.to_vec();
+    while let Some(last) = key.pop() {
+        if let Some(next) = last.checked_add(1) {
+            key.push(next);
+            return Some(key);
+        }
+    }
+    None
+}
+
 impl StateStore for FjallStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.rows.get(key).map_err(|e| failed(&e))?.map(|v| v.to_vec()))
     }
 
     fn scan(&self, prefix: &[u8], from: &[u8], max: usize) -> Result<Vec<Pair>, StoreError> {
-        let mut found = Vec::new();
-        for guard in self.rows.range(from.max(prefix)..).take(max) {
-            let row = pair(guard)?;
-            if !row.0.starts_with(prefix) {
-                break;
-            }
-            found.push(row);
+        let from = from.max(prefix);
+        if !from.starts_with(prefix) {
+            return Ok(Vec::new());
         }
-        Ok(found)
+        // Without an end the store would look through all that was removed behind the prefix, for one row that is left.
+        let end = after(prefix);
+        let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.rows.range::<&[u8], _>((Bound::Included(from), end)).take(max).map(pair).collect()
     }
 
     fn at_or_below(&self, prefix: &[u8], at: &[u8]) -> Result<Option<Pair>, StoreError> {
@@ -97,13 +108,12 @@ impl StateStore for FjallStore {
         let range: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Included(prefix), Bound::Included(from));
         let before = snapshot.range::<&[u8], _>(&self.rows, range).next_back().map(pair).transpose()?;
         let mut found: Vec<Pair> = before.into_iter().filter(|(key, _)| key.starts_with(prefix)).collect();
-        let range: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Excluded(from), Bound::Unbounded);
-        for guard in snapshot.range::<&[u8], _>(&self.rows, range).take(max) {
-            let row = pair(guard)?;
-            if !row.0.starts_with(prefix) {
-                break;
+        if from.starts_with(prefix) {
+            let end = after(prefix);
+            let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            for guard in snapshot.range::<&[u8], _>(&self.rows, (Bound::Excluded(from), end)).take(max) {
+                found.push(pair(guard)?);
             }
-            found.push(row);
         }
         Ok(found)
     }

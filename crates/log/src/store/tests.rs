@@ -35,6 +35,12 @@ fn check(open: impl Fn() -> Arc<dyn StateStore>) {
     assert_eq!(keys(&s.around(b"b/", b"b/0", 1).unwrap()), ["b/1"]);
     assert_eq!(keys(&s.around(b"b/", b"b/9", 9).unwrap()), ["b/5"]);
     assert!(s.around(b"d", b"d", 9).unwrap().is_empty());
+    // Questions from behind the prefix, and under one that ends in the largest byte.
+    assert!(s.scan(b"b/", b"c", 9).unwrap().is_empty());
+    s.write(&[(vec![255, 255], Some(vec![1])), (vec![7, 255, 1], Some(vec![2])), (vec![8], Some(vec![3]))])
+        .unwrap();
+    assert_eq!(s.scan(&[255], b"", 9).unwrap().len(), 1);
+    assert_eq!(s.scan(&[7, 255], b"", 9).unwrap(), [(vec![7, 255, 1], vec![2])]);
 }
 
 #[test]
