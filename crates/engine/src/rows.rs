@@ -13,6 +13,7 @@ pub mod exchange;
 pub mod id;
 pub mod part;
 pub mod prod;
+pub(crate) mod whole;
 
 use std::fmt::Debug;
 

@@ -12,16 +12,13 @@ use millstream_types::{Lsn, Namespace};
 use siphasher::sip128::SipHasher13;
 
 use super::exchange::ExchangeKey;
-use super::{KeyDec, RowKey, RowValue, family};
+use super::{KeyDec, RowKey, RowValue, family, whole};
 use crate::codec::{Dec, DecodeError, Enc};
 use crate::effect::RowEffect;
 use crate::exchange::{BindingDef, Target, TargetKind};
 use crate::table::Table;
 
 const VERSION: u8 = 1;
-const EFFECT_VERSION: u8 = 1;
-const REMOVED: u8 = 0;
-const SET: u8 = 1;
 
 /// A binding's key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -158,15 +155,7 @@ impl RowValue for BindRow {
 /// The effect after which the binding is `row`; `None` removes it.
 #[must_use]
 pub fn effect(key: &BindKey, row: Option<&BindRow>) -> RowEffect {
-    let mut bytes = vec![EFFECT_VERSION];
-    match row {
-        None => bytes.u8(REMOVED),
-        Some(row) => {
-            bytes.u8(SET);
-            row.put(&mut bytes);
-        }
-    }
-    RowEffect { key: key.encode(), bytes }
+    whole::effect(key, row)
 }
 
 impl Table<BindKey, BindRow> {
@@ -195,16 +184,7 @@ impl Table<BindKey, BindRow> {
     /// If it cannot be read.
     pub fn apply_effect(&mut self, lsn: Lsn, key: &[u8], bytes: &[u8]) -> Result<(), DecodeError> {
         let key = BindKey::decode(key)?;
-        let mut d = Dec::new(bytes);
-        d.version(EFFECT_VERSION)?;
-        let value = match d.u8()? {
-            REMOVED => {
-                d.end()?;
-                None
-            }
-            SET => Some(BindRow::take(d.rest())?),
-            _ => return Err(DecodeError::Value { what: "binding effect" }),
-        };
+        let value = whole::decode(bytes, "binding effect")?;
         self.apply(lsn, &key, |row| *row = value);
         Ok(())
     }

@@ -9,16 +9,13 @@ use std::collections::BTreeMap;
 
 use millstream_types::{Lsn, Namespace, ObjectId};
 
-use super::{KeyDec, RowKey, RowValue, family};
+use super::{KeyDec, RowKey, RowValue, family, whole};
 use crate::catalogue::{Kind, PARTITIONS_MAX, TopicDef};
 use crate::codec::{Dec, DecodeError, Enc};
 use crate::effect::RowEffect;
 use crate::table::Table;
 
 const VERSION: u8 = 1;
-const EFFECT_VERSION: u8 = 1;
-const REMOVED: u8 = 0;
-const SET: u8 = 1;
 
 /// A name in the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,15 +163,7 @@ impl RowValue for TopicRow {
 /// The effect after which the definition is `row`; `None` removes it.
 #[must_use]
 pub fn effect(key: &CatKey, row: Option<&TopicRow>) -> RowEffect {
-    let mut bytes = vec![EFFECT_VERSION];
-    match row {
-        None => bytes.u8(REMOVED),
-        Some(row) => {
-            bytes.u8(SET);
-            row.put(&mut bytes);
-        }
-    }
-    RowEffect { key: key.encode(), bytes }
+    whole::effect(key, row)
 }
 
 impl Table<CatKey, TopicRow> {
@@ -184,16 +173,7 @@ impl Table<CatKey, TopicRow> {
     /// If it cannot be read.
     pub fn apply_effect(&mut self, lsn: Lsn, key: &[u8], bytes: &[u8]) -> Result<(), DecodeError> {
         let key = CatKey::decode(key)?;
-        let mut d = Dec::new(bytes);
-        d.version(EFFECT_VERSION)?;
-        let value = match d.u8()? {
-            REMOVED => {
-                d.end()?;
-                None
-            }
-            SET => Some(TopicRow::take(d.rest())?),
-            _ => return Err(DecodeError::Value { what: "catalogue effect" }),
-        };
+        let value = whole::decode(bytes, "catalogue effect")?;
         self.apply(lsn, &key, |row| *row = value);
         Ok(())
     }

@@ -7,16 +7,13 @@
 
 use millstream_types::{Lsn, Namespace};
 
-use super::{KeyDec, RowKey, RowValue, family};
+use super::{KeyDec, RowKey, RowValue, family, whole};
 use crate::codec::{Dec, DecodeError, Enc};
 use crate::effect::RowEffect;
 use crate::exchange::{ExchangeDef, ExchangeType};
 use crate::table::Table;
 
 const VERSION: u8 = 1;
-const EFFECT_VERSION: u8 = 1;
-const REMOVED: u8 = 0;
-const SET: u8 = 1;
 
 const DURABLE: u8 = 1;
 const AUTO_DELETE: u8 = 2;
@@ -158,15 +155,7 @@ impl RowValue for ExchangeRow {
 /// The effect after which the exchange is `row`; `None` removes it, and all bindings from it.
 #[must_use]
 pub fn effect(key: &ExchangeKey, row: Option<&ExchangeRow>) -> RowEffect {
-    let mut bytes = vec![EFFECT_VERSION];
-    match row {
-        None => bytes.u8(REMOVED),
-        Some(row) => {
-            bytes.u8(SET);
-            row.put(&mut bytes);
-        }
-    }
-    RowEffect { key: key.encode(), bytes }
+    whole::effect(key, row)
 }
 
 impl Table<ExchangeKey, ExchangeRow> {
@@ -181,21 +170,10 @@ impl Table<ExchangeKey, ExchangeRow> {
         bytes: &[u8],
     ) -> Result<Option<ExchangeKey>, DecodeError> {
         let key = ExchangeKey::decode(key)?;
-        let mut d = Dec::new(bytes);
-        d.version(EFFECT_VERSION)?;
-        match d.u8()? {
-            REMOVED => {
-                d.end()?;
-                self.apply(lsn, &key, |row| *row = None);
-                Ok(Some(key))
-            }
-            SET => {
-                let value = ExchangeRow::take(d.rest())?;
-                self.apply(lsn, &key, |row| *row = Some(value));
-                Ok(None)
-            }
-            _ => Err(DecodeError::Value { what: "exchange effect" }),
-        }
+        let value: Option<ExchangeRow> = whole::decode(bytes, "exchange effect")?;
+        let removed = value.is_none();
+        self.apply(lsn, &key, |row| *row = value);
+        Ok(removed.then_some(key))
     }
 }
 

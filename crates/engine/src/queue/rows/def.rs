@@ -12,13 +12,10 @@ use crate::codec::{Dec, DecodeError, Enc};
 use crate::effect::RowEffect;
 use crate::queue::api::QueueDef;
 use crate::queue::policy::QueuePolicy;
-use crate::rows::{KeyDec, RowKey, RowValue, family};
+use crate::rows::{KeyDec, RowKey, RowValue, family, whole};
 use crate::table::Table;
 
 const VERSION: u8 = 1;
-const EFFECT_VERSION: u8 = 1;
-const REMOVED: u8 = 0;
-const SET: u8 = 1;
 
 /// A queue's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,15 +105,7 @@ impl RowValue for DefRow {
 /// The effect after which the definition is `row`; `None` removes it.
 #[must_use]
 pub fn effect(key: &QueueName, row: Option<&DefRow>) -> RowEffect {
-    let mut bytes = vec![EFFECT_VERSION];
-    match row {
-        None => bytes.u8(REMOVED),
-        Some(row) => {
-            bytes.u8(SET);
-            row.put(&mut bytes);
-        }
-    }
-    RowEffect { key: key.encode(), bytes }
+    whole::effect(key, row)
 }
 
 impl Table<QueueName, DefRow> {
@@ -126,16 +115,7 @@ impl Table<QueueName, DefRow> {
     /// If it cannot be read.
     pub fn apply_effect(&mut self, lsn: Lsn, key: &[u8], bytes: &[u8]) -> Result<(), DecodeError> {
         let key = QueueName::decode(key)?;
-        let mut d = Dec::new(bytes);
-        d.version(EFFECT_VERSION)?;
-        let value = match d.u8()? {
-            REMOVED => {
-                d.end()?;
-                None
-            }
-            SET => Some(DefRow::take(d.rest())?),
-            _ => return Err(DecodeError::Value { what: "queue effect" }),
-        };
+        let value = whole::decode(bytes, "queue effect")?;
         self.apply(lsn, &key, |row| *row = value);
         Ok(())
     }
