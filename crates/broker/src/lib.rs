@@ -8,6 +8,7 @@
 mod admin;
 mod asked;
 mod auth;
+pub mod batch;
 mod bodies;
 mod broker;
 mod config;
@@ -27,6 +28,7 @@ mod queues;
 mod retention;
 mod routing;
 mod session;
+pub mod shown;
 mod streams;
 mod time;
 mod tray;

@@ -1,23 +1,14 @@
-//! Record batches (magic 2): the 61 bytes of the header, and what must be true of a batch before it is stored. Batches are kept as
-//! they came; only readers that look for a time open them ([`records`]).
-//!
-//! Layout, big-endian: `base_offset i64` · `length i32` (of what follows it) · `leader_epoch i32` · `magic i8` · `crc u32` (CRC-32C
-//! of what follows it) · `attributes i16` · `last_offset_delta i32` · `base_timestamp i64` · `max_timestamp i64` · `producer_id
-//! i64` · `producer_epoch i16` · `base_sequence i32` · `records i32` · the records.
+//! Record batches (magic 2): what must be true of a batch before it is stored. Batches are kept as they came; only readers that look
+//! for a time open them ([`records`]). Their layout is in `millstream_broker::batch`.
 
-pub(crate) mod decode;
-pub(crate) mod inflate;
 pub(crate) mod records;
 pub(crate) mod single;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
+pub(crate) use millstream_broker::batch::{BatchHeader as Header, Compression, HEADER_BYTES, LENGTH_BYTES};
 use thiserror::Error;
 
-/// Length of the header.
-pub(crate) const HEADER_BYTES: usize = 61;
-/// What `length` does not count.
-pub(crate) const LENGTH_BYTES: usize = 12;
 /// Where the part begins that the CRC covers.
 const CRC_FROM: usize = 21;
 /// What is rewritten for readers: base offset, length, leader epoch.
@@ -27,35 +18,8 @@ const MAGIC: u8 = 2;
 const COMPRESSION_MASK: u16 = 0x07;
 const LOG_APPEND_TIME: u16 = 0x08;
 const TRANSACTIONAL: u16 = 0x10;
-const CONTROL: u16 = 0x20;
 /// First Produce version that may carry zstd.
 const ZSTD_SINCE: i16 = 7;
-
-/// How a batch's records are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compression {
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
-}
-
-/// A batch's header, as it says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
-    pub(crate) base_offset: i64,
-    /// Of the batch in all, bytes.
-    pub(crate) size: usize,
-    pub(crate) attributes: u16,
-    pub(crate) last_offset_delta: i32,
-    pub(crate) base_timestamp: i64,
-    pub(crate) max_timestamp: i64,
-    pub(crate) producer_id: i64,
-    pub(crate) producer_epoch: i16,
-    pub(crate) base_sequence: i32,
-    pub(crate) records: i32,
-}
 
 /// Why a batch is refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -120,46 +84,6 @@ fn field<const N: usize>(batch: &[u8], at: usize) -> Option<[u8; N]> {
     batch.get(at..at + N)?.try_into().ok()
 }
 
-impl Header {
-    /// Reads the header at the front of `batch`; `None` if there is less than a header, or it gives itself a length below that.
-    pub(crate) fn read(batch: &[u8]) -> Option<Self> {
-        let length = i32::from_be_bytes(field(batch, 8)?);
-        let size = usize::try_from(length).ok()? + LENGTH_BYTES;
-        if size < HEADER_BYTES {
-            return None;
-        }
-        Some(Self {
-            base_offset: i64::from_be_bytes(field(batch, 0)?),
-            size,
-            attributes: u16::from_be_bytes(field(batch, 21)?),
-            last_offset_delta: i32::from_be_bytes(field(batch, 23)?),
-            base_timestamp: i64::from_be_bytes(field(batch, 27)?),
-            max_timestamp: i64::from_be_bytes(field(batch, 35)?),
-            producer_id: i64::from_be_bytes(field(batch, 43)?),
-            producer_epoch: i16::from_be_bytes(field(batch, 51)?),
-            base_sequence: i32::from_be_bytes(field(batch, 53)?),
-            records: i32::from_be_bytes(field(batch, 57)?),
-        })
-    }
-
-    /// How its records are compressed; `None` if unknown.
-    pub(crate) fn compression(&self) -> Option<Compression> {
-        Some(match self.attributes & COMPRESSION_MASK {
-            0 => Compression::None,
-            1 => Compression::Gzip,
-            2 => Compression::Snappy,
-            3 => Compression::Lz4,
-            4 => Compression::Zstd,
-            _ => return None,
-        })
-    }
-
-    /// Whether it is part of a transaction.
-    pub(crate) fn is_transactional(&self) -> bool {
-        self.attributes & TRANSACTIONAL != 0
-    }
-}
-
 /// A batch that may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Checked {
@@ -217,10 +141,10 @@ pub(crate) fn check(version: i16, records: &[u8], bytes_max: usize) -> Result<Ch
 
 fn consistent(h: &Header) -> Result<u32, BatchError> {
     use BatchError::Inconsistent;
-    if h.attributes & CONTROL != 0 {
+    if h.is_control() {
         return Err(Inconsistent("producers may not write control batches"));
     }
-    if h.is_transactional() {
+    if h.attributes & TRANSACTIONAL != 0 {
         return Err(BatchError::Transactional);
     }
     if h.attributes & LOG_APPEND_TIME != 0 {

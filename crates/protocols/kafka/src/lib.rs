@@ -29,7 +29,6 @@ mod topics;
 mod versions;
 mod wire;
 
-pub use batch::decode::{DECODED_BYTES_MAX, DecodedRecord, decode_batch};
 pub use config::{KafkaConfig, NoObserver, Observer};
 pub use serve::serve;
 pub use versions::api_name;

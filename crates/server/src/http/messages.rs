@@ -290,9 +290,9 @@ pub(super) fn records(entry: StreamEntry) -> Result<Vec<Record>, ApiError> {
             headers: message.headers.into_iter().map(|h| (h.name, header_bytes(h.value))).collect(),
         }]),
         Content::Batch { body, .. } => {
-            let records = millstream_kafka::decode_batch(&body, entry.offset)
+            let records = millstream_broker::batch::decode_batch(&body, entry.offset)
                 .map_err(|e| ApiError::unavailable(format!("the batch at offset {}: {e}", entry.offset)))?;
-            let record = |r: millstream_kafka::DecodedRecord| Record {
+            let record = |r: millstream_broker::batch::DecodedRecord| Record {
                 offset: r.offset,
                 timestamp_ms: r.timestamp_ms,
                 key: r.key,

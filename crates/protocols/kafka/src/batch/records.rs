@@ -1,11 +1,11 @@
 //! Records inside a batch: a walk over plain ones, and finding one by its timestamp in any.
-//!
-//! A record: `length varint` · `attributes i8` · `timestamp_delta varlong` · `offset_delta varint` · `key: varint, bytes` · `value:
-//! varint, bytes` · `headers: varint count, each key varint, bytes, value varint, bytes` (varints are zigzag, lengths of -1 are null).
 
 use std::io::{self, Read};
 
-use super::inflate;
+use bytes::Bytes;
+use millstream_broker::batch::inflate;
+use millstream_broker::batch::slice::{Slice, zigzag};
+
 use super::{Compression, HEADER_BYTES, Header};
 
 /// What a reader that looks for a time learns of a record.
@@ -13,46 +13,6 @@ use super::{Compression, HEADER_BYTES, Header};
 pub(crate) struct Found {
     pub(crate) timestamp: i64,
     pub(crate) offset_delta: u32,
-}
-
-pub(super) struct Slice<'a>(pub(super) &'a [u8]);
-
-impl<'a> Slice<'a> {
-    fn u8(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-    pub(super) fn varlong(&mut self) -> Option<i64> {
-        let mut value: u64 = 0;
-        for shift in (0..70).step_by(7) {
-            let b = self.u8()?;
-            value |= u64::from(b & 0x7f).checked_shl(shift).unwrap_or(0);
-            if b < 0x80 {
-                return Some(zigzag(value));
-            }
-        }
-        None
-    }
-    pub(super) fn varint(&mut self) -> Option<i32> {
-        i32::try_from(self.varlong()?).ok()
-    }
-    pub(super) fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(n)?;
-        self.0 = rest;
-        Some(head)
-    }
-    /// A nullable run of bytes.
-    fn nullable(&mut self) -> Option<()> {
-        match self.varint()? {
-            -1 => Some(()),
-            n => self.take(usize::try_from(n).ok()?).map(drop),
-        }
-    }
-}
-
-fn zigzag(v: u64) -> i64 {
-    (v >> 1).cast_signed() ^ -(v & 1).cast_signed()
 }
 
 /// Walks the records of a batch that is not compressed: as many as its header says, numbered from 0 without gaps, whole, and
@@ -98,13 +58,14 @@ fn check_record(header: &Header, record: &[u8], index: i32) -> Option<Result<i64
 ///
 /// # Errors
 /// The records cannot be read: `InvalidData` mostly.
-pub(crate) fn find(batch: &[u8], wanted: impl Fn(&Found) -> bool) -> io::Result<Option<Found>> {
+pub(crate) fn find(batch: &Bytes, wanted: impl Fn(&Found) -> bool) -> io::Result<Option<Found>> {
     let bad = |what| io::Error::new(io::ErrorKind::InvalidData, what);
     let header = Header::read(batch).ok_or_else(|| bad("no batch header"))?;
     let compression = header.compression().ok_or_else(|| bad("unknown compression"))?;
-    let body = batch.get(HEADER_BYTES..header.size.min(batch.len())).unwrap_or_default();
+    let end = header.size.min(batch.len());
+    let body = batch.slice(HEADER_BYTES.min(end)..end);
     if compression == Compression::None {
-        return scan(&header, body, wanted);
+        return scan(&header, &*body, wanted);
     }
     scan(&header, inflate::reader(compression, body)?, wanted)
 }

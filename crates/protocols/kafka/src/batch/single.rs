@@ -2,27 +2,14 @@
 //! place, so that it has the same bytes each time.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use millstream_broker::{HeaderValue, Message};
+use millstream_broker::shown::show;
+use millstream_broker::{Message, property};
 
 use super::{HEADER_BYTES, LENGTH_BYTES, MAGIC, crc32c};
 use crate::num::i64_of;
 
-/// Properties with a text value by id, and the header that shows them.
-const PROPERTIES: &[(u8, &str)] = &[
-    (1, "amqp.content_type"),
-    (2, "amqp.content_encoding"),
-    (3, "amqp.correlation_id"),
-    (4, "amqp.reply_to"),
-    (5, "amqp.message_id"),
-    (6, "amqp.type"),
-    (7, "amqp.app_id"),
-    (8, "amqp.user_id"),
-    (10, "amqp.delivery_mode"),
-];
 /// The property that holds the application's own timestamp.
-const TIMESTAMP_MS: u8 = 9;
-/// Namespaces of ours: a client's own header in them is shown with a leading underscore, so that none can be forged.
-const RESERVED: &[&str] = &["amqp.", "sqs.", "kafka.", "millstream."];
+const TIMESTAMP_MS: u8 = property::TIMESTAMP_MS;
 
 /// The batch.
 pub(crate) fn batch(message: &Message, offset: u64, leader_epoch: u32, append_ms: u64) -> Bytes {
@@ -66,24 +53,7 @@ fn record(message: &Message) -> BytesMut {
     out.put_u8(0); // offset delta
     put_nullable(&mut out, message.key.as_deref());
     put_nullable(&mut out, message.payload.as_deref());
-    let mut headers: Vec<(String, Option<Vec<u8>>)> = Vec::new();
-    if !message.exchange.is_empty() {
-        headers.push(("amqp.exchange".to_owned(), Some(message.exchange.clone().into_bytes())));
-    }
-    for (id, value) in &message.properties {
-        if let Some((_, name)) = PROPERTIES.iter().find(|(known, _)| known == id) {
-            headers.push(((*name).to_owned(), Some(value.to_vec())));
-        }
-    }
-    for h in &message.headers {
-        let reserved = RESERVED.iter().any(|r| h.name.trim_start_matches('_').starts_with(r));
-        let name = if reserved { format!("_{}", h.name) } else { h.name.clone() };
-        let (kind, value) = value(&h.value);
-        if let Some(kind) = kind {
-            headers.push((format!("amqp.type.{}", h.name), Some(kind.as_bytes().to_vec())));
-        }
-        headers.push((name, value));
-    }
+    let headers = show(message);
     put_varint(&mut out, headers.len());
     for (name, value) in headers {
         put_varint(&mut out, name.len());
@@ -91,42 +61,6 @@ fn record(message: &Message) -> BytesMut {
         put_nullable(&mut out, value.as_deref());
     }
     out
-}
-
-/// A header's value as bytes, and the name of its type where it is not plain bytes.
-fn value(v: &HeaderValue) -> (Option<&'static str>, Option<Vec<u8>>) {
-    let text = |kind, s: String| (Some(kind), Some(s.into_bytes()));
-    match v {
-        HeaderValue::Null => (None, None),
-        HeaderValue::Bytes(b) => (None, Some(b.to_vec())),
-        HeaderValue::Str(s) => (None, Some(s.clone().into_bytes())),
-        HeaderValue::Bool(b) => text("bool", b.to_string()),
-        HeaderValue::I8(n) => text("i8", n.to_string()),
-        HeaderValue::I16(n) => text("i16", n.to_string()),
-        HeaderValue::I32(n) => text("i32", n.to_string()),
-        HeaderValue::I64(n) => text("i64", n.to_string()),
-        HeaderValue::U8(n) => text("u8", n.to_string()),
-        HeaderValue::U16(n) => text("u16", n.to_string()),
-        HeaderValue::U32(n) => text("u32", n.to_string()),
-        HeaderValue::U64(n) => text("u64", n.to_string()),
-        HeaderValue::F32(n) => text("f32", n.to_string()),
-        HeaderValue::F64(n) => text("f64", n.to_string()),
-        HeaderValue::Decimal(scale, n) => text("decimal", format!("{n}e-{scale}")),
-        HeaderValue::Timestamp(ms) => text("timestamp", ms.to_string()),
-        HeaderValue::Array(a) => text("array", listed(a)),
-        HeaderValue::Table(t) => {
-            let parts = t.iter().map(|h| format!("{}={}", h.name, shown(&h.value)));
-            text("table", format!("{{{}}}", parts.collect::<Vec<_>>().join(",")))
-        }
-    }
-}
-
-fn listed(values: &[HeaderValue]) -> String {
-    format!("[{}]", values.iter().map(shown).collect::<Vec<_>>().join(","))
-}
-
-fn shown(v: &HeaderValue) -> String {
-    value(v).1.map_or_else(|| "null".to_owned(), |b| String::from_utf8_lossy(&b).into_owned())
 }
 
 /// A length as a zigzag varint.

@@ -180,7 +180,7 @@ fn a_record_is_found_by_its_timestamp_in_every_compression() {
         let mut made = Made::of(&values);
         (made.attributes, made.records) = compressed(compression, &plain(&values));
         let batch = made.bytes();
-        let at = |ts| find(&batch, |f: &Found| f.timestamp >= ts).unwrap();
+        let at = |ts| find(&batch.clone().into(), |f: &Found| f.timestamp >= ts).unwrap();
         assert_eq!(at(0), Some(Found { timestamp: 1_000, offset_delta: 0 }), "{compression:?}");
         assert_eq!(at(1_006), Some(Found { timestamp: 1_010, offset_delta: 1 }), "{compression:?}");
         assert_eq!(at(1_090), Some(Found { timestamp: 1_090, offset_delta: 3 }), "{compression:?}");
@@ -194,7 +194,7 @@ fn bare_snappy_blocks_are_read_too() {
     let mut made = Made::of(&values);
     made.attributes = 2;
     made.records = snap::raw::Encoder::new().compress_vec(&plain(&values)).unwrap();
-    assert_eq!(find(&made.bytes(), |f| f.timestamp > 1_000).unwrap().unwrap().offset_delta, 1);
+    assert_eq!(find(&made.bytes().into(), |f| f.timestamp > 1_000).unwrap().unwrap().offset_delta, 1);
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn a_snappy_length_that_cannot_be_true_takes_no_memory() {
     let mut made = Made::of(&[(0, b"a")]);
     made.attributes = 2;
     made.records = vec![0xff, 0xff, 0xff, 0xff, 0x0f, 0];
-    assert!(find(&made.bytes(), |_| true).is_err());
+    assert!(find(&made.bytes().into(), |_| true).is_err());
 }
 
 #[test]
@@ -258,6 +258,6 @@ proptest! {
             bytes[17..21].copy_from_slice(&crc.to_be_bytes());
         }
         let _ = check(13, &bytes, 1 << 20);
-        let _ = find(&bytes, |f| f.timestamp == i64::MIN);
+        let _ = find(&bytes.clone().into(), |f| f.timestamp == i64::MIN);
     }
 }
