@@ -19,6 +19,8 @@ pub const CONSUMERS_MAX: usize = 65_535;
 pub const LEASES_MAX: usize = 1_000_000;
 /// Messages of one queue that the mover holds at a time.
 pub const HELD_MAX: usize = 65_536;
+/// Messages of one queue that are parked. What is exhausted after that goes to the dead-letter target; without one, the queue pauses.
+pub const PARKED_MAX: u64 = 10_000;
 /// Queues of one broker, while all their rows are resident.
 pub const QUEUES_MAX: usize = 1_000_000;
 /// Messages of one receive.
@@ -238,7 +240,7 @@ pub struct Publish {
     pub priority: u8,
     /// Not to be delivered from then on, milliseconds since the epoch.
     pub expiry_ms: Option<u64>,
-    /// Hash of its key, under the store's secret.
+    /// Hash of its key, under the store's secret: what queues order by.
     pub key_hash: Option<u64>,
     /// Its first home, if it is moved.
     pub origin: Option<(LogId, u64)>,
@@ -579,6 +581,8 @@ pub struct QueueStats {
     pub held: Tally,
     /// Set aside.
     pub parked: Tally,
+    /// Nothing is handed out: a message's attempts are used up, [`PARKED_MAX`] are parked, and there is no dead-letter target.
+    pub paused: bool,
     /// Consumers.
     pub consumers: u32,
     /// Receives that wait.

@@ -186,9 +186,6 @@ fn check_policy(p: &QueuePolicy) -> Result<(), QueueError> {
     if p.expires_ms == Some(0) {
         return bad("expires_ms");
     }
-    if p.ordering != super::policy::Ordering::None {
-        return bad("ordering");
-    }
     match p.backoff {
         Backoff::Exponential { jitter_percent, .. } if jitter_percent > 100 => bad("backoff"),
         Backoff::Fixed { ms } if ms > LEASE_MS_MAX => bad("backoff"),

@@ -120,6 +120,12 @@ impl Consumers {
         self.by_key.get(&key)
     }
 
+    /// Whether a consumer may get one more.
+    pub(crate) fn is_ready(&self, key: ConsumerKey, sessions: &Sessions) -> bool {
+        let room = sessions.get(&key.0).is_none_or(SessionState::has_room);
+        room && self.by_key.get(&key).is_some_and(Consumer::ready)
+    }
+
     pub(crate) fn has_exclusive(&self) -> bool {
         self.by_key.values().any(|c| !c.cancelled && c.opts.exclusive)
     }

@@ -61,10 +61,10 @@ impl Delays {
         self.waiting.first_key_value().map(|w| w.0.0)
     }
 
-    /// Makes the next message eligible, if it is due and there is room: its payload bytes.
-    pub(crate) fn pop_due(&mut self, now_ms: u64) -> Option<u32> {
+    /// Makes the next message eligible, if it is due and there is room (also for what waits aside): its payload bytes.
+    pub(crate) fn pop_due(&mut self, now_ms: u64, room: bool) -> Option<u32> {
         let first = self.waiting.first_entry()?;
-        if first.key().0 > now_ms || self.eligible.len() >= self.max {
+        if first.key().0 > now_ms || self.eligible.len() >= self.max || !room {
             return None;
         }
         let (key, slot) = first.remove_entry();

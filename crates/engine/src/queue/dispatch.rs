@@ -8,10 +8,11 @@ use millstream_types::{ConnId, Lsn, ObjectId};
 
 use super::api::{Cause, ConsumerId, Delivery, LEASES_MAX, LeaseKind, MoveWork, QueueReply, ReadWindow};
 use super::consumer::{ConsumerKey, Taker, WaiterKey};
-use super::lane::{Lane, Slot};
+use super::keys::First;
+use super::lane::Slot;
 use super::lease::{Has, Lease};
 use super::live::{Queue, Turn};
-use super::policy::LEASE_MS_MAX;
+use super::policy::{LEASE_MS_MAX, Ordering};
 use super::queues::{Cx, Queues};
 use super::record::{ACTION_BYTES, Act};
 use super::rows::chunk::{Known, State};
@@ -116,14 +117,16 @@ impl Queues {
         queue.runnable = false;
         queue.record_exhausted(&mut turn, budget);
         queue.come_due(&mut turn);
+        queue.sort_heads(turn.rows);
         queue.read_on(&mut turn, &mut cx.out.reads, token);
         queue.expire_heads(&mut turn, budget);
         queue.drop_heads(&mut turn, DROPS_MAX);
         let more = queue.hand_out(&mut turn, taken, budget);
         // What was handed out may have stood before something too old.
         queue.expire_heads(&mut turn, budget);
+        queue.sort_heads(turn.rows);
         queue.read_on(&mut turn, &mut cx.out.reads, token);
-        let more = more || !queue.exhausted.is_empty() || queue.can_drop();
+        let more = more || !queue.exhausted.is_empty() && !queue.is_paused() || queue.can_drop();
         if !more {
             queue.answer_overdue(&mut turn, &mut cx.out.answers);
         }
@@ -216,7 +219,7 @@ impl Queue {
     }
 
     fn record_exhausted(&mut self, turn: &mut Turn<'_>, budget: &Budget) {
-        while Self::fits(turn, budget) {
+        while Self::fits(turn, budget) && !self.is_paused() {
             let Some((number, pos)) = self.exhausted.pop_front() else { return };
             let lease = self.lanes.get(&number).and_then(|l| l.leases.get(pos));
             if lease.is_some_and(|l| l.has == Has::Exhausted)
@@ -230,9 +233,10 @@ impl Queue {
     /// Delayed messages whose time has come are ready.
     fn come_due(&mut self, turn: &mut Turn<'_>) {
         let id = self.id();
+        let room = !self.keys.is_full();
         for (number, lane) in self.lanes.range_mut(super::api::DELAY_LANE..) {
             loop {
-                while let Some(bytes) = lane.delays.pop_due(turn.now_ms) {
+                while let Some(bytes) = lane.delays.pop_due(turn.now_ms, room) {
                     self.scheduled.sub(bytes);
                     self.ready.add(bytes);
                 }
@@ -261,34 +265,49 @@ impl Queue {
             let log = millstream_types::LogId::new(queue, *number);
             reads.push(ReadWindow { queue, log, from, end, max_entries, token: *token });
         }
+        self.read_keys(turn, reads, token);
     }
 
-    fn is_expired(&self, slot: &Slot, now_ms: u64) -> bool {
+    pub(super) fn is_expired(&self, slot: &Slot, now_ms: u64) -> bool {
         self.policy().expiry_ms(slot.expiry_ms, slot.enqueued_ms) <= now_ms
     }
 
-    /// Drops what is too old at the head of each lane.
+    /// Drops what is too old at the head of each lane: of all its messages, and of those whose key is open.
     fn expire_heads(&mut self, turn: &mut Turn<'_>, budget: &Budget) {
         let numbers: Vec<u16> = self.lanes.keys().copied().collect();
         for number in numbers {
-            while self.expire_head(turn, number, budget) {}
+            while self.expire_head(turn, number, true, budget) {}
+            if self.policy().ordering != Ordering::None {
+                self.sort_heads(turn.rows);
+                while self.expire_head(turn, number, false, budget) {
+                    self.sort_heads(turn.rows);
+                }
+            }
         }
     }
 
-    /// Whether the next message of a lane was too old and went.
-    fn expire_head(&mut self, turn: &mut Turn<'_>, number: u16, budget: &Budget) -> bool {
-        let slot = self.lanes.get(&number).and_then(Lane::peek_visible).copied();
-        let Some(slot) = slot.filter(|s| self.is_expired(s, turn.now_ms)) else { return false };
-        if !self.may_hold() || !Self::fits(turn, budget) {
+    /// Whether the next message of a lane (`of_all`: whether its key is open or not) was too old and went.
+    fn expire_head(&mut self, turn: &mut Turn<'_>, number: u16, of_all: bool, budget: &Budget) -> bool {
+        let slot = self.head_of(number, of_all).filter(|s| self.is_expired(s, turn.now_ms));
+        if slot.is_none() || !self.may_hold() || !Self::fits(turn, budget) {
             return false;
         }
-        if let Some(lane) = self.lanes.get_mut(&number) {
-            lane.pop();
-            lane.fill_from_memory(turn.rows);
-        }
+        let Some(slot) = self.pop_from(turn.rows, number, of_all) else { return false };
         self.ready.sub(slot.bytes);
         self.discard(turn, number, slot, Cause::Expired);
         true
+    }
+
+    /// The next message of a lane, if it is known and visible.
+    fn head_of(&self, number: u16, of_all: bool) -> Option<Slot> {
+        let lane = self.lanes.get(&number)?;
+        if !of_all {
+            return lane.peek_visible().copied();
+        }
+        match self.first_of_all(number)? {
+            First::Is(slot) => Some(slot).filter(|s| s.pos < lane.visible),
+            First::Unread(_) => None,
+        }
     }
 
     /// Whether it is over its limits and something can be done about it now.
@@ -296,7 +315,7 @@ impl Queue {
         self.policy().overflow == super::policy::Overflow::DropHead
             && self.is_over()
             && self.may_hold()
-            && self.lanes.values().all(Lane::knows_next)
+            && self.knows_firsts()
             && self.next_lane_of_all().is_some()
     }
 
@@ -304,61 +323,94 @@ impl Queue {
     fn hand_out(&mut self, turn: &mut Turn<'_>, taken: &mut Taken, budget: &mut Budget) -> bool {
         let single = self.policy().single_active;
         loop {
-            if self.leased.n >= LEASES_MAX as u64 {
+            if self.leased.n >= LEASES_MAX as u64 || self.is_paused() {
                 return false;
             }
             let Some(next) = self.consumers.next_taker(turn.sessions, single) else { return false };
-            let Some(number) = self.next_live_lane(turn, budget) else { return false };
+            let Some(from) = self.next_live_lane(turn, budget) else { return false };
             if budget.messages == 0 || !Self::fits(turn, budget) {
                 return true;
             }
             self.consumers.rotate();
             match next {
-                Taker::Consumer(key) => {
-                    self.hand_to_consumer(turn, taken, key, number);
-                    budget.messages -= 1;
-                }
-                Taker::Waiter(key) => self.hand_to_waiter(turn, taken, key, number, budget),
+                Taker::Consumer(key) => self.hand_to_consumer(turn, taken, key, from, budget),
+                Taker::Waiter(key) => self.hand_to_waiter(turn, taken, key, from, budget),
             }
         }
     }
 
-    /// The lane of the next message, after what is too old before it is gone.
-    fn next_live_lane(&mut self, turn: &mut Turn<'_>, budget: &Budget) -> Option<u16> {
+    /// Where the next message is, after what is too old before it is gone.
+    fn next_live_lane(&mut self, turn: &mut Turn<'_>, budget: &Budget) -> Option<From> {
         loop {
-            let number = self.next_lane()?;
+            self.sort_heads(turn.rows);
+            let from = self.next_from(turn.now_ms)?;
+            let From { number, of_all } = from;
             // A delayed message was chosen for the age of the one beside it: that one must not be too old itself.
             let beside = number.checked_sub(super::api::DELAY_LANE);
-            if beside.is_some_and(|n| self.expire_head(turn, n, budget))
-                || self.expire_head(turn, number, budget)
+            if beside.is_some_and(|n| self.expire_head(turn, n, of_all, budget))
+                || self.expire_head(turn, number, of_all, budget)
             {
                 continue;
             }
-            let slot = self.lanes.get(&number).and_then(Lane::peek_visible)?;
+            let slot = self.head_of(number, of_all)?;
             // It cannot be dropped yet: until it can, nothing of the lane goes out.
-            return (!self.is_expired(slot, turn.now_ms)).then_some(number);
+            return (!self.is_expired(&slot, turn.now_ms)).then_some(from);
         }
     }
 
-    fn pop_next(&mut self, turn: &Turn<'_>, number: u16) -> Option<Slot> {
-        let lane = self.lanes.get_mut(&number)?;
-        let slot = lane.pop()?;
-        lane.fill_from_memory(turn.rows);
+    /// The lane of the next message; in a fair queue, one of a key that stands back if there is no other.
+    fn next_from(&self, now_ms: u64) -> Option<From> {
+        if let Some(number) = self.next_lane(now_ms) {
+            return Some(From { number, of_all: false });
+        }
+        let stands_back = self.policy().ordering == Ordering::Fair
+            && !self.keys.is_reading()
+            && self.lanes.values().all(|l| l.knows_next() && l.peek_visible().is_none());
+        let number = self.next_lane_of_all().filter(|_| stands_back)?;
+        self.head_of(number, true).map(|_| From { number, of_all: true })
+    }
+
+    fn pop_next(&mut self, turn: &Turn<'_>, from: From) -> Option<Slot> {
+        let slot = self.pop_from(turn.rows, from.number, from.of_all)?;
         self.ready.sub(slot.bytes);
         Some(slot)
     }
 
-    fn hand_to_consumer(&mut self, turn: &mut Turn<'_>, taken: &mut Taken, key: ConsumerKey, number: u16) {
+    /// Whether more of a message's key goes with it to who got it.
+    fn runs(&self, slot: &Slot, auto_ack: bool) -> Option<u64> {
+        slot.key_hash.filter(|_| self.policy().ordering == Ordering::ByKey && !auto_ack)
+    }
+
+    fn hand_to_consumer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        taken: &mut Taken,
+        key: ConsumerKey,
+        from: From,
+        budget: &mut Budget,
+    ) {
         let Some(opts) = self.consumers.get(key).map(|c| c.opts) else { return };
-        let Some(slot) = self.pop_next(turn, number) else { return };
+        let Some(first) = self.pop_next(turn, from) else { return };
+        let run = self.runs(&first, opts.auto_ack);
         let how = How { session: key.0, consumer: key.1, lease: opts.lease, auto_ack: opts.auto_ack };
-        let delivery = self.take(turn, number, slot, how);
-        self.consumers.took(key, !opts.auto_ack);
-        let session = turn.sessions.entry(key.0).or_default();
-        session.outbox_bytes += u64::from(slot.bytes) + DELIVERY_BYTES;
-        session.pool_used += u32::from(!opts.auto_ack);
         self.ride(taken, opts.ride);
-        taken.deliveries.push((delivery, Out { waiter: None, ride: opts.ride }));
+        let mut next = Some(first);
+        while let Some(slot) = next {
+            let delivery = self.take(turn, from.number, slot, how);
+            self.consumers.took(key, !opts.auto_ack);
+            let session = turn.sessions.entry(key.0).or_default();
+            session.outbox_bytes += u64::from(slot.bytes) + DELIVERY_BYTES;
+            session.pool_used += u32::from(!opts.auto_ack);
+            taken.deliveries.push((delivery, Out { waiter: None, ride: opts.ride }));
+            budget.messages = budget.messages.saturating_sub(1);
+            let room = self.consumers.is_ready(key, turn.sessions) && self.may_go_on(turn, budget);
+            next = run.filter(|_| room).and_then(|hash| self.pop_of_run(turn, from.number, hash, |_| true));
+        }
+    }
+
+    /// Whether one more can be handed out with this record.
+    fn may_go_on(&self, turn: &Turn<'_>, budget: &Budget) -> bool {
+        self.leased.n < LEASES_MAX as u64 && budget.messages > 0 && Self::fits(turn, budget)
     }
 
     fn hand_to_waiter(
@@ -366,7 +418,7 @@ impl Queue {
         turn: &mut Turn<'_>,
         taken: &mut Taken,
         key: WaiterKey,
-        first: u16,
+        first: From,
         budget: &mut Budget,
     ) {
         let Some(what) = self.consumers.stop_waiting(key).map(|w| w.what) else { return };
@@ -375,22 +427,28 @@ impl Queue {
         }
         self.used_ms = turn.now_ms;
         let how = How { session: key.0, consumer: ConsumerId(0), lease: what.lease, auto_ack: what.auto_ack };
-        let (mut next, mut n, mut bytes) = (Some(first), 0, 0_u64);
-        while let Some(number) = next {
-            let Some(slot) = self.pop_next(turn, number) else { break };
+        let (mut n, mut bytes) = (0, 0_u64);
+        let Some(slot) = self.pop_next(turn, first) else { return };
+        let mut next = Some((first.number, slot));
+        while let Some((number, slot)) = next {
             let delivery = self.take(turn, number, slot, how);
             taken.deliveries.push((delivery, Out { waiter: Some(key), ride: what.ride }));
             n += 1;
             bytes += u64::from(slot.bytes);
             budget.messages = budget.messages.saturating_sub(1);
-            let full = n >= what.max || self.leased.n >= LEASES_MAX as u64;
-            if full || budget.messages == 0 || !Self::fits(turn, budget) {
+            if n >= what.max || !self.may_go_on(turn, budget) {
                 break;
             }
-            next = self.next_live_lane(turn, budget).filter(|number| {
-                let slot = self.lanes.get(number).and_then(Lane::peek_visible);
-                slot.is_some_and(|s| bytes + u64::from(s.bytes) <= what.bytes_max)
-            });
+            let fits = |s: &Slot| bytes + u64::from(s.bytes) <= what.bytes_max;
+            let run = self.runs(&slot, what.auto_ack);
+            let of_run = run.and_then(|hash| self.pop_of_run(turn, number, hash, fits));
+            next = if let Some(slot) = of_run {
+                Some((number, slot))
+            } else {
+                let from = self.next_live_lane(turn, budget);
+                let from = from.filter(|f| self.head_of(f.number, f.of_all).is_some_and(|s| fits(&s)));
+                from.and_then(|f| Some((f.number, self.pop_next(turn, f)?)))
+            };
         }
         self.ride(taken, what.ride);
     }
@@ -423,16 +481,15 @@ impl Queue {
                 }
             };
             let known = Known { state, deliveries: slot.deliveries, attempts: slot.attempts };
-            turn.record.act_on(queue, number, &before, Act::Lease(known, bytes));
+            turn.record.act_on(queue, number, &before, Act::Lease(known, bytes, self.key_of(&slot)));
             if owned {
                 let session = turn.sessions.entry(how.session).or_default();
                 session.leases.insert((queue, number, slot.pos));
             }
             self.leased.add(bytes);
             let holder = Some((how.session, how.consumer));
-            if let Some(lane) = self.lanes.get_mut(&number) {
-                lane.leases.insert(Lease { slot, no: 0, has: Has::Consumer, until_ms, holder, owned });
-            }
+            slot.seen = true;
+            self.add_lease(number, Lease { slot, no: 0, has: Has::Consumer, until_ms, holder, owned });
         }
         Delivery {
             session: how.session,
@@ -451,7 +508,7 @@ impl Queue {
 
     /// Receives whose time is over get nothing, unless a read may still bring something.
     fn answer_overdue(&mut self, turn: &mut Turn<'_>, answers: &mut Vec<crate::op::Answer>) {
-        if self.lanes.values().any(|l| l.reading.is_some()) {
+        if self.keys.is_reading() || self.lanes.values().any(|l| l.reading.is_some()) {
             return;
         }
         while let Some((session, ticket)) = self.consumers.overdue(turn.now_ms) {
@@ -468,10 +525,14 @@ impl Queue {
     /// Asks to be woken for what comes next.
     fn set_timers(&mut self, turn: &mut Turn<'_>) {
         let id = self.id();
-        let def = std::sync::Arc::clone(&self.def);
-        for (number, lane) in &mut self.lanes {
-            let Some(slot) = lane.peek_visible() else { continue };
-            let at = def.policy.expiry_ms(slot.expiry_ms, slot.enqueued_ms);
+        let numbers: Vec<u16> = self.lanes.keys().copied().collect();
+        for number in &numbers {
+            let expiry = |s: Slot| self.policy().expiry_ms(s.expiry_ms, s.enqueued_ms);
+            let head = self.head_of(*number, false);
+            let first = self.head_of(*number, true);
+            let gate = head.map(|s| self.gate_ms(&s)).filter(|at| *at > turn.now_ms).unwrap_or(u64::MAX);
+            let at = head.map_or(u64::MAX, expiry).min(first.map_or(u64::MAX, expiry)).min(gate);
+            let Some(lane) = self.lanes.get_mut(number) else { continue };
             let set = lane.head_timer_ms.is_some_and(|t| t <= at);
             // One that is over and still there waits for the mover, which wakes the queue.
             if at != u64::MAX && at > turn.now_ms && !set {
@@ -487,6 +548,14 @@ impl Queue {
         }
         self.watch_idle(turn.timers);
     }
+}
+
+/// Where a message is taken from.
+#[derive(Clone, Copy)]
+struct From {
+    number: u16,
+    /// The first of the lane, though its key stands back.
+    of_all: bool,
 }
 
 /// How a message is handed out.

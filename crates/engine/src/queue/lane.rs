@@ -6,9 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use foldhash::{HashMap, HashMapExt};
+
 use super::api::DELAY_LANE;
 use super::delays::Delays;
+use super::keys::{ASIDE_MAX, KEYS_BYTES_MAX, Rank};
 use super::lease::Leases;
+use super::policy::Ordering;
 use super::rows::QueueRows;
 use super::rows::chunk::{ChunkKey, offset};
 use super::rows::head::LaneHead;
@@ -24,15 +28,20 @@ pub struct WindowSizes {
     pub tail: usize,
     /// Scheduled messages.
     pub due: usize,
+    /// Messages of one closed key, per lane.
+    pub aside: usize,
+    /// Bytes of all messages of closed keys, and of the numbers of chunks that hold more.
+    pub keys_bytes: usize,
 }
 
 impl Default for WindowSizes {
     fn default() -> Self {
-        Self { window: 1_024, tail: 1_024, due: 65_536 }
+        Self { window: 1_024, tail: 1_024, due: 65_536, aside: ASIDE_MAX, keys_bytes: KEYS_BYTES_MAX }
     }
 }
 
 /// A message as far as delivering it needs to know.
+#[expect(clippy::struct_excessive_bools, reason = "each says something else of one message")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) pos: u64,
@@ -49,6 +58,19 @@ pub(crate) struct Slot {
     pub(crate) known: bool,
     /// A DUE row has it.
     pub(crate) in_due: bool,
+    /// It was handed out before, or somebody had it: it came back, and what is known of it is not only in the log.
+    pub(crate) seen: bool,
+    /// In a window that is chained: it was taken out of turn.
+    pub(super) gone: bool,
+    /// In a window that is chained: the next one of its key; 0 = none.
+    pub(super) next_same: u64,
+}
+
+impl Slot {
+    /// Its place in its lane's order.
+    pub(crate) fn rank(&self) -> Rank {
+        (self.due_ms, self.pos)
+    }
 }
 
 /// A message of which a row knows something, and of which the attrs were not seen yet: counts, and when it may go out.
@@ -57,8 +79,18 @@ pub(crate) struct Ahead {
     pub(crate) deliveries: u16,
     pub(crate) attempts: u16,
     pub(crate) bytes: u32,
+    pub(crate) key_hash: Option<u64>,
     /// Not before then; 0 = it is ready.
     pub(crate) until_ms: u64,
+}
+
+/// A message whose rest is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Woken {
+    pub(crate) bytes: u32,
+    pub(crate) key_hash: Option<u64>,
+    /// To be given back; `None`: it waits for the scan.
+    pub(crate) slot: Option<Slot>,
 }
 
 /// A message that rests after a failure.
@@ -74,6 +106,7 @@ pub(crate) struct Lane {
     pub(crate) queue: ObjectId,
     pub(crate) number: u16,
     pub(crate) sizes: WindowSizes,
+    ordering: Ordering,
     pub(crate) purge_no: u32,
     /// The next position to be given.
     pub(crate) next: u64,
@@ -87,7 +120,9 @@ pub(crate) struct Lane {
     pub(crate) visible: u64,
     /// Everything below is accounted for in memory.
     pub(crate) scan: u64,
-    pub(crate) window: VecDeque<Slot>,
+    window: VecDeque<Slot>,
+    /// Of a queue that orders by key: first and last message of each key in the window. Only ever looked up.
+    same: HashMap<u64, (u64, u64)>,
     pub(crate) tail: VecDeque<Slot>,
     pub(crate) returned: BTreeMap<u64, Slot>,
     pub(crate) ahead: BTreeMap<u64, Ahead>,
@@ -144,6 +179,7 @@ impl Lane {
         purge_no: u32,
         head: &LaneHead,
         sizes: WindowSizes,
+        ordering: Ordering,
     ) -> Self {
         let floor = head.floor;
         let tidy = Tidy { recorded: floor, trimmed: floor, gone_below: floor / CHUNK, ..Tidy::default() };
@@ -151,6 +187,7 @@ impl Lane {
             queue,
             number,
             sizes,
+            ordering,
             purge_no,
             next: head.next,
             floor,
@@ -160,6 +197,7 @@ impl Lane {
             // A delay lane is not scanned: its messages come by their time.
             scan: if number < DELAY_LANE { floor } else { head.next },
             window: VecDeque::new(),
+            same: HashMap::new(),
             tail: VecDeque::new(),
             returned: BTreeMap::new(),
             ahead: BTreeMap::new(),
@@ -176,7 +214,7 @@ impl Lane {
     /// A message was appended.
     pub(crate) fn push(&mut self, slot: Slot) {
         if self.scan == slot.pos && self.window.len() < self.sizes.window {
-            self.window.push_back(slot);
+            self.window_push(slot);
             self.scan = slot.pos + 1;
         } else {
             if self.tail.len() >= self.sizes.tail {
@@ -233,9 +271,71 @@ impl Lane {
     pub(crate) fn pop(&mut self) -> Option<Slot> {
         match self.next()? {
             Next::Returned(pos) => self.returned.remove(&pos),
-            Next::Window => self.window.pop_front(),
+            Next::Window => self.window_pop(),
             Next::Due(key) => self.delays.eligible.remove(&key),
         }
+    }
+
+    /// Takes a message that was given back out again.
+    pub(crate) fn take_back(&mut self, rank: Rank) -> Option<Slot> {
+        if self.is_delayed() { self.delays.eligible.remove(&rank) } else { self.returned.remove(&rank.1) }
+    }
+
+    /// Everything below was handed on by the scan and the window, or somebody has it.
+    pub(crate) fn met(&self) -> u64 {
+        self.window.front().map_or(self.scan, |s| s.pos)
+    }
+
+    fn window_push(&mut self, mut slot: Slot) {
+        slot.next_same = 0;
+        if let Some(hash) = slot.key_hash.filter(|_| self.ordering == Ordering::ByKey) {
+            let ends = self.same.entry(hash).or_insert((slot.pos, slot.pos));
+            if let Ok(i) = self.window.binary_search_by_key(&ends.1, |s| s.pos)
+                && let Some(last) = self.window.get_mut(i)
+            {
+                last.next_same = slot.pos;
+            }
+            ends.1 = slot.pos;
+        }
+        self.window.push_back(slot);
+    }
+
+    fn window_pop(&mut self) -> Option<Slot> {
+        let slot = self.window.pop_front()?;
+        self.unchain(&slot);
+        while self.window.pop_front_if(|s| s.gone).is_some() {}
+        Some(slot)
+    }
+
+    /// The first of its key in the window is taken out.
+    fn unchain(&mut self, slot: &Slot) {
+        let Some(hash) = slot.key_hash.filter(|_| self.ordering == Ordering::ByKey) else { return };
+        if slot.next_same == 0 {
+            self.same.remove(&hash);
+        } else if let Some(ends) = self.same.get_mut(&hash) {
+            ends.0 = slot.next_same;
+        }
+    }
+
+    /// The first message of a key in the window.
+    pub(crate) fn peek_same(&self, hash: u64) -> Option<&Slot> {
+        let (first, _) = self.same.get(&hash)?;
+        let i = self.window.binary_search_by_key(first, |s| s.pos).ok()?;
+        self.window.get(i)
+    }
+
+    /// Takes the first message of a key out of the window, out of turn.
+    pub(crate) fn pop_same(&mut self, hash: u64) -> Option<Slot> {
+        let (first, _) = *self.same.get(&hash)?;
+        let i = self.window.binary_search_by_key(&first, |s| s.pos).ok()?;
+        if i == 0 {
+            return self.window_pop();
+        }
+        let place = self.window.get_mut(i)?;
+        let slot = *place;
+        place.gone = true;
+        self.unchain(&slot);
+        Some(slot)
     }
 
     /// Whether the next message in memory is the lane's next: nothing below it waits to be read.
@@ -268,20 +368,20 @@ impl Lane {
     }
 
     fn put_ahead(&mut self, slot: Slot, until_ms: u64) {
-        let Slot { deliveries, attempts, bytes, .. } = slot;
+        let Slot { deliveries, attempts, bytes, key_hash, .. } = slot;
         self.ahead_ready += usize::from(until_ms == 0);
-        self.ahead.insert(slot.pos, Ahead { deliveries, attempts, bytes, until_ms });
+        self.ahead.insert(slot.pos, Ahead { deliveries, attempts, bytes, key_hash, until_ms });
     }
 
-    /// If the message rests and its time has come, it is ready: its payload bytes.
-    pub(crate) fn wake(&mut self, pos: u64, now_ms: u64) -> Option<u32> {
+    /// If the message rests and its time has come, it is ready.
+    pub(crate) fn wake(&mut self, pos: u64, now_ms: u64) -> Option<Woken> {
         if let Some(rest) = self.resting.get(&pos).copied() {
             if rest.until_ms > now_ms {
                 return None;
             }
             self.resting.remove(&pos);
-            self.give_back(rest.slot);
-            return Some(rest.slot.bytes);
+            let Slot { bytes, key_hash, .. } = rest.slot;
+            return Some(Woken { bytes, key_hash, slot: Some(rest.slot) });
         }
         let ahead = self.ahead.get_mut(&pos)?;
         if ahead.until_ms == 0 || ahead.until_ms > now_ms {
@@ -289,7 +389,7 @@ impl Lane {
         }
         ahead.until_ms = 0;
         self.ahead_ready += 1;
-        Some(ahead.bytes)
+        Some(Woken { bytes: ahead.bytes, key_hash: ahead.key_hash, slot: None })
     }
 
     /// Whether a message rests until then.
@@ -413,51 +513,57 @@ impl Lane {
         while self.window.len() < self.sizes.window {
             let Some(slot) = self.tail.front().copied().filter(|s| s.pos == self.scan) else { break };
             self.tail.pop_front();
-            self.meet(rows, slot);
+            // What came back before it was met is older than the tail.
+            if let Some(back) = self.meet(rows, slot) {
+                self.give_back(back);
+            }
         }
     }
 
-    /// The attrs of a message were seen. What rests goes on resting: its timer tells.
-    pub(crate) fn meet(&mut self, rows: &QueueRows, mut slot: Slot) {
+    /// The attrs of a message were seen. What rests goes on resting: its timer tells. One that came back is returned, to be given back.
+    pub(crate) fn meet(&mut self, rows: &QueueRows, mut slot: Slot) -> Option<Slot> {
         if !self.is_delayed() {
             if slot.pos < self.scan {
-                return;
+                return None;
             }
             self.scan = slot.pos + 1;
         }
         if let Some(lease) = self.leases.get_mut(slot.pos) {
             let Slot { deliveries, attempts, .. } = lease.slot;
-            lease.slot = Slot { deliveries, attempts, ..slot };
+            lease.slot = Slot { deliveries, attempts, seen: true, ..slot };
         } else if let Some(ahead) = self.ahead.remove(&slot.pos) {
             slot.deliveries = ahead.deliveries;
             slot.attempts = ahead.attempts;
+            slot.seen = true;
             if ahead.until_ms > 0 {
                 self.rest(slot, ahead.until_ms);
             } else {
                 self.ahead_ready = self.ahead_ready.saturating_sub(1);
-                self.give_back(slot);
+                return Some(slot);
             }
         } else if !self.is_delayed() && !self.is_settled(rows, slot.pos) {
-            self.window.push_back(slot);
+            self.window_push(slot);
         }
+        None
     }
 
-    /// Nothing was there to be read between these: it is stepped over.
-    pub(crate) fn step_over(&mut self, from: u64, end: u64) {
-        if self.is_delayed() {
-            let lost: Vec<u64> = self.ahead.range(from..end).map(|a| *a.0).collect();
-            for pos in lost {
-                let ready = self.ahead.remove(&pos).is_some_and(|a| a.until_ms == 0);
-                self.ahead_ready = self.ahead_ready.saturating_sub(usize::from(ready));
-            }
-        } else {
+    /// Nothing was there to be read between these: it is stepped over. What rested of it.
+    pub(crate) fn step_over(&mut self, from: u64, end: u64) -> Vec<Ahead> {
+        if !self.is_delayed() {
             self.scan = self.scan.max(end);
+            return Vec::new();
         }
+        let lost: Vec<u64> = self.ahead.range(from..end).map(|a| *a.0).collect();
+        let lost: Vec<Ahead> = lost.iter().filter_map(|pos| self.ahead.remove(pos)).collect();
+        let ready = lost.iter().filter(|a| a.until_ms == 0).count();
+        self.ahead_ready = self.ahead_ready.saturating_sub(ready);
+        lost.into_iter().filter(|a| a.until_ms > 0).collect()
     }
 
     /// Everything in memory goes: a purge. Leases are the caller's.
     pub(crate) fn empty(&mut self) {
         self.window.clear();
+        self.same.clear();
         self.tail.clear();
         self.returned.clear();
         self.ahead.clear();

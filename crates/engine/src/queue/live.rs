@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use millstream_types::{ConnId, Lsn, ObjectId};
 
-use super::api::{Cause, ConsumerId, DELAY_LANE, HELD_MAX, QueueDef, QueueStats, Tally};
+use super::api::{Cause, ConsumerId, DELAY_LANE, HELD_MAX, PARKED_MAX, QueueDef, QueueStats, Tally};
 use super::consumer::{Consumers, Sessions};
+use super::keys::{First, Keys};
 use super::lane::{Lane, Slot, WindowSizes};
 use super::lease::{Has, Lease};
 use super::policy::{LEASE_MS_MAX, OnExhausted, QueuePolicy, mix};
@@ -24,6 +25,8 @@ pub(crate) struct Queue {
     pub(crate) def: Arc<QueueDef>,
     pub(crate) lanes: BTreeMap<u16, Lane>,
     pub(crate) consumers: Consumers,
+    /// What may not go out for the order of keys.
+    pub(crate) keys: Keys,
     pub(crate) purge_no: u32,
     /// A consumer rode: recorded with this LSN, 0 = long ago; `None` = never.
     pub(crate) riding: Option<Lsn>,
@@ -99,6 +102,7 @@ impl Queue {
             def,
             lanes: BTreeMap::new(),
             consumers: Consumers::default(),
+            keys: Keys::new(turn.sizes),
             ready: Tally::default(),
             leased: Tally::default(),
             scheduled: Tally::default(),
@@ -113,7 +117,8 @@ impl Queue {
             idle_timer: false,
         };
         for (number, lane) in head.iter().flat_map(|h| &h.lanes) {
-            let lane = Lane::of(queue.id(), *number, queue.purge_no, lane, turn.sizes);
+            let ordering = queue.policy().ordering;
+            let lane = Lane::of(queue.id(), *number, queue.purge_no, lane, turn.sizes, ordering);
             queue.lanes.insert(*number, lane);
         }
         let from = ChunkKey { queue: queue.id(), lane: 0, chunk: 0 };
@@ -163,6 +168,7 @@ impl Queue {
             scheduled: self.scheduled,
             held: self.held,
             parked: self.parked,
+            paused: self.is_paused(),
             consumers: u32::try_from(self.consumers.count()).unwrap_or(u32::MAX),
             waiting: u32::try_from(self.consumers.waiting()).unwrap_or(u32::MAX),
             appended,
@@ -191,6 +197,8 @@ impl Queue {
             deliveries: e.deliveries,
             attempts: e.attempts,
             expiry_ms: u64::MAX,
+            key_hash: e.key_hash,
+            seen: true,
             ..Slot::default()
         };
         let lease = |slot, has, until_ms| Lease { slot, no: e.no, has, until_ms, holder: None, owned: false };
@@ -199,18 +207,18 @@ impl Queue {
             State::Timed(until_ms) if until_ms > now_ms => {
                 let until_ms = until_ms.min(latest_ms);
                 timers.at(until_ms, id, Look::Lease(number, pos, e.no));
-                lane.leases.insert(lease(slot, Has::Consumer, until_ms));
+                self.add_lease(number, lease(slot, Has::Consumer, until_ms));
                 self.leased.add(e.bytes);
                 return;
             }
             State::Held(cause) => {
-                lane.leases.insert(lease(slot, Has::Mover(Cause::of(cause)), u64::MAX));
+                self.add_lease(number, lease(slot, Has::Mover(Cause::of(cause)), u64::MAX));
                 self.held.add(e.bytes);
                 self.work.push_back((number, pos));
                 return;
             }
             State::Parked(cause) => {
-                lane.leases.insert(lease(slot, Has::Parked(Cause::of(cause)), u64::MAX));
+                self.add_lease(number, lease(slot, Has::Parked(Cause::of(cause)), u64::MAX));
                 self.parked.add(e.bytes);
                 return;
             }
@@ -228,7 +236,7 @@ impl Queue {
         };
         slot.attempts = slot.attempts.saturating_add(1);
         if policy.exhausted(slot.attempts) {
-            lane.leases.insert(lease(slot, Has::Exhausted, u64::MAX));
+            self.add_lease(number, lease(slot, Has::Exhausted, u64::MAX));
             self.leased.add(e.bytes);
             self.exhausted.push_back((number, pos));
         } else {
@@ -244,21 +252,22 @@ impl Queue {
 
     /// A message is ready, or rests until then. Of tallies, `ready` is counted by whoever calls while a queue is built.
     fn put_back(&mut self, number: u16, slot: Slot, until_ms: u64, now_ms: u64, timers: &mut Timers) {
-        let id = self.id();
-        let Some(lane) = self.lanes.get_mut(&number) else { return };
         if until_ms > now_ms {
-            timers.at(until_ms, id, Look::Rest(number, slot.pos));
+            timers.at(until_ms, self.id(), Look::Rest(number, slot.pos));
             self.scheduled.add(slot.bytes);
-            lane.rest(slot, until_ms);
+            self.rests(slot.key_hash, true);
+            if let Some(lane) = self.lanes.get_mut(&number) {
+                lane.rest(slot, until_ms);
+            }
         } else {
             self.ready.add(slot.bytes);
-            lane.give_back(slot);
+            self.give_back(number, slot);
         }
     }
 
     /// Removes a lease: it no longer counts for anybody.
     pub(crate) fn end_lease(&mut self, turn: &mut Turn<'_>, number: u16, pos: u64) -> Option<Lease> {
-        let lease = self.lanes.get_mut(&number)?.leases.remove(pos)?;
+        let lease = self.take_lease(number, pos)?;
         match lease.has {
             Has::Consumer | Has::Exhausted => self.leased.sub(lease.slot.bytes),
             Has::Mover(_) => self.held.sub(lease.slot.bytes),
@@ -296,19 +305,30 @@ impl Queue {
     ) {
         lease.slot.attempts = lease.slot.attempts.saturating_add(1);
         if self.policy().exhausted(lease.slot.attempts) {
-            lease.has = Has::Exhausted;
-            lease.until_ms = u64::MAX;
-            lease.holder = None;
-            lease.owned = false;
-            self.leased.add(lease.slot.bytes);
-            self.exhausted.push_back((number, lease.slot.pos));
-            if let Some(lane) = self.lanes.get_mut(&number) {
-                lane.leases.insert(lease);
-            }
+            self.exhaust(number, lease);
             return;
         }
         let until_ms = ended_ms.map_or(0, |end| end.saturating_add(self.backoff_ms(number, &lease.slot)));
         self.put_back(number, lease.slot, until_ms, turn.now_ms, turn.timers);
+    }
+
+    /// Attempts of a message are used up: a record is to say what becomes of it.
+    fn exhaust(&mut self, number: u16, lease: Lease) {
+        let has = Has::Exhausted;
+        let lease = Lease { has, until_ms: u64::MAX, holder: None, owned: false, ..lease };
+        self.leased.add(lease.slot.bytes);
+        self.exhausted.push_back((number, lease.slot.pos));
+        self.add_lease(number, lease);
+    }
+
+    /// Whether messages whose attempts are used up can go nowhere: the parking place is full, and there is no dead-letter target. Then
+    /// nothing is handed out.
+    pub(crate) fn is_paused(&self) -> bool {
+        !self.exhausted.is_empty() && self.park_is_full() && !self.policy().dead_letter
+    }
+
+    fn park_is_full(&self) -> bool {
+        self.policy().on_exhausted == OnExhausted::Park && self.parked.n >= PARKED_MAX
     }
 
     /// Back to its place, and recorded so. Rests for `delay_ms`; `None`: as the backoff says.
@@ -322,9 +342,15 @@ impl Queue {
     }
 
     /// The message of a lease that ended is done with: it goes to the mover if there is a target, else it is settled. The cause
-    /// `Exhausted` follows the policy.
+    /// `Exhausted` follows the policy; if the parking place is full, it is as if there were none, and without a target the message waits.
     pub(crate) fn finish(&mut self, turn: &mut Turn<'_>, number: u16, lease: Lease, cause: Cause) {
         let (parks, moves) = match (cause, self.policy().on_exhausted) {
+            (Cause::Exhausted, OnExhausted::Park) if self.park_is_full() => {
+                if !self.policy().dead_letter {
+                    return self.exhaust(number, lease);
+                }
+                (false, true)
+            }
             (Cause::Exhausted, OnExhausted::Park) => (true, false),
             (Cause::Exhausted, OnExhausted::Drop) => (false, false),
             _ => (false, self.policy().dead_letter),
@@ -342,13 +368,7 @@ impl Queue {
             return;
         };
         turn.record.act(self.id(), number, pos, Act::Put(Known { state, deliveries, attempts }));
-        self.keep(number, Lease { has, until_ms: u64::MAX, holder: None, owned: false, ..lease });
-    }
-
-    fn keep(&mut self, number: u16, lease: Lease) {
-        if let Some(lane) = self.lanes.get_mut(&number) {
-            lane.leases.insert(lease);
-        }
+        self.add_lease(number, Lease { has, until_ms: u64::MAX, holder: None, owned: false, ..lease });
     }
 
     /// A message that nobody has is done with: to the mover, under a new number, or settled.
@@ -366,11 +386,11 @@ impl Queue {
     fn hold(&mut self, turn: &mut Turn<'_>, number: u16, mut slot: Slot, cause: Cause) {
         let Slot { bytes, deliveries, attempts, .. } = slot;
         let known = Known { state: State::Held(cause as u8), deliveries, attempts };
-        turn.record.act_on(self.id(), number, &slot, Act::Lease(known, bytes));
+        turn.record.act_on(self.id(), number, &slot, Act::Lease(known, bytes, None));
         slot.in_due = false;
         self.held.add(bytes);
         let has = Has::Mover(cause);
-        self.keep(number, Lease { slot, no: 0, has, until_ms: u64::MAX, holder: None, owned: false });
+        self.add_lease(number, Lease { slot, no: 0, has, until_ms: u64::MAX, holder: None, owned: false });
     }
 
     /// Whether a message can go to the mover now.
@@ -411,33 +431,35 @@ impl Queue {
             && self.policy().expires_ms.is_some_and(|span| self.used_ms.saturating_add(span) <= now_ms)
     }
 
-    /// The lane of the next message in delivery order. `None` too if it has to be read first.
-    pub(crate) fn next_lane(&self) -> Option<u16> {
-        self.pick(|lane| match lane.peek_visible() {
+    /// The lane of the next message in delivery order, of those whose key is open. `None` too if it has to be read first.
+    pub(crate) fn next_lane(&self, now_ms: u64) -> Option<u16> {
+        self.pick(|_, lane| match lane.peek_visible() {
+            Some(slot) if self.is_gated(slot, now_ms) => Head::None,
             Some(slot) => Head::Is(*slot),
             None if lane.knows_next() => Head::None,
             None => Head::Unread,
         })
     }
 
-    /// The same among all messages, visible or not.
+    /// The same among all messages, visible or not, whether their key is open or not.
     pub(crate) fn next_lane_of_all(&self) -> Option<u16> {
-        self.pick(|lane| match lane.peek() {
-            Some(slot) => Head::Is(*slot),
+        self.pick(|number, lane| match self.first_of_all(number) {
+            Some(First::Is(slot)) => Head::Is(slot),
             None if lane.scan >= lane.next && lane.knows_next() => Head::None,
-            None => Head::Unread,
+            Some(First::Unread(_)) | None => Head::Unread,
         })
     }
 
     /// The highest priority that has a message; within it, one that was delayed goes first if its time had come before the other was
     /// published.
-    fn pick(&self, head: impl Fn(&Lane) -> Head) -> Option<u16> {
+    fn pick(&self, head: impl Fn(u16, &Lane) -> Head) -> Option<u16> {
         let mut plain = self.lanes.range(..DELAY_LANE).rev().peekable();
         let mut delayed = self.lanes.range(DELAY_LANE..).rev().peekable();
         loop {
             let highest = plain.peek().map(|l| *l.0).max(delayed.peek().map(|l| *l.0 - DELAY_LANE))?;
-            let first = plain.next_if(|l| *l.0 == highest).map_or(Head::None, |l| head(l.1));
-            let second = delayed.next_if(|l| *l.0 - DELAY_LANE == highest).map_or(Head::None, |l| head(l.1));
+            let first = plain.next_if(|l| *l.0 == highest).map_or(Head::None, |l| head(*l.0, l.1));
+            let second = delayed.next_if(|l| *l.0 - DELAY_LANE == highest);
+            let second = second.map_or(Head::None, |l| head(*l.0, l.1));
             match (first, second) {
                 (Head::Unread, _) | (_, Head::Unread) => return None,
                 (Head::Is(p), Head::Is(d)) if d.due_ms > p.enqueued_ms => return Some(highest),

@@ -7,7 +7,6 @@ use millstream_log::Permit;
 use millstream_types::ObjectId;
 
 use super::api::{Cause, MoveError, MoveItem, MoveThen, MoveWork, Publish, QueueReply, RECEIVE_MAX, Refusal};
-use super::lane::Lane;
 use super::lease::Has;
 use super::policy::Overflow;
 use super::queues::{Cx, Queues};
@@ -110,10 +109,9 @@ impl Queues {
         let (mut turn, live) = self.turn(&cx.state.queues);
         if let Some(queue) = live.get_mut(id).filter(|_| found) {
             while held.len() < max.min(RECEIVE_MAX) as usize {
-                let Some(number) = queue.next_lane() else { break };
-                let Some(lane) = queue.lanes.get_mut(&number) else { break };
-                let Some(slot) = Lane::pop(lane) else { break };
-                lane.fill_from_memory(turn.rows);
+                queue.sort_heads(turn.rows);
+                let Some(number) = queue.next_lane(turn.now_ms) else { break };
+                let Some(slot) = queue.pop_from(turn.rows, number, false) else { break };
                 queue.ready.sub(slot.bytes);
                 queue.discard(&mut turn, number, slot, Cause::Redrive);
                 queue.work_out += 1;

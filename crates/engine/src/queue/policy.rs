@@ -52,8 +52,12 @@ pub enum Ordering {
     /// By position; several consumers may work side by side.
     #[default]
     None = 0,
-    /// By position, and one holder per key at a time.
+    /// By position, and one holder per key at a time: nothing of a key goes out while a message of it is leased, rests after a failure, or
+    /// is parked. A delay of the queue keeps the order.
     ByKey = 1,
+    /// By position, but a key that has more leases than eight, and than a tenth of the queue's, stands back while others have
+    /// something ready.
+    Fair = 2,
 }
 
 /// How long a failed message rests before it may go out again.
@@ -230,6 +234,7 @@ impl QueuePolicy {
         let ordering = match d.u8()? {
             0 => Ordering::None,
             1 => Ordering::ByKey,
+            2 => Ordering::Fair,
             _ => return Err(DecodeError::Value { what: "ordering" }),
         };
         let lease_ms = d.u64()?;

@@ -21,8 +21,8 @@ use crate::ctx::Asker;
 /// A message that comes in drops at most so many; what is over after that goes in later turns.
 const DROPS_PER_PUBLISH: usize = 4;
 
-/// A queue that takes a message: what of its attrs is its own, and where it goes.
-pub(super) type Place = ((bool, Option<u64>), (LogId, u64));
+/// A queue that takes a message: when it is due there, and where it goes.
+pub(super) type Place = (Option<u64>, (LogId, u64));
 
 /// Which queues of a message were named before: few are looked through, many are remembered.
 #[derive(Default)]
@@ -103,10 +103,10 @@ impl Queues {
         // Those that share attrs share the body; a queue with attrs of its own has the message apart.
         places.sort_unstable();
         for same in places.chunk_by(|a, b| a.0 == b.0) {
-            let Some(((keyed, due_ms), _)) = same.first() else { continue };
+            let Some((due_ms, _)) = same.first() else { continue };
             let attrs = Attrs::Single(SingleAttrs {
                 transient: message.transient,
-                keyed: *keyed,
+                keyed: false,
                 priority: message.priority,
                 envelope_version: ENVELOPE_VERSION,
                 envelope_len: message.envelope_len,
@@ -136,7 +136,9 @@ impl Queues {
         let sizes = self.sizes;
         let queue = self.load(rows, id).ok_or(Refusal::Gone)?;
         let policy = queue.policy();
-        let own_delay = (policy.delay_ms > 0).then(|| now_ms.saturating_add(policy.delay_ms));
+        // A queue that orders by key delays its messages in their places.
+        let own_delay = (policy.delay_ms > 0 && policy.ordering != Ordering::ByKey)
+            .then(|| now_ms.saturating_add(policy.delay_ms));
         let due_ms = target.due_ms.or(own_delay).filter(|due| *due > now_ms);
         let due_ms = due_ms.map(|due| due.min(now_ms.saturating_add(DELAY_MS_MAX)));
         let full = due_ms.is_none() && policy.overflow != Overflow::DropHead && queue.would_be_over(bytes);
@@ -144,13 +146,13 @@ impl Queues {
         if full && !dead_letters {
             return Err(Refusal::Full);
         }
-        let keyed = policy.ordering == Ordering::ByKey && message.key_hash.is_some();
+        let ordering = policy.ordering;
         let priority = u16::from(message.priority.min(policy.priority_max));
         let number = if due_ms.is_some() { DELAY_LANE + priority } else { priority };
         let purge_no = queue.purge_no;
         let lane = queue.lanes.entry(number).or_insert_with(|| {
             let lane = super::rows::head::LaneHead::default();
-            Lane::of(id, number, purge_no, &lane, sizes)
+            Lane::of(id, number, purge_no, &lane, sizes, ordering)
         });
         let pos = lane.next;
         lane.next += 1;
@@ -166,6 +168,7 @@ impl Queues {
             attempts: 0,
             known: true,
             in_due: due_ms.is_some(),
+            ..Slot::default()
         };
         if full {
             lane.skip(pos);
@@ -174,7 +177,7 @@ impl Queues {
             lane.leases.insert(Lease { slot, no: 0, has, until_ms: u64::MAX, holder: None, owned: false });
             queue.held.add(bytes);
             queue.work.push_back((number, pos));
-            self.record.act(id, number, pos, Act::Lease(known, bytes));
+            self.record.act(id, number, pos, Act::Lease(known, bytes, None));
             self.mark_runnable(id);
         } else if let Some(due_ms) = due_ms {
             queue.scheduled.add(bytes);
@@ -189,7 +192,7 @@ impl Queues {
             self.make_room(rows, id);
         }
         self.shown.push_back((Lsn(u64::MAX), id, number, end));
-        Ok((((keyed, due_ms), (LogId::new(id, number), pos)), full))
+        Ok(((due_ms, (LogId::new(id, number), pos)), full))
     }
 
     /// Drops what is over the queue's limits, in delivery order, a few at a time.
@@ -207,15 +210,13 @@ impl super::live::Queue {
     /// Drops the next messages in delivery order, visible or not, while the queue is over its limits: at most `max`. How many.
     pub(super) fn drop_heads(&mut self, turn: &mut super::live::Turn<'_>, max: usize) -> usize {
         // What is too old goes first, and does not count: so every lane's next message has to be known.
-        if self.lanes.values().any(|l| !l.knows_next()) {
+        if !self.knows_firsts() {
             return 0;
         }
         let mut n = 0;
         while n < max && self.policy().overflow == Overflow::DropHead && self.is_over() && self.may_hold() {
             let Some(number) = self.next_lane_of_all() else { break };
-            let Some(lane) = self.lanes.get_mut(&number) else { break };
-            let Some(slot) = lane.pop() else { break };
-            lane.fill_from_memory(turn.rows);
+            let Some(slot) = self.pop_from(turn.rows, number, true) else { break };
             self.ready.sub(slot.bytes);
             self.discard(turn, number, slot, Cause::Length);
             n += 1;

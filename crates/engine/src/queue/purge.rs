@@ -104,6 +104,7 @@ impl Queues {
             queue.ready = Tally::default();
             queue.scheduled = Tally::default();
             queue.exhausted.clear();
+            queue.count_keys();
         }
         removed
     }

@@ -554,10 +554,9 @@ impl Queues {
                 }
             }
             Look::Rest(number, pos) => {
-                let bytes = queue.lanes.get_mut(&number).and_then(|l| l.wake(pos, now_ms));
-                let Some(bytes) = bytes else { return };
-                queue.scheduled.sub(bytes);
-                queue.ready.add(bytes);
+                let woken = queue.lanes.get_mut(&number).and_then(|l| l.wake(pos, now_ms));
+                let Some(woken) = woken else { return };
+                queue.woken(number, woken);
             }
             Look::Head(number) => {
                 if let Some(lane) = queue.lanes.get_mut(&number) {
@@ -569,6 +568,7 @@ impl Queues {
                 return;
             }
             Look::Read(number) => {
+                queue.keys.retry();
                 if let Some(lane) = queue.lanes.get_mut(&number) {
                     lane.reading = None;
                 }

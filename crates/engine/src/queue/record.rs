@@ -20,15 +20,15 @@ use crate::codec::Enc;
 use crate::rows::RowKey;
 
 /// More than an action adds to a record, if its chunk is named for it alone.
-pub(crate) const ACTION_BYTES: usize = 160;
+pub(crate) const ACTION_BYTES: usize = 168;
 /// More than an action adds to what its chunk's effect says already.
-const ITEM_BYTES: usize = 28;
+const ITEM_BYTES: usize = 36;
 
 /// What happens to one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// It is handed out, or to the mover, under a new number.
-    Lease(Known, u32),
+    /// It is handed out, or to the mover, under a new number: its payload bytes, and its key if that closes with it.
+    Lease(Known, u32, Option<u64>),
     /// It is gone; its payload bytes.
     Settle(Cause, u32),
     /// It is something else now.
@@ -280,10 +280,10 @@ impl Record {
                 let Some(first) = run.first() else { continue };
                 let (off, len) = (offset(first.pos), u16::try_from(run.len()).unwrap_or(u16::MAX));
                 match first.act {
-                    Act::Lease(known, _) => {
+                    Act::Lease(known, _, key_hash) => {
                         let sizes =
-                            run.iter().map(|a| if let Act::Lease(_, bytes) = a.act { bytes } else { 0 });
-                        chunk::put_lease(out, off, known, sizes);
+                            run.iter().map(|a| if let Act::Lease(_, bytes, _) = a.act { bytes } else { 0 });
+                        chunk::put_lease(out, off, known, key_hash, sizes);
                         no = no.saturating_add(1);
                         for a in run {
                             numbered(queue, lane, a.pos, no);
@@ -334,7 +334,8 @@ fn key_family<K: RowKey>(_: &K) -> u8 {
 /// Whether two acts of neighbours are one run.
 fn same(a: Act, b: Act) -> bool {
     match (a, b) {
-        (Act::Lease(a, _), Act::Lease(b, _)) | (Act::Put(a), Act::Put(b)) => a == b,
+        (Act::Lease(a, _, k), Act::Lease(b, _, l)) => (a, k) == (b, l),
+        (Act::Put(a), Act::Put(b)) => a == b,
         (Act::Settle(a, _), Act::Settle(b, _)) => a == b,
         _ => false,
     }

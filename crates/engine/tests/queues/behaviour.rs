@@ -467,7 +467,7 @@ fn a_delayed_message_waits_and_then_goes_before_what_was_published_after_its_tim
 
 #[test]
 fn more_scheduled_messages_than_memory_has_room_for_come_in_their_order() {
-    let windows = WindowSizes { window: 4, tail: 4, due: 3 };
+    let windows = WindowSizes { window: 4, tail: 4, due: 3, ..WindowSizes::default() };
     let mut w = World::new(EngineConfig { queue_windows: windows, ..EngineConfig::default() });
     let q = w.create("a", QueuePolicy::default());
     for minute in [9, 3, 5, 1, 7, 2, 8, 4, 6, 0] {
@@ -514,7 +514,7 @@ fn a_purge_takes_no_delayed_message_that_was_published_after_it() {
 
 #[test]
 fn a_backlog_far_beyond_the_window_is_read_in_order() {
-    let windows = WindowSizes { window: 4, tail: 4, due: 4 };
+    let windows = WindowSizes { window: 4, tail: 4, due: 4, ..WindowSizes::default() };
     let mut w = World::new(EngineConfig { queue_windows: windows, ..EngineConfig::default() });
     let q = w.create("a", QueuePolicy::default());
     w.fill(q, 60);
@@ -526,7 +526,7 @@ fn a_backlog_far_beyond_the_window_is_read_in_order() {
 
 #[test]
 fn damaged_positions_are_stepped_over_and_stay() {
-    let windows = WindowSizes { window: 4, tail: 4, due: 4 };
+    let windows = WindowSizes { window: 4, tail: 4, due: 4, ..WindowSizes::default() };
     let mut w = World::new(EngineConfig { queue_windows: windows, ..EngineConfig::default() });
     let q = w.create("a", QueuePolicy::default());
     w.fill(q, 20);

@@ -2,6 +2,7 @@
 
 mod checks;
 mod moves;
+mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use millstream_engine::op::{Reply, Ticket};
 use millstream_engine::queue::api::*;
 use millstream_engine::queue::policy::*;
+use millstream_engine::queue::rows::QueueRows;
 use millstream_engine::queue::rows::head::{Head, HeadKey, LaneHead};
 use millstream_engine::rows::{RowKey, RowValue};
 use millstream_testkit::seeds::{Dice, for_each_seed};
@@ -27,6 +29,9 @@ pub struct Run {
     /// After each operation: its last LSN, and the model as it was.
     kept: Vec<(u64, Model)>,
     seen_records: usize,
+    /// Rows as all records make them.
+    rows: QueueRows,
+    rows_to: u64,
     sessions: Vec<u64>,
     next_session: u64,
     next_consumer: u64,
@@ -65,6 +70,8 @@ impl Run {
             model: Model::default(),
             kept: vec![(0, Model::default())],
             seen_records: 0,
+            rows: QueueRows::load(&seeded().reader()).unwrap(),
+            rows_to: 0,
             sessions: vec![1, 2, 3],
             next_session: 4,
             next_consumer: 1,
@@ -117,6 +124,7 @@ impl Run {
         p.overflow = *self.dice.of(&[Overflow::DropHead, Overflow::Reject, Overflow::RejectDeadLetter]);
         p.priority_max = *self.dice.of(&[0, 0, 1, 3]);
         p.single_active = self.one_in(8);
+        p.ordering = *self.dice.of(&[Ordering::None, Ordering::ByKey, Ordering::ByKey, Ordering::Fair]);
         if self.one_in(6) {
             p.delay_ms = self.dice.below(200);
         }
@@ -143,6 +151,7 @@ impl Run {
 
     /// What was recorded is kept; what the log may forget has to be settled.
     fn end_op(&mut self) {
+        self.adopt();
         let new: Vec<Logged> =
             self.world.log.records[self.seen_records..].iter().flatten().cloned().collect();
         self.seen_records = self.world.log.records.len();
@@ -178,7 +187,7 @@ impl Run {
             transient: false,
             priority: *self.dice.of(&[0, 0, 0, 1, 2, 9]),
             expiry_ms: self.one_in(4).then(|| self.now() + self.dice.below(500)),
-            key_hash: None,
+            key_hash: *self.dice.of(&[None, Some(1), Some(2), Some(2), Some(3)]),
             origin: None,
             envelope_len: 3,
             max_ts_ms: -1,
@@ -214,7 +223,8 @@ impl Run {
                 continue;
             };
             let q = &mut self.model.queues[i];
-            let own = (q.policy.delay_ms > 0).then(|| now + q.policy.delay_ms);
+            let delays = q.policy.delay_ms > 0 && q.policy.ordering != Ordering::ByKey;
+            let own = delays.then(|| now + q.policy.delay_ms);
             let due = t.due_ms.or(own).filter(|d| *d > now);
             let full = due.is_none() && q.policy.overflow != Overflow::DropHead && q.over(Some(bytes));
             if full && !(q.policy.overflow == Overflow::RejectDeadLetter && q.policy.dead_letter) {
@@ -229,6 +239,7 @@ impl Run {
                 enq: now,
                 expiry: p.expiry_ms.unwrap_or(u64::MAX),
                 due: due.unwrap_or(0),
+                key: p.key_hash,
                 bytes,
                 lsn,
                 is: St::Ready,
@@ -278,6 +289,7 @@ impl Run {
 
     /// Delivery numbers of what goes to the mover are read from the engine's word.
     fn learn_numbers(&mut self) {
+        self.adopt();
         let now = self.now();
         for w in std::mem::take(&mut self.world.moves) {
             let i = self.model.q(w.queue).unwrap();
@@ -586,7 +598,8 @@ impl Run {
         let Some(q) = self.queue() else { return };
         if self.one_in(2) {
             let (id, expect) = (self.model.queues[q].id, self.model.queues[q].version);
-            let policy = self.policy();
+            let ordering = self.model.queues[q].policy.ordering;
+            let policy = QueuePolicy { ordering, ..self.policy() };
             self.model.queues[q].policy = policy.clone();
             self.model.queues[q].version += 1;
             let change = QueueChange::Alter { id, expect, policy, settings: Default::default() };

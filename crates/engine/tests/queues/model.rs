@@ -2,7 +2,7 @@
 //! what of that was recorded: a crash leaves the latter.
 
 use millstream_engine::queue::api::*;
-use millstream_engine::queue::policy::{OnExhausted, Overflow, QueuePolicy, mix};
+use millstream_engine::queue::policy::{OnExhausted, Ordering, Overflow, QueuePolicy, mix};
 use millstream_types::{ObjectId, ObjectKind};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,6 +29,7 @@ pub struct Msg {
     pub enq: u64,
     pub expiry: u64,
     pub due: u64,
+    pub key: Option<u64>,
     pub bytes: u32,
     pub lsn: u64,
     pub is: St,
@@ -95,7 +96,11 @@ impl Msg {
     pub fn delayed(&self) -> bool {
         self.lane >= 256
     }
-    fn ready(&self) -> bool {
+    /// Its place in its lane.
+    pub fn rank(&self) -> (u64, u64) {
+        if self.delayed() { (self.due, self.pos) } else { (0, self.pos) }
+    }
+    pub fn ready(&self) -> bool {
         self.is == St::Ready && !self.waits_for_due
     }
 }
@@ -124,6 +129,48 @@ impl Q {
             }
         }
         None
+    }
+
+    pub fn is_ordered(&self) -> bool {
+        self.policy.ordering != Ordering::None
+    }
+
+    /// Whether nothing of a key may go out.
+    pub fn is_closed(&self, key: Option<u64>) -> bool {
+        let closes = |m: &Msg| {
+            m.key == key && matches!(m.is, St::Leased { .. } | St::Rest(_) | St::Parked | St::Exhausted)
+        };
+        self.policy.ordering == Ordering::ByKey && key.is_some() && self.msgs.iter().any(closes)
+    }
+
+    /// Whether a message waits in its place for the queue's delay.
+    pub fn is_gated(&self, m: &Msg, deliveries: u16, now: u64) -> bool {
+        self.policy.ordering == Ordering::ByKey
+            && !m.delayed()
+            && deliveries == 0
+            && self.policy.delay_ms > 0
+            && m.enq + self.policy.delay_ms > now
+    }
+
+    pub fn is_expired(&self, m: &Msg, now: u64) -> bool {
+        self.policy.expiry_ms(m.expiry, m.enq) <= now
+    }
+
+    /// The first message of each lane that is ready: of all, or of those whose key is open.
+    pub fn heads(&self, open: bool) -> Vec<&Msg> {
+        let mut lanes: Vec<u16> = self.msgs.iter().map(|m| m.lane).collect();
+        lanes.sort_unstable();
+        lanes.dedup();
+        let of = |m: &&Msg, lane| m.lane == lane && m.ready() && !(open && self.is_closed(m.key));
+        let head = |lane| self.msgs.iter().filter(|m| of(m, lane)).min_by_key(|m| m.rank());
+        lanes.into_iter().filter_map(head).collect()
+    }
+
+    /// Whether an ordered queue has something to hand out.
+    pub fn has_open(&self, now: u64, durable: u64) -> bool {
+        self.heads(true)
+            .iter()
+            .any(|m| m.visible(durable) && !self.is_gated(m, m.deliveries, now) && !self.is_expired(m, now))
     }
 
     /// For a failing test.
@@ -167,7 +214,8 @@ impl Q {
 
     /// Drops what is over the limits.
     pub fn drop_heads(&mut self, max: usize) {
-        if self.policy.overflow != Overflow::DropHead {
+        // What an ordered queue drops is looked at when it has.
+        if self.policy.overflow != Overflow::DropHead || self.is_ordered() {
             return;
         }
         for _ in 0..max {
@@ -181,6 +229,9 @@ impl Q {
 
     /// Drops what is too old at the heads of lanes.
     pub fn expire(&mut self, now: u64, durable: u64) {
+        if self.is_ordered() {
+            return;
+        }
         let mut lanes: Vec<u16> = self.msgs.iter().map(|m| m.lane).collect();
         lanes.sort_unstable();
         lanes.dedup();

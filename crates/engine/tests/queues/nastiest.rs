@@ -12,7 +12,7 @@ use crate::world::*;
 
 #[test]
 fn nastiest_2_back_into_an_old_place_while_the_window_reads_past_it_and_the_one_before_expires() {
-    let windows = WindowSizes { window: 4, tail: 4, due: 4 };
+    let windows = WindowSizes { window: 4, tail: 4, due: 4, ..WindowSizes::default() };
     let mut w = World::new(EngineConfig { queue_windows: windows, ..EngineConfig::default() });
     let q = w.create("a", QueuePolicy::default());
     for pos in 0..30 {

@@ -46,6 +46,8 @@ pub struct World {
     pub moves: Vec<MoveWork>,
     pub unused: Vec<Unused>,
     pub reads: Vec<ReadWindow>,
+    /// Entries that readers found.
+    pub entries_read: usize,
     /// Whether reads are answered.
     pub reading: bool,
     /// Whether sockets take what is delivered.
@@ -53,7 +55,8 @@ pub struct World {
 }
 
 pub fn small_windows() -> EngineConfig {
-    EngineConfig { queue_windows: WindowSizes { window: 16, tail: 64, due: 64 }, ..EngineConfig::default() }
+    let queue_windows = WindowSizes { window: 16, tail: 64, due: 64, aside: 3, keys_bytes: 2_000 };
+    EngineConfig { queue_windows, ..EngineConfig::default() }
 }
 
 impl World {
@@ -80,6 +83,7 @@ impl World {
             moves: Vec::new(),
             unused: Vec::new(),
             reads: Vec::new(),
+            entries_read: 0,
             reading: true,
             taking: true,
         }
@@ -155,6 +159,7 @@ impl World {
             if self.bug == Some(Bug::TrimsMore) {
                 heads.pop();
             }
+            self.entries_read += heads.len();
             let heads = Ok(heads);
             self.engine.window_read(self.now, WindowRead { asked, heads });
         }
@@ -259,6 +264,13 @@ impl World {
         for _ in 0..n {
             assert_eq!(self.publish(message(&[queue])).accepted, 1);
         }
+        self.settle_down();
+    }
+    /// Publishes a message for each key, in one operation.
+    pub fn fill_keys(&mut self, queue: ObjectId, keys: impl IntoIterator<Item = u64>) {
+        let each = |key| Publish { key_hash: Some(key), ..message(&[queue]) };
+        let reply = self.ask(1, QueueOp::Publish(keys.into_iter().map(each).collect()));
+        assert!(matches!(reply, QueueReply::Published(_)));
         self.settle_down();
     }
     pub fn subscribe(&mut self, session: u64, consumer: u64, queue: ObjectId, opts: ConsumerOpts) {

@@ -33,11 +33,14 @@ pub struct FakeLog {
     /// Whether records of the engine's own making get room.
     pub room: bool,
     nexts: BTreeMap<LogId, u64>,
+    /// What readers find: nothing that was trimmed or retired.
+    heads: BTreeMap<LogId, BTreeMap<u64, Head>>,
 }
 
 impl Default for FakeLog {
     fn default() -> Self {
-        Self { records: Vec::new(), gate: Gate::new(16 << 20), room: true, nexts: BTreeMap::new() }
+        let (nexts, heads) = (BTreeMap::new(), BTreeMap::new());
+        Self { records: Vec::new(), gate: Gate::new(16 << 20), room: true, nexts, heads }
     }
 }
 
@@ -63,24 +66,33 @@ impl FakeLog {
         *next = pos + u64::from(count);
         record.push(Logged::Append { log, pos, count, max_ts_ms, attrs: attrs.to_vec(), body });
     }
-    /// Heads as a reader gives them: nothing that was trimmed or retired.
+    /// Heads as a reader gives them.
     pub fn heads(&self, log: LogId, from: u64, end: u64, max: usize) -> Vec<Head> {
-        let mut all = BTreeMap::new();
-        for op in self.records.iter().flatten() {
+        let all = self.heads.get(&log).into_iter().flat_map(|l| l.range(from..end));
+        all.take(max).map(|(_, h)| h.clone()).collect()
+    }
+    fn follow(&mut self, record: &[Logged]) {
+        for op in record {
             match op {
-                Logged::Append { log: l, pos, count, max_ts_ms, attrs, body } if *l == log => {
+                Logged::Append { log, pos, count, max_ts_ms, attrs, body } => {
                     let (attrs, body_len) = (Bytes::copy_from_slice(attrs), body.len() as u32);
                     let head = Head { pos: *pos, count: *count, max_ts_ms: *max_ts_ms, attrs, body_len };
-                    all.insert(*pos, head);
+                    self.heads.entry(*log).or_default().insert(*pos, head);
                 }
-                Logged::Trim { log: l, before } if *l == log => all.retain(|p, _| p >= before),
-                Logged::Retire { log: l, runs } if *l == log => {
-                    all.retain(|p, _| !runs.iter().any(|r| (r.0..r.0 + u64::from(r.1)).contains(p)));
+                Logged::Trim { log, before } => {
+                    let all = self.heads.entry(*log).or_default();
+                    *all = all.split_off(before);
                 }
-                _ => {}
+                Logged::Retire { log, runs } => {
+                    let all = self.heads.entry(*log).or_default();
+                    for pos in runs.iter().flat_map(|r| r.0..r.0 + u64::from(r.1)) {
+                        all.remove(&pos);
+                    }
+                }
+                Logged::Delete { log } => drop(self.heads.remove(log)),
+                Logged::Effect { .. } => {}
             }
         }
-        all.range(from..end).take(max).map(|(_, h)| h.clone()).collect()
     }
     /// What a crash leaves.
     pub fn cut(&mut self, durable: Lsn) {
@@ -91,6 +103,10 @@ impl FakeLog {
                 self.nexts.insert(*log, pos + u64::from(*count));
             }
         }
+        self.heads.clear();
+        let records = std::mem::take(&mut self.records);
+        records.iter().for_each(|r| self.follow(r));
+        self.records = records;
     }
 }
 
@@ -117,6 +133,7 @@ impl Commits for FakeLog {
                 }
             }
         }
+        self.follow(&record);
         self.records.push(record);
         self.last()
     }

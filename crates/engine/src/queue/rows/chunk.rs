@@ -1,14 +1,15 @@
 //! Chunks: what became of the messages at 4,096 positions of a lane, family [`CHUNK`](family::CHUNK). Only where something did.
 //!
-//! Key: `queue u64 · lane u16 · chunk u64`. Value, version 1: `version u8 · purge_no u32 · lease_no u32 · settled (see
-//! [`set`](super::set)) · exceptions u32 · exceptions × (off u16, state, delivery_no u32, deliveries u16, attempts u16, bytes u32)`. A
-//! state is `what u8` (0 ready, 1 timed lease, 2 bound lease, 3 resting, 4 held by the mover, 5 parked) and a number: u64 until (1, 3),
-//! u64 epoch (2), u8 cause (4, 5).
+//! Key: `queue u64 · lane u16 · chunk u64`. Value, version 2: `version u8 · purge_no u32 · lease_no u32 · settled (see
+//! [`set`](super::set)) · exceptions u32 · exceptions × (off u16, state, delivery_no u32, deliveries u16, attempts u16, bytes u32, key u8,
+//! key_hash u64 if key is 1)`. A state is `what u8` (0 ready, 1 timed lease, 2 bound lease, 3 resting, 4 held by the mover, 5 parked) and a
+//! number: u64 until (1, 3), u64 epoch (2), u8 cause (4, 5). In version 1 exceptions end with their bytes.
 //!
 //! Effect, version 1: `version u8 · purge_no u32` and items, each with a number in front. A higher `purge_no` first empties the row but for
 //! `lease_no`, which is never lowered.
 //! 1 `off u16 · len u16 · state · deliveries u16 · attempts u16 · sizes` (u8 0 and one u32 for all, or u8 1 and len × u32): a run is
 //!   leased; `lease_no` grows by one and is its delivery number;
+//! 6 `key_hash u64` and the rest as 1: the same of messages with this key, in a queue that orders by key;
 //! 2 `off u16 · len u16 · cause u8`: a run is settled;
 //! 3 `off u16 · len u16 · state · deliveries u16 · attempts u16`: what is known of a run is now this;
 //! 4: the row goes, the floor is past it;
@@ -23,13 +24,16 @@ use crate::codec::{Dec, DecodeError, Enc};
 use crate::rows::{KeyDec, RowKey, RowValue, family};
 use crate::table::Table;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Exceptions without keys.
+const VERSION_1: u8 = 1;
 pub(crate) const EFFECT_VERSION: u8 = 1;
 const LEASE: u8 = 1;
 const SETTLE: u8 = 2;
 const PUT: u8 = 3;
 const GONE: u8 = 4;
 const KEEP: u8 = 5;
+const LEASE_KEYED: u8 = 6;
 const EXCEPTION_BYTES_MIN: usize = 15;
 
 /// The key of a chunk.
@@ -148,6 +152,8 @@ pub struct Exception {
     pub attempts: u16,
     /// Payload bytes.
     pub bytes: u32,
+    /// Hash of its key, if the queue orders by key and it was leased.
+    pub key_hash: Option<u64>,
 }
 
 /// A chunk.
@@ -222,12 +228,20 @@ impl RowValue for Chunk {
             out.u16(e.deliveries);
             out.u16(e.attempts);
             out.u32(e.bytes);
+            out.u8(u8::from(e.key_hash.is_some()));
+            if let Some(hash) = e.key_hash {
+                out.u64(hash);
+            }
         }
     }
 
     fn take(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut d = Dec::new(bytes);
-        d.version(VERSION)?;
+        let keyed = match d.u8()? {
+            VERSION => true,
+            VERSION_1 => false,
+            _ => return Err(DecodeError::Value { what: "chunk version" }),
+        };
         let (purge_no, lease_no, settled) = (d.u32()?, d.u32()?, Settled::take(&mut d)?);
         let mut exceptions: VecDeque<Exception> = VecDeque::new();
         for _ in 0..d.len(EXCEPTION_BYTES_MIN)? {
@@ -238,6 +252,7 @@ impl RowValue for Chunk {
                 deliveries: d.u16()?,
                 attempts: d.u16()?,
                 bytes: d.u32()?,
+                key_hash: if keyed { take_key(&mut d)? } else { None },
             };
             if u64::from(e.off) >= CHUNK || exceptions.back().is_some_and(|last| last.off >= e.off) {
                 return Err(DecodeError::Value { what: "chunk exception" });
@@ -246,6 +261,14 @@ impl RowValue for Chunk {
         }
         d.end()?;
         Ok(Self { purge_no, lease_no, settled, exceptions })
+    }
+}
+
+fn take_key(d: &mut Dec<'_>) -> Result<Option<u64>, DecodeError> {
+    match d.u8()? {
+        0 => Ok(None),
+        1 => d.u64().map(Some),
+        _ => Err(DecodeError::Value { what: "key of an exception" }),
     }
 }
 
@@ -269,10 +292,22 @@ pub(crate) fn begin(out: &mut Vec<u8>, purge_no: u32) {
     out.u32(purge_no);
 }
 
-/// Item 1.
-pub(crate) fn put_lease(out: &mut Vec<u8>, off: u16, known: Known, sizes: impl Iterator<Item = u32> + Clone) {
+/// Item 1, or 6 if there is a key.
+pub(crate) fn put_lease(
+    out: &mut Vec<u8>,
+    off: u16,
+    known: Known,
+    key_hash: Option<u64>,
+    sizes: impl Iterator<Item = u32> + Clone,
+) {
     let len = u16::try_from(sizes.clone().count()).unwrap_or(u16::MAX);
-    out.u8(LEASE);
+    match key_hash {
+        None => out.u8(LEASE),
+        Some(hash) => {
+            out.u8(LEASE_KEYED);
+            out.u64(hash);
+        }
+    }
     out.u16(off);
     out.u16(len);
     put_known(out, known);
@@ -338,7 +373,8 @@ fn apply_items(row: &mut Option<Chunk>, mut d: Dec<'_>) -> Result<(), DecodeErro
     while !d.is_empty() {
         let chunk = row.get_or_insert_default();
         match d.u8()? {
-            LEASE => {
+            what @ (LEASE | LEASE_KEYED) => {
+                let key_hash = if what == LEASE_KEYED { Some(d.u64()?) } else { None };
                 let (first, last) = run(&mut d)?;
                 let k = known(&mut d)?;
                 let each = d.u8()? != 0;
@@ -350,7 +386,7 @@ fn apply_items(row: &mut Option<Chunk>, mut d: Dec<'_>) -> Result<(), DecodeErro
                         bytes = d.u32()?;
                     }
                     let Known { state, deliveries, attempts } = k;
-                    chunk.set(Exception { off, state, no, deliveries, attempts, bytes });
+                    chunk.set(Exception { off, state, no, deliveries, attempts, bytes, key_hash });
                 }
             }
             SETTLE => {
@@ -364,9 +400,10 @@ fn apply_items(row: &mut Option<Chunk>, mut d: Dec<'_>) -> Result<(), DecodeErro
                 let k = known(&mut d)?;
                 for off in first..=last {
                     let old = chunk.exception(off).copied();
-                    let (no, bytes) = old.map_or((chunk.lease_no, 0), |e| (e.no, e.bytes));
+                    let (no, bytes, key_hash) =
+                        old.map_or((chunk.lease_no, 0, None), |e| (e.no, e.bytes, e.key_hash));
                     let Known { state, deliveries, attempts } = k;
-                    chunk.set(Exception { off, state, no, deliveries, attempts, bytes });
+                    chunk.set(Exception { off, state, no, deliveries, attempts, bytes, key_hash });
                 }
             }
             GONE => *row = None,

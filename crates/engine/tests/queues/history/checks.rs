@@ -57,6 +57,7 @@ impl Run {
             assert!(con.flow && !con.cancelled, "{con:?}");
             self.delivered(d, (con.opts.lease, con.opts.ride, con.opts.auto_ack));
         }
+        self.check_keys(now, durable);
         self.check_order(now, durable);
         self.learn_numbers();
         self.check_rest(now, durable);
@@ -112,7 +113,7 @@ impl Run {
         for q in &mut self.model.queues {
             let just = |m: &Msg| m.lsn & JUST != 0;
             let n = q.msgs.iter().filter(|m| just(m)).count();
-            if n > 0 {
+            if n > 0 && !q.is_ordered() {
                 // As it was before: those handed out are ready again.
                 let mut old = q.clone();
                 for m in &mut old.msgs {
@@ -142,20 +143,24 @@ impl Run {
             let told = q.tell(now);
             assert_eq!(self.world.stats(id), stats, "{told}");
             let q = &self.model.queues[i];
+            if q.is_ordered() {
+                q.check_limits(now, durable);
+            }
+            let has_next =
+                if q.is_ordered() { q.has_open(now, durable) } else { q.next(Some(durable)).is_some() };
             if q.policy.single_active {
                 // Whose turn it is, is not predicted; that somebody has it is, once nobody else has leases.
                 let others = |m: &Msg| {
                     let its = |c: &Con, s, id| (c.session, c.id) == (s, id);
                     matches!(m.is, St::Leased { session, consumer, .. } if !q.cons.iter().any(|c| its(c, session, consumer)))
                 };
-                let alone =
-                    q.cons.len() == 1 && !q.msgs.iter().any(others) && q.next(Some(durable)).is_some();
+                let alone = q.cons.len() == 1 && !q.msgs.iter().any(others) && has_next;
                 for c in q.cons.iter().filter(|c| alone && c.flow && !c.cancelled) {
                     let full =
                         c.opts.prefetch > 0 && q.leases_of(c.session, c.id) >= c.opts.prefetch as usize;
                     assert!(full || c.credit == Some(0), "{c:?} waits though there is a message");
                 }
-            } else if q.next(Some(durable)).is_some() {
+            } else if has_next {
                 assert!(q.waits.is_empty(), "a receive waits though there is a message");
                 for c in q.cons.iter().filter(|c| c.flow && !c.cancelled) {
                     let full =
@@ -186,6 +191,8 @@ impl Run {
                 (m.recorded, m.touched) = found;
             }
         }
+        self.rows = rows;
+        self.rows_to = lsn;
         self.kept.truncate(after);
         self.kept.push((lsn, model.clone()));
         self.count(if whole { "crashes between turns" } else { "crashes within a turn" });
@@ -209,26 +216,7 @@ impl Run {
     fn rows_at(&self, lsn: u64) -> QueueRows {
         let mut rows = QueueRows::load(&seeded().reader()).unwrap();
         for (n, record) in (1..=lsn).zip(&self.world.log.records) {
-            for op in record {
-                match op {
-                    Logged::Effect { object, bytes } if matches!(object[0], 0x05 | 0x30..=0x32) => {
-                        rows.apply_effect(Lsn(n), object, bytes).unwrap();
-                    }
-                    Logged::Append { log, pos, count, max_ts_ms, attrs: bytes, body } => {
-                        let Ok(Attrs::Single(a)) = attrs::decode(bytes) else { panic!() };
-                        let (log, pos, count, max_ts_ms) = (*log, *pos, *count, *max_ts_ms);
-                        let body_len = body.len() as u32;
-                        rows.append(
-                            Lsn(n),
-                            &EntryHead { log, pos, count, max_ts_ms, attrs: bytes, body_len },
-                            &a,
-                        );
-                    }
-                    Logged::Delete { log } => rows.delete(Lsn(n), *log),
-                    _ => {}
-                }
-            }
-            rows.record_end(Lsn(n));
+            apply(&mut rows, n, record);
         }
         rows
     }
@@ -243,8 +231,29 @@ impl Run {
     }
 }
 
+/// Applies one record to rows.
+pub(super) fn apply(rows: &mut QueueRows, n: u64, record: &[Logged]) {
+    for op in record {
+        match op {
+            Logged::Effect { object, bytes } if matches!(object[0], 0x05 | 0x30..=0x32) => {
+                rows.apply_effect(Lsn(n), object, bytes).unwrap();
+            }
+            Logged::Append { log, pos, count, max_ts_ms, attrs: bytes, body } => {
+                let Ok(Attrs::Single(a)) = attrs::decode(bytes) else { panic!() };
+                let (log, pos, count, max_ts_ms) = (*log, *pos, *count, *max_ts_ms);
+                let body_len = body.len() as u32;
+                let head = EntryHead { log, pos, count, max_ts_ms, attrs: bytes, body_len };
+                rows.append(Lsn(n), &head, &a);
+            }
+            Logged::Delete { log } => rows.delete(Lsn(n), *log),
+            _ => {}
+        }
+    }
+    rows.record_end(Lsn(n));
+}
+
 /// What rows say of a message: as `Msg::recorded` and `Msg::touched`.
-fn recorded(rows: &QueueRows, queue: ObjectId, m: &Msg) -> ((St, u16, u16, u32), bool) {
+pub(super) fn recorded(rows: &QueueRows, queue: ObjectId, m: &Msg) -> ((St, u16, u16, u32), bool) {
     let head = rows.heads.get(&HeadKey(queue)).cloned().unwrap_or_default();
     let lane = head.lanes.get(&m.lane).copied().unwrap_or_default();
     let chunk = rows.chunk(queue, m.lane, m.pos, head.purge_no);
@@ -269,4 +278,4 @@ fn recorded(rows: &QueueRows, queue: ObjectId, m: &Msg) -> ((St, u16, u16, u32),
 }
 
 /// Set in `Msg::lsn` of what was handed out in the turn that is looked at.
-const JUST: u64 = 1 << 63;
+pub(super) const JUST: u64 = 1 << 63;

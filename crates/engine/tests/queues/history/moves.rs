@@ -82,6 +82,9 @@ impl Run {
         let Some(q) = self.queue() else { return };
         let max = 1 + self.dice.below(3) as u32;
         let durable = self.world.durable.0;
+        if self.model.queues[q].is_ordered() {
+            return self.hold_ordered(q, max);
+        }
         let x = &mut self.model.queues[q];
         let mut expected = Vec::new();
         for _ in 0..max {

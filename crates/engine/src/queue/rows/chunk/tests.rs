@@ -18,15 +18,15 @@ proptest! {
     #[test]
     fn a_chunk_comes_back_as_it_was_written(
         purge_no: u32, lease_no: u32,
-        exceptions in btree_map(0..4_096_u16, (state(), any::<u32>(), any::<(u16, u16, u32)>()), 0..20),
+        exceptions in btree_map(0..4_096_u16, (state(), any::<u32>(), any::<(u16, u16, u32, Option<u64>)>()), 0..20),
         settled in vec((0..4_000_u16, 0..90_u16), 0..9),
     ) {
         let mut chunk = Chunk { purge_no, lease_no, ..Chunk::default() };
         for (first, n) in settled {
             chunk.settled.add(first, first + n);
         }
-        for (off, (state, no, (deliveries, attempts, bytes))) in exceptions {
-            chunk.set(Exception { off, state, no, deliveries, attempts, bytes });
+        for (off, (state, no, (deliveries, attempts, bytes, key_hash))) in exceptions {
+            chunk.set(Exception { off, state, no, deliveries, attempts, bytes, key_hash });
         }
         let mut bytes = Vec::new();
         chunk.put(&mut bytes);
@@ -64,12 +64,12 @@ const READY: Known = Known { state: State::Ready, deliveries: 1, attempts: 1 };
 #[test]
 fn a_run_is_leased_with_one_number_and_settled_in_part() {
     let mut t = Table::default();
-    apply(&mut t, 1, 0, |b| put_lease(b, 10, LEASED, [7, 7, 9].into_iter()));
+    apply(&mut t, 1, 0, |b| put_lease(b, 10, LEASED, None, [7, 7, 9].into_iter()));
     apply(&mut t, 2, 0, |b| {
         put_settle(b, 11, 1, 1);
         put_put(b, 12, 1, READY);
     });
-    apply(&mut t, 3, 0, |b| put_lease(b, 12, LEASED, [9].into_iter()));
+    apply(&mut t, 3, 0, |b| put_lease(b, 12, LEASED, None, [9].into_iter()));
     let chunk = t.get(&key()).unwrap();
     assert_eq!(chunk.lease_no, 2);
     assert!(chunk.settled.has(11) && chunk.settled.len() == 1);
@@ -80,10 +80,45 @@ fn a_run_is_leased_with_one_number_and_settled_in_part() {
 #[test]
 fn a_purge_empties_a_chunk_but_keeps_the_last_number() {
     let mut t = Table::default();
-    apply(&mut t, 1, 0, |b| put_lease(b, 0, LEASED, [1, 1].into_iter()));
-    apply(&mut t, 2, 1, |b| put_lease(b, 9, LEASED, [1].into_iter()));
+    apply(&mut t, 1, 0, |b| put_lease(b, 0, LEASED, None, [1, 1].into_iter()));
+    apply(&mut t, 2, 1, |b| put_lease(b, 9, LEASED, None, [1].into_iter()));
     let chunk = t.get(&key()).unwrap();
     assert_eq!((chunk.purge_no, chunk.lease_no, chunk.exceptions.len()), (1, 2, 1));
     apply(&mut t, 3, 1, put_gone);
     assert_eq!(t.get(&key()), None);
+}
+
+#[test]
+fn a_lease_keeps_its_key_until_the_message_is_settled() {
+    let mut t = Table::default();
+    apply(&mut t, 1, 0, |b| put_lease(b, 10, LEASED, Some(77), [7, 7].into_iter()));
+    apply(&mut t, 2, 0, |b| put_put(b, 10, 2, READY));
+    let keys = |t: &Table<ChunkKey, Chunk>| {
+        t.get(&key()).unwrap().exceptions.iter().map(|e| e.key_hash).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&t), [Some(77), Some(77)]);
+    apply(&mut t, 3, 0, |b| put_settle(b, 10, 1, 1));
+    assert_eq!(keys(&t), [Some(77)]);
+}
+
+#[test]
+fn a_row_of_version_1_is_read_as_one_without_keys() {
+    let mut chunk = Chunk { purge_no: 3, lease_no: 9, ..Chunk::default() };
+    chunk.settled.add(4, 6);
+    let e = Exception {
+        off: 7,
+        state: State::Bound(5),
+        no: 2,
+        deliveries: 1,
+        attempts: 0,
+        bytes: 8,
+        key_hash: None,
+    };
+    chunk.set(e);
+    let mut bytes = Vec::new();
+    chunk.put(&mut bytes);
+    // Version 1 had no byte at the end of an exception.
+    assert_eq!(bytes.pop(), Some(0));
+    bytes[0] = 1;
+    assert_eq!(Chunk::take(&bytes).unwrap(), chunk);
 }
