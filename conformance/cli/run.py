@@ -15,6 +15,7 @@ import fulldisk  # noqa: F401
 import groups  # noqa: F401
 import helps  # noqa: F401
 import messages  # noqa: F401
+import queues  # noqa: F401
 import serving  # noqa: F401
 import settings  # noqa: F401
 import topics  # noqa: F401

@@ -9,13 +9,24 @@ use millstream_types::Namespace;
 pub struct Principal {
     /// Name, as authentication established it.
     pub name: String,
+    /// Whether the name is a user's; else nobody asked who it is, or it is the broker itself.
+    pub is_user: bool,
 }
 
 impl Principal {
     /// Nobody in particular: no authentication took place.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { name: "anonymous".to_owned() }
+        Self::inner("anonymous")
+    }
+    /// A user that was authenticated.
+    #[must_use]
+    pub fn user(name: impl Into<String>) -> Self {
+        Self { name: name.into(), is_user: true }
+    }
+    /// A part of the broker.
+    pub(crate) fn inner(name: &str) -> Self {
+        Self { name: name.to_owned(), is_user: false }
     }
 }
 

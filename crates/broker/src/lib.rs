@@ -25,6 +25,7 @@ mod policy;
 mod publish;
 mod queue_settings;
 mod queues;
+mod redrive;
 mod retention;
 mod routing;
 mod session;
@@ -54,6 +55,7 @@ pub use policy::{CleanupPolicy, SettingError, SettingInfo, SettingSource, Settin
 pub use publish::{NewMessage, PublishOutcome, PublishOutcomes, PublishRefusal, Publishing};
 pub use queue_settings::{DeadLetter, QueueSettings};
 pub use queues::{Declared, NewQueue};
+pub use redrive::{Redrive, Redriven, Redriving};
 pub use routing::{
     Names, ROUTE_EXCHANGES_MAX, ROUTE_KEYS_MAX, ROUTE_TARGETS_MAX, RouteError, RouteRequest, RouteScratch,
     RouteTarget, Routes,

@@ -27,11 +27,11 @@ use crate::routing::RouteScratch;
 use crate::session::{ITEM_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Session, SessionOptions};
 
 /// Messages read at once.
-const STEP_MESSAGES_MAX: usize = 256;
+pub(crate) const STEP_MESSAGES_MAX: usize = 256;
 /// Bytes of messages of one record, if it has more than one message.
-const STEP_BYTES_MAX: usize = 1 << 20;
+pub(crate) const STEP_BYTES_MAX: usize = 1 << 20;
 /// When a target is full, the disk is, or a message could not be read: the next try after so long.
-const RETRY_WAIT: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_WAIT: Duration = Duration::from_secs(1);
 
 /// What the mover has done since the broker was opened.
 #[derive(Debug, Default)]
@@ -62,17 +62,17 @@ struct Mover {
 }
 
 /// What is to become of a message.
-struct Decided {
-    work: MoveWork,
-    then: MoveThen,
+pub(crate) struct Decided {
+    pub(crate) work: MoveWork,
+    pub(crate) then: MoveThen,
     /// Topics that it goes to.
-    topics: Vec<AppendItem>,
-    bytes: usize,
+    pub(crate) topics: Vec<AppendItem>,
+    pub(crate) bytes: usize,
 }
 
 impl Mover {
     fn new(broker: &Broker) -> Self {
-        let who = Principal { name: "mover".to_owned() };
+        let who = Principal::inner("mover");
         let session = broker.session(who, Namespace::DEFAULT, SessionOptions::default());
         Self { broker: broker.clone(), session, scratch: RouteScratch::default(), later: Vec::new() }
     }
@@ -125,6 +125,10 @@ impl Mover {
     /// Where a message goes. `None`: nowhere now.
     fn decide(&mut self, work: MoveWork, body: Result<QueueMessage, BodyError>) -> Option<Decided> {
         let def = self.broker.directory().by_id(work.queue)?;
+        if work.cause == Cause::Redrive {
+            // A redrive ended with the broker that ran it: what it held goes back to its place.
+            return Some(Decided { work, then: MoveThen::Release, topics: Vec::new(), bytes: TARGET_BYTES });
+        }
         let drop = |why: &AtomicU64| {
             why.fetch_add(1, Ordering::Relaxed);
             let then = MoveThen::Drop(work.cause);
@@ -144,9 +148,7 @@ impl Mover {
                 return None;
             }
         };
-        if work.cause != Cause::Redrive {
-            body.message.die(&def.name, DeathReason::of(work.cause), broker.now_ms());
-        }
+        body.message.die(&def.name, DeathReason::of(work.cause), broker.now_ms());
         body.message.exchange = target.exchange;
         if let Some(key) = target.routing_key {
             body.message.routing_key = key;
@@ -166,62 +168,11 @@ impl Mover {
         if places.is_empty() {
             return drop(&counts.cycled);
         }
-        match self.publish(&def, work, &body, places, !target.at_least_once) {
+        match moving(&self.session, &def, work, &body, places, !target.at_least_once) {
             Some(decided) => Some(decided),
             // With its deaths it is larger than a message may be.
             None => drop(&counts.untargeted),
         }
-    }
-
-    fn publish(
-        &self,
-        def: &QueueDef,
-        work: MoveWork,
-        body: &QueueMessage,
-        places: Vec<Routing>,
-        at_most_once: bool,
-    ) -> Option<Decided> {
-        let envelope = body.message.encode_envelope().ok()?;
-        let envelope_len = u32::try_from(envelope.len()).ok()?;
-        let pieces: Vec<Bytes> = std::iter::once(envelope).chain(body.message.payload.clone()).collect();
-        let body_len: usize = pieces.iter().map(Bytes::len).sum();
-        if body_len > self.broker.append_bytes_max() {
-            return None;
-        }
-        let mut bytes = body_len + ITEM_OVERHEAD_BYTES + TARGET_BYTES;
-        let (mut to, mut topics) = (Vec::new(), Vec::new());
-        for place in places {
-            match place {
-                Routing::Queue(def) => {
-                    to.push(Target::from(def.id));
-                    bytes += TARGET_BYTES + DROPS_BYTES;
-                }
-                Routing::Topic(topic) => {
-                    let key = body.message.key.as_ref();
-                    let Some(part) = partition(self.session.core(), &topic, key) else { continue };
-                    let (kind, max_ts_ms) = (AppendKind::Single { envelope_len }, body.max_ts_ms);
-                    topics.push(AppendItem { part, kind, count: 1, max_ts_ms, body: pieces.clone() });
-                }
-            }
-        }
-        let then = if to.is_empty() {
-            MoveThen::Drop(Cause::Moved)
-        } else {
-            let home = (LogId::new(def.id, work.lane), work.pos);
-            let publish = Publish {
-                to,
-                transient: body.transient,
-                priority: body.priority,
-                expiry_ms: None,
-                key_hash: body.key_hash,
-                origin: Some(body.origin.unwrap_or(home)),
-                envelope_len,
-                max_ts_ms: body.max_ts_ms,
-                body: pieces,
-            };
-            MoveThen::Publish { publish, at_most_once }
-        };
-        Some(Decided { work, then, topics, bytes })
     }
 
     async fn submit(&mut self, record: Vec<Decided>) -> Result<(), CallError> {
@@ -229,7 +180,7 @@ impl Mover {
             return Ok(());
         }
         let works: Vec<MoveWork> = record.iter().map(|d| d.work).collect();
-        match self.try_submit(record).await {
+        match submit_moves(&self.session, record).await {
             Ok(results) => {
                 for (work, result) in works.into_iter().zip(results) {
                     match result {
@@ -255,28 +206,84 @@ impl Mover {
         }
     }
 
-    async fn try_submit(&mut self, record: Vec<Decided>) -> Result<Vec<Result<(), MoveError>>, CallError> {
-        let bytes = record.iter().map(|d| d.bytes).sum::<usize>() + RECORD_OVERHEAD_BYTES;
-        let publishes = record.iter().any(|d| matches!(d.then, MoveThen::Publish { .. }));
-        let mut items = Vec::with_capacity(record.len());
-        for Decided { work, then, topics, .. } in record {
-            // Topics first: a crash in between brings a message there twice, and never loses one.
-            if !topics.is_empty() {
-                self.session.append(topics).await?;
-            }
-            let MoveWork { queue, lane, pos, delivery_no, .. } = work;
-            items.push(MoveItem { queue, lane, pos, delivery_no, then });
-        }
-        let class = if publishes { Class::Publish } else { Class::Settle };
-        let permit = self.session.admit(class, bytes).await?;
-        match self.session.submit(Some(permit), Op::Queue(QueueOp::Move(items))).await {
-            Reply::Queue(QueueReply::Moved(results)) => Ok(results),
-            _ => Err(CallError::FateUnknown),
-        }
-    }
-
     fn again(&mut self, work: MoveWork) {
         self.later.push((Instant::now() + RETRY_WAIT, work));
+    }
+}
+
+/// A held message on its way to where it goes. `None`: it is larger than a message may be.
+pub(crate) fn moving(
+    session: &Session,
+    def: &QueueDef,
+    work: MoveWork,
+    body: &QueueMessage,
+    places: Vec<Routing>,
+    at_most_once: bool,
+) -> Option<Decided> {
+    let envelope = body.message.encode_envelope().ok()?;
+    let envelope_len = u32::try_from(envelope.len()).ok()?;
+    let pieces: Vec<Bytes> = std::iter::once(envelope).chain(body.message.payload.clone()).collect();
+    let body_len: usize = pieces.iter().map(Bytes::len).sum();
+    if body_len > session.broker().append_bytes_max() {
+        return None;
+    }
+    let mut bytes = body_len + ITEM_OVERHEAD_BYTES + TARGET_BYTES;
+    let (mut to, mut topics) = (Vec::new(), Vec::new());
+    for place in places {
+        match place {
+            Routing::Queue(def) => {
+                to.push(Target::from(def.id));
+                bytes += TARGET_BYTES + DROPS_BYTES;
+            }
+            Routing::Topic(topic) => {
+                let key = body.message.key.as_ref();
+                let Some(part) = partition(session.core(), &topic, key) else { continue };
+                let (kind, max_ts_ms) = (AppendKind::Single { envelope_len }, body.max_ts_ms);
+                topics.push(AppendItem { part, kind, count: 1, max_ts_ms, body: pieces.clone() });
+            }
+        }
+    }
+    let then = if to.is_empty() {
+        MoveThen::Drop(Cause::Moved)
+    } else {
+        let home = (LogId::new(def.id, work.lane), work.pos);
+        let publish = Publish {
+            to,
+            transient: body.transient,
+            priority: body.priority,
+            expiry_ms: None,
+            key_hash: body.key_hash,
+            origin: Some(body.origin.unwrap_or(home)),
+            envelope_len,
+            max_ts_ms: body.max_ts_ms,
+            body: pieces,
+        };
+        MoveThen::Publish { publish, at_most_once }
+    };
+    Some(Decided { work, then, topics, bytes })
+}
+
+/// Has messages moved, in one record; one answer each.
+pub(crate) async fn submit_moves(
+    session: &Session,
+    record: Vec<Decided>,
+) -> Result<Vec<Result<(), MoveError>>, CallError> {
+    let bytes = record.iter().map(|d| d.bytes).sum::<usize>() + RECORD_OVERHEAD_BYTES;
+    let publishes = record.iter().any(|d| matches!(d.then, MoveThen::Publish { .. }));
+    let mut items = Vec::with_capacity(record.len());
+    for Decided { work, then, topics, .. } in record {
+        // Topics first: a crash in between brings a message there twice, and never loses one.
+        if !topics.is_empty() {
+            session.append(topics).await?;
+        }
+        let MoveWork { queue, lane, pos, delivery_no, .. } = work;
+        items.push(MoveItem { queue, lane, pos, delivery_no, then });
+    }
+    let class = if publishes { Class::Publish } else { Class::Settle };
+    let permit = session.admit(class, bytes).await?;
+    match session.submit(Some(permit), Op::Queue(QueueOp::Move(items))).await {
+        Reply::Queue(QueueReply::Moved(results)) => Ok(results),
+        _ => Err(CallError::FateUnknown),
     }
 }
 

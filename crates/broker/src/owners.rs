@@ -66,7 +66,7 @@ impl Broker {
 }
 
 fn keeper(broker: &Broker) -> Session {
-    let who = Principal { name: "keeper".to_owned() };
+    let who = Principal::inner("keeper");
     broker.session(who, Namespace::DEFAULT, SessionOptions::default())
 }
 

@@ -21,7 +21,7 @@ const STEP_HEADS: usize = 4_096;
 /// Looks at every partition, for ever; ends with the broker.
 pub(crate) async fn run(broker: Broker) {
     let every = Duration::from_millis(broker.config().retention_check_ms.max(10));
-    let who = Principal { name: "retention".to_owned() };
+    let who = Principal::inner("retention");
     let session = broker.session(who, Namespace::DEFAULT, SessionOptions::default());
     loop {
         tokio::select! {

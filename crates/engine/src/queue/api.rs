@@ -591,6 +591,10 @@ pub struct QueueStats {
     pub appended: Tally,
     /// Of these, gone.
     pub settled: Tally,
+    /// Handed out since the queue was loaded, what never reached its consumer not counted.
+    pub delivered: u64,
+    /// Acknowledged since the queue was loaded, what was settled as it went out included.
+    pub acked: u64,
 }
 
 /// Messages and their payload bytes.

@@ -469,7 +469,9 @@ impl Queue {
         let before = slot;
         slot.deliveries = slot.deliveries.saturating_add(1);
         slot.in_due = false;
+        self.delivered += 1;
         if how.auto_ack {
+            self.acked += 1;
             turn.record.act_on(queue, number, &before, Act::Settle(Cause::Acked, bytes));
         } else {
             let (until_ms, owned, state) = match how.lease {

@@ -35,6 +35,9 @@ pub(crate) struct Queue {
     pub(crate) scheduled: Tally,
     pub(crate) held: Tally,
     pub(crate) parked: Tally,
+    /// Handed out and acknowledged since it was loaded.
+    pub(crate) delivered: u64,
+    pub(crate) acked: u64,
     /// It stands in the list of those that have something to do.
     pub(crate) runnable: bool,
     /// Messages whose attempts are used up, to be recorded.
@@ -108,6 +111,8 @@ impl Queue {
             scheduled: Tally::default(),
             held: Tally::default(),
             parked: Tally::default(),
+            delivered: 0,
+            acked: 0,
             runnable: false,
             exhausted: VecDeque::new(),
             work: VecDeque::new(),
@@ -173,6 +178,8 @@ impl Queue {
             waiting: u32::try_from(self.consumers.waiting()).unwrap_or(u32::MAX),
             appended,
             settled,
+            delivered: self.delivered,
+            acked: self.acked,
         }
     }
 

@@ -177,10 +177,14 @@ impl Queue {
     pub(super) fn settle_one(&mut self, turn: &mut Turn<'_>, number: u16, pos: u64, verb: Verb) {
         let Some(mut lease) = self.end_lease(turn, number, pos) else { return };
         match verb {
-            Verb::Ack => turn.record.act(self.id(), number, pos, Act::Settle(Cause::Acked, lease.slot.bytes)),
+            Verb::Ack => {
+                self.acked += 1;
+                turn.record.act(self.id(), number, pos, Act::Settle(Cause::Acked, lease.slot.bytes));
+            }
             Verb::Reject => self.finish(turn, number, lease, Cause::Rejected),
             Verb::Undelivered => {
                 lease.slot.deliveries = lease.slot.deliveries.saturating_sub(1);
+                self.delivered = self.delivered.saturating_sub(1);
                 self.release(turn, number, lease.slot, Some(0));
             }
             Verb::Release { failed: false, delay_ms } => {

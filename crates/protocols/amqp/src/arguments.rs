@@ -129,6 +129,47 @@ pub(crate) fn read(queue: &str, kind: Kind, arguments: &[Header]) -> Result<Queu
     Ok(QueueArguments { policy, dead_letter })
 }
 
+/// The arguments that say what a policy says, as far as the protocol has words for it: the other way of [`read`].
+#[must_use]
+pub fn queue_arguments(policy: &QueuePolicy, dead_letter: Option<&DeadLetter>) -> Vec<Header> {
+    let mut all = Vec::new();
+    let mut put = |name: &str, value: HeaderValue| all.push(Header { name: name.to_owned(), value });
+    let number = |n: u64| i64::try_from(n).map_or(HeaderValue::U64(n), HeaderValue::I64);
+    let text = |text: &str| HeaderValue::Str(text.to_owned());
+    let priority_max = (policy.priority_max > 0).then_some(policy.priority_max.into());
+    let limit = policy.attempts_max.map(|n| u64::from(n.saturating_sub(1)));
+    for (name, n) in [
+        (MESSAGE_TTL, policy.ttl_ms),
+        (EXPIRES, policy.expires_ms),
+        (MAX_LENGTH, policy.messages_max),
+        (MAX_LENGTH_BYTES, policy.bytes_max),
+        (MAX_PRIORITY, priority_max),
+        (DELIVERY_LIMIT, limit),
+    ] {
+        if let Some(n) = n {
+            put(name, number(n));
+        }
+    }
+    match policy.overflow {
+        Overflow::DropHead => {}
+        Overflow::Reject => put(OVERFLOW, text("reject-publish")),
+        Overflow::RejectDeadLetter => put(OVERFLOW, text("reject-publish-dlx")),
+    }
+    if policy.single_active {
+        put(SINGLE_ACTIVE, HeaderValue::Bool(true));
+    }
+    if let Some(dead) = dead_letter {
+        put(DLX, text(&dead.exchange));
+        if let Some(key) = &dead.routing_key {
+            put(DLX_KEY, text(key));
+        }
+        if dead.at_least_once {
+            put(DLX_STRATEGY, text("at-least-once"));
+        }
+    }
+    all
+}
+
 /// Compares the arguments of a declaration with those of the queue that is there.
 pub(crate) fn compare(queue: &str, asked: &[Header], current: &[Header]) -> Result<(), Exception> {
     let classic = HeaderValue::Str("classic".to_owned());
@@ -313,5 +354,25 @@ mod tests {
         assert_eq!(limit(Kind::Classic, &[]), None);
         assert_eq!(limit(Kind::Quorum, &[]), Some(21));
         assert_eq!(limit(Kind::Quorum, &[("x-delivery-limit", HeaderValue::I32(2))]), Some(3));
+    }
+
+    #[test]
+    fn a_policy_is_said_in_arguments_that_are_read_as_it() {
+        let policy = QueuePolicy {
+            ttl_ms: Some(5),
+            expires_ms: Some(6),
+            messages_max: Some(7),
+            bytes_max: Some(8),
+            overflow: Overflow::Reject,
+            priority_max: 9,
+            attempts_max: Some(3),
+            single_active: true,
+            ..QueuePolicy::default()
+        };
+        let dead = DeadLetter { exchange: "x".into(), routing_key: Some("k".into()), at_least_once: true };
+        let said = queue_arguments(&policy, Some(&dead));
+        let read = read("q", Kind::Classic, &said).unwrap();
+        assert_eq!((read.policy, read.dead_letter), (policy, Some(dead)));
+        assert_eq!(queue_arguments(&QueuePolicy::default(), None), []);
     }
 }

@@ -435,7 +435,7 @@ impl Reader<'_> {
         }
         let link = Arc::clone(&self.live.link);
         let (inbox, commands) = mpsc::channel(INBOX_COMMANDS);
-        let who = Principal { name: link.client.user.clone() };
+        let who = Principal::user(link.client.user.clone());
         let options = SessionOptions {
             client_id: link.client.name.clone(),
             host: link.peer.ip().to_string(),

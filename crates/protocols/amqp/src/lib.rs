@@ -32,6 +32,7 @@ pub mod table;
 mod text;
 
 pub use amq_protocol::protocol as methods;
+pub use arguments::queue_arguments;
 pub use auth::{Guest, Users};
 pub use config::AmqpConfig;
 pub use error::{CodecError, EncodeError, ReplyCode};

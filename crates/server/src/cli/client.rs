@@ -61,6 +61,16 @@ impl Client {
         self.json(answer)
     }
 
+    /// DELETE with a JSON body.
+    ///
+    /// # Errors
+    /// No connection, or what the broker says.
+    pub fn delete_with(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = self.agent.delete(self.url(path)).header("content-type", "application/json");
+        let answer = request.force_send_body().send(body.to_string());
+        self.json(answer)
+    }
+
     /// GET, line by line as they come.
     ///
     /// # Errors

@@ -1,10 +1,15 @@
 //! The command line: `serve`, and what people ask of a running broker.
 
+mod binding;
 mod client;
 mod consume;
+mod exchange;
 mod group;
 mod output;
+mod parse;
 mod produce;
+mod queue;
+mod show;
 mod topic;
 
 use std::fmt::Write as _;
@@ -33,9 +38,15 @@ enum Command {
     Serve(Serve),
     /// Create, list, describe, alter, delete topics
     Topic(topic::Topic),
-    /// Publish messages from arguments, a file or standard input
+    /// Create, list, describe, delete, purge queues; look into them, publish to them, take dead letters back
+    Queue(queue::Queue),
+    /// Create, list, describe, delete exchanges
+    Exchange(exchange::Exchange),
+    /// Create, list, delete bindings
+    Binding(binding::Binding),
+    /// Publish messages to a topic or a queue, from arguments, a file or standard input
     Produce(produce::Produce),
-    /// Read messages from an offset or a time, to the end or following
+    /// Read a topic's messages from an offset or a time, or take a queue's; to the end or following
     Consume(consume::Consume),
     /// List, describe, delete consumer groups; move their offsets
     Group(group::Group),
@@ -89,6 +100,15 @@ struct Serve {
     log: String,
 }
 
+/// Whether a name is a `topic` or a `queue`.
+///
+/// # Errors
+/// Neither, or no broker.
+fn kind_of(client: &Client, name: &str) -> anyhow::Result<&'static str> {
+    let told = client.get(&format!("/names/{}", client::escape(name)))?;
+    Ok(if told.get("kind").is_some_and(|k| k == "queue") { "queue" } else { "topic" })
+}
+
 fn settings_help() -> String {
     let mut text = String::from(
         "Settings: [section] key in the TOML file, MILLSTREAM_SECTION_KEY in the environment, --set section.key=value here.\n",
@@ -109,6 +129,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Serve(s) => serve(s),
         Command::Topic(t) => t.run(),
+        Command::Queue(q) => q.run(),
+        Command::Exchange(e) => e.run(),
+        Command::Binding(b) => b.run(),
         Command::Produce(p) => p.run(),
         Command::Consume(c) => c.run(),
         Command::Group(g) => g.run(),

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::Remote;
 use super::client::{Client, escape};
 use super::output;
+use super::parse::span_ms;
 
 /// Lines and bytes sent in one request.
 const BATCH_LINES: u64 = 1_000;
@@ -26,8 +27,18 @@ const PROGRESS_BYTES_MIN: u64 = 1 << 20;
 pub struct Produce {
     #[command(flatten)]
     remote: Remote,
-    /// The topic
-    topic: String,
+    /// The topic or queue
+    name: String,
+    #[command(flatten)]
+    input: Input,
+    /// To this partition, not by key or in turns
+    #[arg(long, short)]
+    partition: Option<u32>,
+}
+
+/// Where messages come from, and what is one.
+#[derive(Debug, Args)]
+pub struct Input {
     /// Messages; none = lines of --file, or of standard input
     messages: Vec<String>,
     /// Read lines from a file
@@ -36,59 +47,110 @@ pub struct Produce {
     /// What stands between key and value in a line; without it lines have no key
     #[arg(long, short = 'K')]
     key_separator: Option<String>,
-    /// To this partition, not by key or in turns
-    #[arg(long, short)]
-    partition: Option<u32>,
     /// A header (may be repeated)
     #[arg(long = "header", short = 'H', value_name = "NAME=VALUE")]
     headers: Vec<String>,
 }
 
+/// What messages for queues may have besides.
+#[derive(Debug, Default, Args)]
+pub struct QueueFields {
+    /// Their priority, 0 to 255
+    #[arg(long)]
+    priority: Option<u8>,
+    /// They go when they are older, for example 30s
+    #[arg(long, value_parser = span_ms)]
+    ttl: Option<u64>,
+    /// They are delivered no sooner, for example 10s
+    #[arg(long, value_parser = span_ms)]
+    delay: Option<u64>,
+    /// A property by AMQP's name (may be repeated), for example `app_id=shop`
+    #[arg(long = "property", value_name = "NAME=VALUE")]
+    properties: Vec<String>,
+}
+
+/// Where messages go.
+pub struct Target {
+    /// The path that takes them.
+    pub path: String,
+    /// Of a topic.
+    pub partition: Option<u32>,
+}
+
 impl Produce {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let client = self.remote.client();
-        let mut sender = Sender::new(&self, &client)?;
-        if !self.messages.is_empty() {
-            for m in &self.messages {
-                sender.line(m.as_bytes())?;
-            }
-        } else if let Some(path) = &self.file {
-            let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-            let bytes = file.metadata()?.len();
-            sender.lines(file, Some(bytes))?;
-        } else {
-            sender.lines(std::io::stdin().lock(), None)?;
+        let kind = super::kind_of(&client, &self.name)?;
+        if kind == "queue" && self.partition.is_some() {
+            bail!("{} is a queue: it has no partition {:?}", self.name, self.partition.unwrap_or(0));
         }
-        sender.flush()?;
-        let sent = sender.sent;
+        let path = format!("/{kind}s/{}/messages", escape(&self.name));
+        let to = Target { path, partition: self.partition };
+        let sent = publish(&client, to, &self.input, &QueueFields::default())?;
         if self.remote.json {
-            output::json(&json!({ "topic": self.topic, "messages": sent }))?;
+            output::json(&json!({ kind: self.name, "messages": sent }))?;
         } else {
-            eprintln!("{sent} messages stored in {}", self.topic);
+            eprintln!("{sent} messages stored in {}", self.name);
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
+/// Sends all messages; gives how many.
+///
+/// # Errors
+/// What was wrong with one, or what the broker says.
+pub fn publish(client: &Client, to: Target, input: &Input, more: &QueueFields) -> anyhow::Result<u64> {
+    let mut sender = Sender::new(client, to, input, more)?;
+    if !input.messages.is_empty() {
+        for m in &input.messages {
+            sender.line(m.as_bytes())?;
+        }
+    } else if let Some(path) = &input.file {
+        let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        let bytes = file.metadata()?.len();
+        sender.lines(file, Some(bytes))?;
+    } else {
+        sender.lines(std::io::stdin().lock(), None)?;
+    }
+    sender.flush()?;
+    Ok(sender.sent)
+}
+
 struct Sender<'a> {
-    args: &'a Produce,
+    input: &'a Input,
     client: &'a Client,
     path: String,
-    headers: Vec<(String, String)>,
+    /// What all messages have.
+    common: Value,
     body: Vec<u8>,
     waiting: u64,
     sent: u64,
 }
 
+fn pair(text: &String) -> anyhow::Result<(String, String)> {
+    let (n, v) = text.split_once('=').with_context(|| format!("{text}: must be NAME=VALUE"))?;
+    Ok((n.to_owned(), v.to_owned()))
+}
+
 impl<'a> Sender<'a> {
-    fn new(args: &'a Produce, client: &'a Client) -> anyhow::Result<Self> {
-        let header = |h: &String| {
-            let (n, v) = h.split_once('=').with_context(|| format!("{h}: must be NAME=VALUE"))?;
-            anyhow::Ok((n.to_owned(), v.to_owned()))
+    fn new(client: &'a Client, to: Target, input: &'a Input, more: &QueueFields) -> anyhow::Result<Self> {
+        let headers = input.headers.iter().map(pair).collect::<Result<Vec<_>, _>>()?;
+        let properties = more.properties.iter().map(pair).collect::<Result<Vec<_>, _>>()?;
+        let mut common = json!({ "headers": headers });
+        let mut put = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                put_value(&mut common, name, value);
+            }
         };
-        let headers = args.headers.iter().map(header).collect::<Result<_, _>>()?;
-        let path = format!("/topics/{}/messages", escape(&args.topic));
-        Ok(Self { args, client, path, headers, body: Vec::new(), waiting: 0, sent: 0 })
+        put("partition", to.partition.map(Value::from));
+        put("priority", more.priority.map(Value::from));
+        put("ttl_ms", more.ttl.map(Value::from));
+        put("delay_ms", more.delay.map(Value::from));
+        let properties: serde_json::Map<String, Value> =
+            properties.into_iter().map(|(n, v)| (n, Value::String(v))).collect();
+        put("properties", (!properties.is_empty()).then_some(Value::Object(properties)));
+        Ok(Self { input, client, path: to.path, common, body: Vec::new(), waiting: 0, sent: 0 })
     }
 
     fn lines(&mut self, input: impl Read, bytes: Option<u64>) -> anyhow::Result<()> {
@@ -118,7 +180,7 @@ impl<'a> Sender<'a> {
     }
 
     fn line(&mut self, line: &[u8]) -> anyhow::Result<()> {
-        let (key, value) = match &self.args.key_separator {
+        let (key, value) = match &self.input.key_separator {
             None => (None, line),
             Some(sep) => {
                 let at = find(line, sep.as_bytes()).with_context(|| {
@@ -127,12 +189,9 @@ impl<'a> Sender<'a> {
                 (line.get(..at), line.get(at + sep.len()..).unwrap_or_default())
             }
         };
-        let mut m = json!({ "headers": self.headers });
+        let mut m = self.common.clone();
         put(&mut m, "key", key);
         put(&mut m, "value", Some(value));
-        if let Some(p) = self.args.partition {
-            put_value(&mut m, "partition", json!(p));
-        }
         serde_json::to_writer(&mut self.body, &m)?;
         self.body.push(b'\n');
         self.waiting += 1;

@@ -4,7 +4,11 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use millstream_broker::group::GroupError;
-use millstream_broker::{AdminError, CallError, CatalogueError, EnvelopeError, ReadError, Refused};
+use millstream_broker::queue::api::{QueueError, ReceiveError, SubscribeError};
+use millstream_broker::{
+    AdminError, CallError, CatalogueError, ConsumeError, EnvelopeError, ExchangeError, PublishError,
+    QueueCallError, ReadError, Refused, RoutingError,
+};
 
 /// What a request gets that could not be done.
 #[derive(Debug)]
@@ -26,7 +30,8 @@ impl ApiError {
     pub fn unavailable(text: impl Into<String>) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, text: text.into() }
     }
-    fn conflict(text: impl Into<String>) -> Self {
+    /// It cannot be done as things are.
+    pub fn conflict(text: impl Into<String>) -> Self {
         Self { status: StatusCode::CONFLICT, text: text.into() }
     }
     fn internal(text: impl Into<String>) -> Self {
@@ -97,5 +102,47 @@ impl From<GroupError> for ApiError {
             }
             _ => Self::bad(e.to_string()),
         }
+    }
+}
+
+impl From<QueueCallError> for ApiError {
+    fn from(e: QueueCallError) -> Self {
+        match e {
+            QueueCallError::Queue(QueueError::NotFound) => Self::not_found(e.to_string()),
+            QueueCallError::Queue(QueueError::InvalidName | QueueError::Policy { .. })
+            | QueueCallError::Arguments(_) => Self::bad(e.to_string()),
+            QueueCallError::Call(e) => e.into(),
+            e => Self::conflict(e.to_string()),
+        }
+    }
+}
+
+impl From<ConsumeError> for ApiError {
+    fn from(e: ConsumeError) -> Self {
+        match e {
+            ConsumeError::Subscribe(SubscribeError::NotFound)
+            | ConsumeError::Receive(ReceiveError::NotFound) => Self::not_found(e.to_string()),
+            ConsumeError::Call(e) => e.into(),
+            e => Self::conflict(e.to_string()),
+        }
+    }
+}
+
+impl From<ExchangeError> for ApiError {
+    fn from(e: ExchangeError) -> Self {
+        match e {
+            ExchangeError::Routing(RoutingError::NotFound { .. }) => Self::not_found(e.to_string()),
+            ExchangeError::Routing(
+                RoutingError::Differs { .. } | RoutingError::InUse { .. } | RoutingError::Reserved { .. },
+            ) => Self::conflict(e.to_string()),
+            ExchangeError::Call(e) => e.into(),
+            e => Self::bad(e.to_string()),
+        }
+    }
+}
+
+impl From<PublishError> for ApiError {
+    fn from(e: PublishError) -> Self {
+        Self::bad(e.to_string())
     }
 }

@@ -24,7 +24,7 @@ use super::topics::find;
 use super::{ApiError, Shared};
 
 /// Most messages of one request.
-const MESSAGES_MAX: usize = 10_000;
+pub(super) const MESSAGES_MAX: usize = 10_000;
 /// Bytes read from a partition at once.
 pub(super) const READ_BYTES: usize = 1 << 20;
 /// Longest wait for more while following; only a bound on one wait.
@@ -42,7 +42,11 @@ struct Line {
     partition: Option<u32>,
 }
 
-fn bytes_of(text: Option<String>, base64: Option<String>, what: &str) -> Result<Option<Bytes>, ApiError> {
+pub(super) fn bytes_of(
+    text: Option<String>,
+    base64: Option<String>,
+    what: &str,
+) -> Result<Option<Bytes>, ApiError> {
     match (text, base64) {
         (Some(_), Some(_)) => Err(ApiError::bad(format!("{what} and {what}_base64 exclude each other"))),
         (Some(t), None) => Ok(Some(t.into())),
@@ -313,7 +317,7 @@ fn header_bytes(value: HeaderValue) -> Option<Bytes> {
     }
 }
 
-fn put(o: &mut serde_json::Map<String, Value>, name: &str, bytes: Option<&Bytes>) {
+pub(super) fn put(o: &mut serde_json::Map<String, Value>, name: &str, bytes: Option<&Bytes>) {
     match bytes.map(|b| std::str::from_utf8(b).map_err(|_| b)) {
         None => drop(o.insert(name.to_owned(), Value::Null)),
         Some(Ok(text)) => drop(o.insert(name.to_owned(), json!(text))),

@@ -1,12 +1,16 @@
 //! The HTTP listener: health, readiness, metrics, and the administration that the command line uses.
 
 mod error;
+mod exchanges;
 mod gauges;
 mod groups;
 mod members;
 mod messages;
 mod metrics;
+mod queue_messages;
+mod queues;
 mod topics;
+mod values;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -80,6 +84,17 @@ pub async fn serve(
         .route("/topics", get(topics::list).post(topics::create))
         .route("/topics/{topic}", get(topics::describe).patch(topics::alter).delete(topics::delete))
         .route("/topics/{topic}/messages", get(messages::consume).post(messages::produce))
+        .route("/names/{name}", get(queues::kind))
+        .route("/queues", get(queues::list).post(queues::create))
+        .route("/queues/{queue}", get(queues::describe).delete(queues::delete))
+        .route("/queues/{queue}/purge", post(queues::purge))
+        .route("/queues/{queue}/redrive", post(queues::redrive))
+        .route("/queues/{queue}/messages", get(queue_messages::peek).post(queue_messages::publish))
+        .route("/queues/{queue}/receive", post(queue_messages::receive))
+        .route("/queues/{queue}/settle", post(queue_messages::settle))
+        .route("/exchanges", get(exchanges::list).post(exchanges::create))
+        .route("/exchanges/{exchange}", get(exchanges::describe).delete(exchanges::delete))
+        .route("/bindings", get(exchanges::bindings).post(exchanges::bind).delete(exchanges::unbind))
         .route("/groups", get(groups::list))
         .route("/groups/{group}", get(groups::describe).delete(groups::delete))
         .route("/groups/{group}/reset-offsets", post(groups::reset))

@@ -90,6 +90,12 @@ impl Channel {
         let read = arguments::read(&name, kind, &table)?;
         if let Some(def) = self.session.queue(&name) {
             self.same(&def, m, &table)?;
+            // All that a declaration can say is alike; what else its policy holds was set by other means. It may be gone by now.
+            let stats = self.session.queue_stats(def.id, true).await.map_err(|e| Exception::internal(&e))?;
+            if let Some(stats) = stats {
+                self.last_queue.clone_from(&name);
+                return Ok(declare_ok(&name, &stats));
+            }
         } else if m.queue.as_str().starts_with(RESERVED_PREFIX) {
             return Err(reserved("queue", &name));
         } else {
