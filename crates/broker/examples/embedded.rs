@@ -11,7 +11,7 @@ use bytes::Bytes;
 use millstream_broker::group::{Commit, CommittedOffset, GroupOp, GroupReply, Who};
 use millstream_broker::{
     AppendItem, AppendKind, Broker, BrokerConfig, Content, Message, NewTopic, PartitionView, Principal,
-    Session, SessionOptions, Topic, Transact,
+    Session, SessionOptions, Topic, Transaction,
 };
 use millstream_env::Env;
 use millstream_log::DiskLog;
@@ -68,13 +68,7 @@ async fn bill(
     orders: &Arc<PartitionView>,
     bills: &Arc<PartitionView>,
 ) -> Result<(), Error> {
-    let mut next = if let Some(offset) = committed(session, orders.log).await? {
-        offset
-    } else {
-        // A group begins with its first commit.
-        session.group(GroupOp::Commit(commit(orders.log, orders.start()))).await?;
-        orders.start()
-    };
+    let mut next = committed(session, orders.log).await?.unwrap_or_else(|| orders.start());
     while next < orders.visible_end() {
         // A service would run for ever; `wait` returns as soon as there is more than it has seen.
         let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
@@ -82,12 +76,13 @@ async fn bill(
         let batch = broker.streams().fetch(orders, next, 64 << 10).await?;
         let appends =
             batch.entries.iter().map(|order| single(bills.log, "bill", &format!("bill for {}", text(order))));
-        let tx = Transact {
-            appends: appends.collect::<Result<_, _>>()?,
-            commits: vec![commit(orders.log, batch.next)],
+        let tx = Transaction {
+            append: appends.collect::<Result<_, _>>()?,
+            commit_offsets: vec![commit(orders.log, batch.next)],
+            ..Transaction::default()
         };
-        let placed = session.transact(tx).await??;
-        println!("orders {next}..{} billed, {} bills written", batch.next, placed.len());
+        let done = session.transaction(&tx).await?;
+        println!("orders {next}..{} billed, {} bills written", batch.next, done.appended.len());
         next = batch.next;
     }
     Ok(())

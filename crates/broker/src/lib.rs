@@ -31,7 +31,9 @@ mod routing;
 mod session;
 pub mod shown;
 mod streams;
+mod tasks;
 mod time;
+mod transaction;
 mod tray;
 mod turn;
 mod windows;
@@ -52,7 +54,7 @@ pub use mover::DeadLetterCounts;
 pub use owners::Owner;
 pub use partitioner::partition_for_key;
 pub use policy::{CleanupPolicy, SettingError, SettingInfo, SettingSource, SettingType, TopicPolicy};
-pub use publish::{NewMessage, PublishOutcome, PublishOutcomes, PublishRefusal, Publishing};
+pub use publish::{NewMessage, PublishOutcome, PublishOutcomes, PublishRefusal, Publishing, RefusedBatch};
 pub use queue_settings::{DeadLetter, QueueSettings};
 pub use queues::{Declared, NewQueue};
 pub use redrive::{Redrive, Redriven, Redriving};
@@ -62,6 +64,8 @@ pub use routing::{
 };
 pub use session::{Session, SessionOptions};
 pub use streams::{Content, StreamBatch, StreamEntry, StreamRead, Streams};
+pub use tasks::{NewTask, TaskAlter, TaskCallError, TaskQuery};
+pub use transaction::{NotPublished, Transaction, TransactionError, TransactionOutcome};
 
 pub use millstream_engine::catalogue::{
     CatalogueError, Change, PARTITIONS_MAX, PARTITIONS_TOTAL_MAX, Snapshot, Topic, TopicDef,
@@ -72,9 +76,10 @@ pub use millstream_engine::exchange::{
 };
 pub use millstream_engine::group;
 pub use millstream_engine::op::{
-    AppendError, AppendItem, AppendKind, Appended, BatchMeta, Op, ProducerInfo, Reply, Ticket, Transact,
-    TransactError,
+    AppendError, AppendItem, AppendKind, Appended, BatchMeta, Op, ProducerInfo, Reply, TRANSACT_BYTES_MAX,
+    TRANSACT_OPS_MAX, Ticket, Tolerance, Transact, TransactError, Transacted,
 };
 pub use millstream_engine::partition::PartitionView;
 pub use millstream_engine::queue;
+pub use millstream_engine::task;
 pub use millstream_log::{Class, LogStats, Marks, OpenError, OpenReport, Permit, ReadError, Room};

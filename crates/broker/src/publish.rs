@@ -1,6 +1,6 @@
 //! Publishing: a message is routed by this moment's exchanges and bindings, and goes to all its queues in one record.
 //!
-//! Start at [`Session::publish`]. Messages published together share a record; those for topics follow in a record of their own.
+//! Start at [`Session::publish`]. Messages published together share a record, whether they go to queues, topics or both.
 
 use std::fmt;
 use std::future::Future;
@@ -13,24 +13,23 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use millstream_engine::catalogue::{Snapshot, Topic};
 use millstream_engine::exchange::TargetKind;
-use millstream_engine::op::{AppendItem, AppendKind, Op, Reply};
-use millstream_engine::queue::api::{
-    Publish, Published, QueueDef, QueueOp, QueueReply, QueueTransact, Refusal, SettleItem, Target, TxConflict,
-};
+use millstream_engine::op::{AppendItem, AppendKind, Op, Reply, Tolerance, Transact, Transacted};
+use millstream_engine::queue::api::{Publish, Published, QueueDef, QueueOp, QueueReply, Refusal, Target};
 use millstream_engine::queue::directory::Directory;
 use millstream_log::Class;
 use millstream_types::{LogId, Namespace, ObjectId};
+use thiserror::Error;
 
 use crate::broker::Broker;
-use crate::consume::settle_bytes;
 use crate::envelope::{EnvelopeError, Message, property};
 use crate::error::{CallError, PublishError, Refused};
+use crate::mailbox::Pending;
 use crate::partitioner::partition_for_key;
 use crate::routing::{Names, RouteError, RouteRequest, RouteScratch};
-use crate::session::{Core, ITEM_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Session};
+use crate::session::{Core, ITEM_OVERHEAD_BYTES, Session};
 
 /// A message whose targets went while it was on its way is routed again, so often.
-const ROUTE_TRIES_MAX: usize = 3;
+pub(crate) const ROUTE_TRIES_MAX: usize = 3;
 /// Room of a message in one queue, body apart, and what it may drop there to make room.
 pub(crate) const TARGET_BYTES: usize = 256;
 pub(crate) const DROPS_BYTES: usize = 4 * 160;
@@ -70,6 +69,22 @@ pub enum PublishRefusal {
     TooLarge,
 }
 
+/// A batch of which nothing was published: it may be published again.
+#[derive(Clone, Debug, Error, PartialEq)]
+#[error("{why}")]
+pub struct RefusedBatch {
+    /// Why.
+    pub why: Refused,
+    /// It.
+    pub batch: Vec<NewMessage>,
+}
+
+impl From<RefusedBatch> for Refused {
+    fn from(refused: RefusedBatch) -> Self {
+        refused.why
+    }
+}
+
 /// What became of each message of a batch, in order.
 pub type PublishOutcomes = Vec<Result<PublishOutcome, PublishError>>;
 
@@ -97,73 +112,20 @@ impl Session {
     /// Answered when what was accepted survives a crash.
     ///
     /// # Errors
-    /// `DiskFull`, `TooLarge` (more than one record takes), `Closed`: nothing of the batch was published.
-    pub async fn publish(&self, batch: Vec<NewMessage>) -> Result<Publishing, Refused> {
-        let routed = {
-            let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-            Routed::of(self.core(), &mut scratch, &batch, |_, _| true)
-        };
-        let (outcomes, pending) = routed.submit(self.core()).await?;
-        let core = Arc::clone(self.core());
-        Ok(Publishing(Box::pin(finish(core, batch, outcomes, pending))))
-    }
-}
-
-impl Session {
-    /// Publishes messages and ends leases as one step: all of it or nothing. What a full queue refuses is refused, and the rest stands.
-    /// Copies for topics are in a record of their own, behind it: a crash in between loses them.
-    ///
-    /// # Durability
-    /// Answered when all of it survives a crash.
-    ///
-    /// # Errors
-    /// [`CallError`]; the inner error says which lease was not there: nothing happened then. A message that cannot be routed at all is
-    /// told of in its place, and the rest stands.
-    pub async fn transact_queues(
-        &self,
-        batch: &[NewMessage],
-        settles: Vec<SettleItem>,
-    ) -> Result<Result<PublishOutcomes, TxConflict>, CallError> {
-        for attempt in 1.. {
-            let routed = {
-                let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-                Routed::of(self.core(), &mut scratch, batch, |_, _| true)
-            };
-            let Routed { mut outcomes, queues, of_queue, topics, of_topic, queue_bytes } = routed;
-            let room = queue_bytes + RECORD_OVERHEAD_BYTES + settle_bytes(settles.iter().map(|i| i.len));
-            let class = if queues.is_empty() { Class::Settle } else { Class::Publish };
-            let permit = self.admit(class, room).await?;
-            let tx = QueueTransact { publishes: queues, settles: settles.clone() };
-            let op = Op::Queue(QueueOp::Transact(tx));
-            let Reply::Queue(QueueReply::Transacted(result)) = self.submit(Some(permit), op).await else {
-                return Err(CallError::FateUnknown);
-            };
-            match result {
-                Err(TxConflict::Gone { .. }) if attempt < ROUTE_TRIES_MAX => {}
-                Err(conflict) => return Ok(Err(conflict)),
-                Ok(results) => {
-                    for (index, Published { accepted, refused, .. }) in of_queue.into_iter().zip(results) {
-                        let Some(Ok(outcome)) = outcomes.get_mut(index) else { continue };
-                        outcome.accepted += accepted;
-                        for (id, _) in refused {
-                            let def = self.broker().directory().by_id(id);
-                            let name = def.map_or_else(String::new, |d| d.name.clone());
-                            outcome.refused.push((name, PublishRefusal::Full));
-                        }
-                    }
-                    if !topics.is_empty() {
-                        let appended = self.append(topics).await?;
-                        for (index, result) in of_topic.into_iter().zip(appended) {
-                            if let (Some(Ok(outcome)), Ok(_)) = (outcomes.get_mut(index), result) {
-                                outcome.accepted += 1;
-                            }
-                        }
-                    }
-                    return Ok(Ok(outcomes));
-                }
+    /// `DiskFull`, `TooLarge` (more than one record takes), `Closed`: nothing of the batch was published, and it is given back.
+    pub async fn publish(&self, batch: Vec<NewMessage>) -> Result<Publishing, RefusedBatch> {
+        match self.route_all(&batch).submit(self.core()).await {
+            Ok((outcomes, pending)) => {
+                let core = Arc::clone(self.core());
+                Ok(Publishing(Box::pin(finish(core, batch, outcomes, pending))))
             }
+            Err(why) => Err(RefusedBatch { why, batch }),
         }
-        Err(CallError::FateUnknown)
+    }
+
+    pub(crate) fn route_all(&self, batch: &[NewMessage]) -> Routed {
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        Routed::of(self.core(), &mut scratch, batch, |_, _| true)
     }
 }
 
@@ -181,21 +143,22 @@ impl Names for Everything<'_> {
 
 /// Messages with their targets, ready to be submitted.
 #[derive(Default)]
-struct Routed {
-    outcomes: PublishOutcomes,
-    /// For queues, with the message's index.
-    queues: Vec<Publish>,
-    of_queue: Vec<usize>,
-    topics: Vec<AppendItem>,
-    of_topic: Vec<usize>,
-    queue_bytes: usize,
+pub(crate) struct Routed {
+    pub(crate) outcomes: PublishOutcomes,
+    /// For queues, and each one's message.
+    pub(crate) queues: Vec<Publish>,
+    pub(crate) of_queue: Vec<usize>,
+    /// For topics, and each one's message.
+    pub(crate) topics: Vec<AppendItem>,
+    pub(crate) of_topic: Vec<usize>,
+    /// Room that those for queues take.
+    pub(crate) queue_bytes: usize,
 }
 
 /// What is on its way.
-struct Pendings {
-    queues: Option<crate::mailbox::Pending>,
+struct InFlight {
+    pending: Option<Pending>,
     of_queue: Vec<(usize, Vec<ObjectId>)>,
-    topics: Option<crate::mailbox::Pending>,
     of_topic: Vec<(usize, LogId)>,
 }
 
@@ -281,24 +244,29 @@ impl Routed {
         Ok(outcome)
     }
 
-    async fn submit(self, core: &Core) -> Result<(PublishOutcomes, Pendings), Refused> {
+    async fn submit(self, core: &Core) -> Result<(PublishOutcomes, InFlight), Refused> {
         let Self { outcomes, queues, of_queue, topics, of_topic, queue_bytes } = self;
-        let mut pending = Pendings { queues: None, of_queue: Vec::new(), topics: None, of_topic: Vec::new() };
-        // One at a time: room that one holds could be what the other waits for.
-        if !queues.is_empty() {
-            let ids = |p: &Publish| p.to.iter().map(|t| t.queue).collect();
-            pending.of_queue = of_queue.into_iter().zip(queues.iter().map(ids)).collect();
-            let room = queue_bytes + RECORD_OVERHEAD_BYTES;
+        let ids = |p: &Publish| p.to.iter().map(|t| t.queue).collect();
+        let of_queue = of_queue.into_iter().zip(queues.iter().map(ids)).collect();
+        let of_topic = of_topic.into_iter().zip(topics.iter().map(|t| t.part)).collect();
+        let room = queue_bytes + Session::append_bytes(&topics);
+        let op = match (queues.is_empty(), topics.is_empty()) {
+            (true, true) => None,
+            (false, true) => Some(Op::Queue(QueueOp::Publish(queues))),
+            (true, false) => Some(Op::Append(topics)),
+            (false, false) => Some(Op::Transact(Box::new(Transact {
+                appends: topics,
+                publishes: queues,
+                tolerance: Tolerance::Copies,
+                ..Transact::default()
+            }))),
+        };
+        let mut pending = None;
+        if let Some(op) = op {
             let permit = core.broker.gate().admit(Class::Publish, room).await?;
-            pending.queues = Some(core.submit(Some(permit), Op::Queue(QueueOp::Publish(queues))));
+            pending = Some(core.submit(Some(permit), op));
         }
-        if !topics.is_empty() {
-            pending.of_topic = of_topic.into_iter().zip(topics.iter().map(|t| t.part)).collect();
-            let room = Session::append_bytes(&topics);
-            let permit = core.broker.gate().admit(Class::Publish, room).await?;
-            pending.topics = Some(core.submit(Some(permit), Op::Append(topics)));
-        }
-        Ok((outcomes, pending))
+        Ok((outcomes, InFlight { pending, of_queue, of_topic }))
     }
 }
 
@@ -375,7 +343,7 @@ async fn finish(
     core: Arc<Core>,
     batch: Vec<NewMessage>,
     mut outcomes: PublishOutcomes,
-    mut pending: Pendings,
+    mut pending: InFlight,
 ) -> Result<PublishOutcomes, CallError> {
     // What took a message so far, so that routing it again does not bring it there twice.
     let mut took: Vec<(usize, Place)> = Vec::new();
@@ -410,47 +378,49 @@ async fn finish(
 
 async fn collect(
     core: &Core,
-    pending: Pendings,
+    in_flight: InFlight,
     outcomes: &mut PublishOutcomes,
     took: &mut Vec<(usize, Place)>,
     again: &mut Vec<usize>,
 ) -> Result<(), CallError> {
-    if let Some(queues) = pending.queues {
-        let Reply::Queue(QueueReply::Published(results)) = queues.await else {
-            return Err(CallError::FateUnknown);
-        };
-        for ((index, to), Published { accepted, refused, .. }) in pending.of_queue.into_iter().zip(results) {
-            let Some(Ok(outcome)) = outcomes.get_mut(index) else { continue };
-            outcome.accepted += accepted;
-            let gone = refused.iter().any(|r| r.1 == Refusal::Gone);
-            if gone {
-                again.push(index);
-                let stays = to.into_iter().filter(|id| !refused.contains(&(*id, Refusal::Gone)));
-                took.extend(stays.map(|id| (index, Place::Queue(id))));
-            }
-            for (id, why) in refused {
-                if why == Refusal::Full {
-                    let def = core.broker.directory().by_id(id);
-                    let name = def.map_or_else(String::new, |d| d.name.clone());
-                    outcome.refused.push((name, PublishRefusal::Full));
-                }
+    let InFlight { pending, of_queue, of_topic } = in_flight;
+    let Some(pending) = pending else { return Ok(()) };
+    let Transacted { published, appended } = match pending.await {
+        Reply::Queue(QueueReply::Published(published)) => Transacted { published, ..Transacted::default() },
+        Reply::Append(appended) => Transacted { appended, ..Transacted::default() },
+        Reply::Transact(Ok(done)) => done,
+        _ => return Err(CallError::FateUnknown),
+    };
+    for ((index, to), Published { accepted, refused, .. }) in of_queue.into_iter().zip(published) {
+        let Some(Ok(outcome)) = outcomes.get_mut(index) else { continue };
+        outcome.accepted += accepted;
+        let gone = refused.iter().any(|r| r.1 == Refusal::Gone);
+        if gone {
+            again.push(index);
+            let stays = to.into_iter().filter(|id| !refused.contains(&(*id, Refusal::Gone)));
+            took.extend(stays.map(|id| (index, Place::Queue(id))));
+        }
+        for (id, why) in refused {
+            if why == Refusal::Full {
+                outcome.refused.push((name_of(core, id), PublishRefusal::Full));
             }
         }
     }
-    if let Some(topics) = pending.topics {
-        let Reply::Append(results) = topics.await else { return Err(CallError::FateUnknown) };
-        for ((index, log), result) in pending.of_topic.into_iter().zip(results) {
-            let Some(Ok(outcome)) = outcomes.get_mut(index) else { continue };
-            match result {
-                Ok(_) => {
-                    outcome.accepted += 1;
-                    let catalogue = core.broker.catalogue();
-                    let topic = catalogue.by_log.get(&log);
-                    took.extend(topic.map(|t| (index, Place::Topic(t.0.def.uuid))));
-                }
-                Err(_) => again.push(index),
+    for ((index, log), result) in of_topic.into_iter().zip(appended) {
+        let Some(Ok(outcome)) = outcomes.get_mut(index) else { continue };
+        match result {
+            Ok(_) => {
+                outcome.accepted += 1;
+                let catalogue = core.broker.catalogue();
+                let topic = catalogue.by_log.get(&log);
+                took.extend(topic.map(|t| (index, Place::Topic(t.0.def.uuid))));
             }
+            Err(_) => again.push(index),
         }
     }
     Ok(())
+}
+
+pub(crate) fn name_of(core: &Core, queue: ObjectId) -> String {
+    core.broker.directory().by_id(queue).map_or_else(String::new, |d| d.name.clone())
 }

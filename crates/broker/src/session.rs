@@ -4,9 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use millstream_engine::group::{GroupOp, GroupReply};
-use millstream_engine::op::{
-    AppendError, AppendItem, Appended, Draft, Op, ProducerInfo, Reply, Ticket, Transact, TransactError,
-};
+use millstream_engine::op::{AppendError, AppendItem, Appended, Draft, Op, ProducerInfo, Reply, Ticket};
 use millstream_log::{Class, Permit};
 use millstream_types::{LogId, Namespace};
 
@@ -171,24 +169,6 @@ impl Session {
         let permit = self.admit(Class::Publish, Self::append_bytes(&items)).await?;
         match self.submit(Some(permit), Op::Append(items)).await {
             Reply::Append(results) => Ok(results),
-            _ => Err(CallError::FateUnknown),
-        }
-    }
-
-    /// Appends and commits offsets as one step: all of it or nothing.
-    ///
-    /// # Durability
-    /// Returns when all of it survives a crash.
-    ///
-    /// # Errors
-    /// [`CallError`]; the inner error says which part was refused, nothing happened then.
-    pub async fn transact(&self, tx: Transact) -> Result<Result<Vec<Appended>, TransactError>, CallError> {
-        self.check_sizes(&tx.appends)?;
-        let bytes =
-            Self::append_bytes(&tx.appends) + tx.commits.iter().map(Self::commit_bytes).sum::<usize>();
-        let permit = self.admit(Class::Publish, bytes).await?;
-        match self.submit(Some(permit), Op::Transact(tx)).await {
-            Reply::Transact(result) => Ok(result),
             _ => Err(CallError::FateUnknown),
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_broker::queue::api::{
     ConsumerId, ConsumerOpts, Delivery, LeaseKind, QueueDef, QueueError, QueueOp, QueueReply, Receive,
-    SettleError, TxConflict, Verb,
+    SettleError, Verb,
 };
 use millstream_broker::queue::policy::{Overflow, QueuePolicy};
 use millstream_broker::{
@@ -554,29 +554,6 @@ async fn deleting_and_purging_say_how_much_went() {
     assert_eq!(s.delete_queue(q.id, false, false).await, Ok(3));
     assert!(s.queue("q").is_none());
     assert_eq!(s.queue_stats(q.id, false).await, Ok(None));
-    close(broker).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_publishes_and_settles_all_or_nothing_in_one_record() {
-    let place = Place::new(23);
-    let broker = place.open();
-    let s = session(&broker);
-    let (a, b) = (queue(&s, "a").await, queue(&s, "b").await);
-    s.publish(vec![text("a", "x"), text("a", "y")]).await.unwrap().await.unwrap();
-    let got = get(&s, &a).await;
-    let before = broker.marks().sequenced;
-    let settles = vec![settle_item(&got[0], Verb::Ack)];
-    let done = s.transact_queues(&[text("b", "1"), text("b", "2")], settles.clone()).await.unwrap();
-    assert!(done.unwrap().iter().all(|o| o.as_ref().unwrap().accepted == 1));
-    assert_eq!(broker.marks().sequenced.0, before.0 + 1);
-    assert_eq!(ready(&s, &b).await, 2);
-    // The first lease is not there any more: the second one stays, and nothing is published.
-    let both = got.iter().map(|d| settle_item(d, Verb::Ack)).rev().collect();
-    let refused = s.transact_queues(&[text("b", "3")], both).await.unwrap();
-    assert_eq!(refused, Err(TxConflict::Settle { item: 1, error: SettleError::Unknown }));
-    assert_eq!(ready(&s, &b).await, 2);
-    settle(&s, &got[1..], Verb::Ack).await;
     close(broker).await;
 }
 

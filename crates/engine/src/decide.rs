@@ -3,3 +3,4 @@
 pub(crate) mod append;
 pub(crate) mod catalogue;
 pub(crate) mod routing;
+pub(crate) mod task;

@@ -10,22 +10,20 @@ use millstream_types::{ConnId, LogId, Lsn};
 
 use crate::catalogue::{Change, Snapshot};
 use crate::ctx::{Asker, Ctx};
-use crate::decide::{append, catalogue};
+use crate::decide::{append, catalogue, task};
 use crate::effect::RowEffect;
 use crate::error::LoadError;
 use crate::expiry::Expiry;
 use crate::group::{GroupConfig, Groups};
 use crate::live::Live;
-use crate::op::{
-    Answer, AppendError, AppendItem, Commits, Draft, Effects, Now, Op, ProducerInfo, Reply, Transact,
-    TransactError,
-};
+use crate::op::{Answer, AppendError, AppendItem, Commits, Draft, Effects, Now, Op, ProducerInfo, Reply};
 use crate::queue::WindowSizes;
 use crate::queue::api::WindowRead;
 use crate::queue::directory::Directory;
 use crate::queue::queues::{Cx, Queues};
 use crate::rows::id::{Counter, Ids};
 use crate::state::State;
+use crate::task::{TaskOp, TaskReply};
 
 /// Settings of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +153,7 @@ impl Engine {
                 let page = self.list_bindings(ns, &of, from);
                 self.answer(asker, out, Reply::Bindings(page));
             }
+            Op::Task(op) => self.task(asker, &op, permit, log, out),
             Op::Barrier => self.answer(asker, out, Reply::Barrier),
             Op::Queue(op) => {
                 self.with_queues(log, out, |queues, cx| queues.op(cx, asker, op, permit));
@@ -235,7 +234,7 @@ impl Engine {
         self.in_flight.iter().map(|b| b.1).sum()
     }
 
-    fn with_groups(
+    pub(crate) fn with_groups(
         &mut self,
         log: &mut dyn Commits,
         out: &mut Effects,
@@ -247,14 +246,14 @@ impl Engine {
         f(&mut self.state.groups, &mut ctx);
     }
 
-    fn with_queues(
+    pub(crate) fn with_queues<R>(
         &mut self,
         log: &mut dyn Commits,
         out: &mut Effects,
-        f: impl FnOnce(&mut Queues, &mut Cx<'_>),
-    ) {
+        f: impl FnOnce(&mut Queues, &mut Cx<'_>) -> R,
+    ) -> R {
         let Self { state, last_lsn, queues, now, live, .. } = self;
-        f(queues, &mut Cx { state, routes: &mut live.routes, log, out, last_lsn, now: *now });
+        f(queues, &mut Cx { state, routes: &mut live.routes, log, out, last_lsn, now: *now })
     }
 
     /// Writes one record and applies it.
@@ -271,7 +270,7 @@ impl Engine {
         lsn
     }
 
-    fn answer(&self, asker: Asker, out: &mut Effects, reply: Reply) {
+    pub(crate) fn answer(&self, asker: Asker, out: &mut Effects, reply: Reply) {
         let Asker { session, ticket } = asker;
         out.answers.push(Answer { session, ticket, wait: self.last_lsn, reply });
     }
@@ -286,48 +285,16 @@ impl Engine {
     ) {
         let plan = append::decide(self.facts(), items);
         if plan.writes() {
-            self.write(asker, &plan, items, &[], permit, log);
+            let mut ops = Vec::with_capacity(items.len());
+            plan.ops(items, &mut ops);
+            let lsn = self.commit(log, writing(permit), &ops, Some(asker.session));
+            drop(ops);
+            self.appended(lsn, &plan);
         }
         self.answer(asker, out, Reply::Append(plan.results));
     }
 
-    fn transact(
-        &mut self,
-        asker: Asker,
-        tx: &Transact,
-        permit: Option<Permit>,
-        log: &mut dyn Commits,
-        out: &mut Effects,
-    ) {
-        let reply = match self.decide_transact(tx) {
-            Err(e) => Err(e),
-            Ok((plan, effects)) => {
-                if plan.writes() || !effects.is_empty() {
-                    self.write(asker, &plan, &tx.appends, &effects, permit, log);
-                }
-                Ok(plan.results.into_iter().flatten().collect())
-            }
-        };
-        self.answer(asker, out, Reply::Transact(reply));
-    }
-
-    fn decide_transact(&self, tx: &Transact) -> Result<(append::Plan, Vec<RowEffect>), TransactError> {
-        let plan = append::decide(self.facts(), &tx.appends);
-        for (index, result) in plan.results.iter().enumerate() {
-            if let Err(error) = result {
-                return Err(TransactError::Append { index, error: error.clone() });
-            }
-        }
-        let exists = |log: LogId| self.live.snapshot.by_log.contains_key(&log);
-        let mut effects = Vec::new();
-        for (index, commit) in tx.commits.iter().enumerate() {
-            let more = self.state.groups.decide_commit(self.now, commit, &exists);
-            effects.extend(more.map_err(|error| TransactError::Commit { index, error })?);
-        }
-        Ok((plan, effects))
-    }
-
-    fn facts(&self) -> append::Facts<'_> {
+    pub(crate) fn facts(&self) -> append::Facts<'_> {
         append::Facts {
             state: &self.state,
             catalogue: &self.live.snapshot,
@@ -336,20 +303,8 @@ impl Engine {
         }
     }
 
-    /// Writes appends and effects as one record; memory follows.
-    fn write(
-        &mut self,
-        asker: Asker,
-        plan: &append::Plan,
-        items: &[AppendItem],
-        effects: &[RowEffect],
-        permit: Option<Permit>,
-        log: &mut dyn Commits,
-    ) {
-        let mut ops = Vec::with_capacity(items.len() + effects.len());
-        plan.ops(items, &mut ops);
-        ops.extend(effects.iter().map(RowEffect::op));
-        let lsn = self.commit(log, writing(permit), &ops, Some(asker.session));
+    /// Record `lsn` has these appends: memory follows.
+    pub(crate) fn appended(&mut self, lsn: Lsn, plan: &append::Plan) {
         for (log, end) in plan.ends() {
             if let Some(view) = append::view(&self.live.snapshot, log).map(Arc::clone) {
                 self.live.appended(lsn, view, self.state.part.get(&log), end);
@@ -358,6 +313,26 @@ impl Engine {
         for key in &plan.new_producers {
             self.expiry.begin(*key, self.now);
         }
+    }
+
+    fn task(
+        &mut self,
+        asker: Asker,
+        op: &TaskOp,
+        permit: Option<Permit>,
+        log: &mut dyn Commits,
+        out: &mut Effects,
+    ) {
+        let reply = if let TaskOp::List { .. } = op {
+            TaskReply::Tasks(task::list(&self.state, op))
+        } else {
+            TaskReply::Changed(task::decide(&self.state, self.now.wall_ms, op).map(|(task, effects)| {
+                let ops: Vec<LogOp<'_>> = effects.iter().map(RowEffect::op).collect();
+                self.commit(log, writing(permit), &ops, Some(asker.session));
+                Box::new(task)
+            }))
+        };
+        self.answer(asker, out, Reply::Task(reply));
     }
 
     fn init_producer(

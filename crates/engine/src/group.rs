@@ -13,8 +13,8 @@
 //!   Every answer that shows state waits at least for [`crate::ctx::Ctx::last_lsn`]. Joins, syncs, heartbeats and leaves come without a
 //!   permit: records that follow from them take one by [`crate::ctx::Ctx::spare`] when they are due, and rest (retry in
 //!   [`Groups::tick`]) while there is none. Readers come without and need none.
-//! - **Transactions.** [`Groups::decide_commit`] gives the effects of an offset commit without writing them: the engine puts them
-//!   in its own record and applies them by `apply_effect`.
+//! - **Transactions.** [`Groups::decide_commits`] gives the effects of offset commits without writing them: the engine puts them
+//!   in its own record, applies them by `apply_effect`, and has memory follow by [`Groups::committed`].
 //! - **After opening** [`Groups::serve`] rebuilds timers. **Flushing** goes through [`Groups::tables`].
 //! - **Lost**: [`Groups::lost`] answers all waiting joins and syncs with [`crate::op::Reply::FateUnknown`].
 
@@ -40,6 +40,7 @@ use thiserror::Error;
 
 pub use config::{GROUPS_MAX, GroupConfig};
 pub use coordinator::Groups;
+pub use offsets::CommitPlan;
 
 /// Largest metadata text of a committed offset, bytes.
 pub const OFFSET_METADATA_BYTES_MAX: usize = 4 << 10;

@@ -25,5 +25,7 @@ mod routing;
 pub mod rows;
 mod state;
 pub mod table;
+pub mod task;
+mod transact;
 
 pub use engine::{Engine, EngineConfig};

@@ -6,13 +6,17 @@
 use bytes::Bytes;
 use millstream_log::Permit;
 use millstream_types::limits::OP_BYTES_MAX;
-use millstream_types::{ConnId, LogId, Lsn, Namespace};
+use millstream_types::{ConnId, LogId, Lsn, Namespace, ObjectId};
 use thiserror::Error;
 
 use crate::catalogue::{CatalogueError, Change, TopicDef};
 use crate::exchange::{BindingsFrom, BindingsOf, BindingsPage, ExchangeChange, RouteEvent, RoutingError};
 use crate::group::{GroupOp, GroupReply};
-use crate::queue::api::{Delivery, MoveWork, QueueOp, QueueReply, ReadWindow, Unused};
+use crate::queue::api::{
+    Delivery, HeldItem, MoveWork, Publish, Published, QueueOp, QueueReply, ReadWindow, Refusal, SettleError,
+    SettleItem, Unused,
+};
+use crate::task::{TaskConflict, TaskOp, TaskReply, TaskStep};
 
 /// The time, taken once per turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,8 +82,8 @@ pub struct Effects {
 pub enum Op {
     /// Appends to partitions. What is accepted is one record; each item is accepted or refused on its own.
     Append(Vec<AppendItem>),
-    /// All of it or nothing, in one record: appends and offset commits.
-    Transact(Transact),
+    /// All of it or nothing, in one record: appends, messages for queues, settlements, offset commits, and the step of a task.
+    Transact(Box<Transact>),
     /// A consumer group's affairs.
     Group(GroupOp),
     /// A new producer id.
@@ -108,12 +112,14 @@ pub enum Op {
     },
     /// An operation on queues.
     Queue(QueueOp),
+    /// An operation on tasks.
+    Task(TaskOp),
     /// Nothing: it is answered when all that was decided before it is durable.
     Barrier,
 }
 
 /// One append to one partition.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AppendItem {
     /// The partition.
     pub part: LogId,
@@ -154,13 +160,64 @@ pub struct BatchMeta {
     pub flags: u16,
 }
 
-/// Appends and offset commits as one step.
+/// Operations of one transaction: appends, messages, settlements and offsets together.
+pub const TRANSACT_OPS_MAX: usize = 10_000;
+/// Bodies of one transaction, bytes.
+pub const TRANSACT_BYTES_MAX: usize = 16 << 20;
+
+/// One step across partitions, queues, groups and a task. It is looked at whole before anything of it happens; it is one record.
+///
+/// Who asks keeps to [`TRANSACT_OPS_MAX`] and [`TRANSACT_BYTES_MAX`], and brings room for the record.
 #[derive(Debug, Default)]
 pub struct Transact {
-    /// The appends.
+    /// Appends to partitions.
     pub appends: Vec<AppendItem>,
-    /// Offsets to commit: (namespace and group, as in [`GroupOp`]).
+    /// Messages for queues.
+    pub publishes: Vec<Publish>,
+    /// Leases that end, each named once. A queue's limits count messages that this gives back only after `publishes`.
+    pub settles: Vec<SettleItem>,
+    /// Messages that the mover holds and that are elsewhere after this: they end as `Moved`.
+    pub moved: Vec<HeldItem>,
+    /// Offsets to commit: (namespace and group, as in [`GroupOp`]). A group that is not there begins with it.
     pub commits: Vec<crate::group::Commit>,
+    /// A task goes on.
+    pub task: Option<TaskStep>,
+    /// What may be refused of it without the whole being refused.
+    pub tolerance: Tolerance,
+}
+
+impl Transact {
+    /// Operations, and bytes of bodies.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        let offsets: usize = self.commits.iter().map(|c| c.offsets.len()).sum();
+        let cursors = self.task.as_ref().map_or(0, |t| t.cursors.len());
+        let ops = [self.appends.len(), self.publishes.len(), self.settles.len(), self.moved.len()];
+        let bodies = self.appends.iter().map(|i| &i.body).chain(self.publishes.iter().map(|p| &p.body));
+        let bytes = bodies.flatten().map(Bytes::len).sum();
+        (ops.into_iter().sum::<usize>() + offsets + cursors, bytes)
+    }
+}
+
+/// What may be refused of a transaction without the whole being refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tolerance {
+    /// Nothing: all of it happens, or nothing does.
+    #[default]
+    Nothing,
+    /// A full queue refuses its copy of a message, as it does without a transaction.
+    FullQueues,
+    /// Every copy and every append is taken or refused on its own: a publish whose messages go to queues and topics.
+    Copies,
+}
+
+/// What a transaction came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transacted {
+    /// Per append. Errors only with [`Tolerance::Copies`].
+    pub appended: Vec<Result<Appended, AppendError>>,
+    /// Per message for queues.
+    pub published: Vec<Published>,
 }
 
 /// An answer, and what must have become durable before it may be shown.
@@ -183,7 +240,7 @@ pub enum Reply {
     /// To `Append`: one result per item, in order.
     Append(Vec<Result<Appended, AppendError>>),
     /// To `Transact`.
-    Transact(Result<Vec<Appended>, TransactError>),
+    Transact(Result<Transacted, TransactError>),
     /// To `Group`.
     Group(GroupReply),
     /// To `InitProducer`.
@@ -205,6 +262,8 @@ pub enum Reply {
     Bindings(BindingsPage),
     /// To `Queue`.
     Queue(QueueReply),
+    /// To `Task`.
+    Task(TaskReply),
     /// To `Barrier`.
     Barrier,
     /// The log was lost after this was sequenced: whether it happened is not known.
@@ -263,6 +322,33 @@ pub enum TransactError {
         /// Why.
         error: AppendError,
     },
+    /// A queue does not take a message. Gone: to be routed again.
+    #[error("message {index}: {why}")]
+    Publish {
+        /// Which.
+        index: usize,
+        /// The queue.
+        queue: ObjectId,
+        /// Why.
+        why: Refusal,
+    },
+    /// A lease cannot be settled.
+    #[error("settlement {index}: {error}")]
+    Settle {
+        /// Which.
+        index: usize,
+        /// Why.
+        error: SettleError,
+    },
+    /// The mover does not hold a message (any more).
+    #[error("held message {index}: it is not held")]
+    NotHeld {
+        /// Which.
+        index: usize,
+    },
+    /// The task is not where the step begins.
+    #[error("the task: {0}")]
+    Task(#[from] TaskConflict),
     /// An offset commit was refused.
     #[error("commit {index}: {error}")]
     Commit {

@@ -13,6 +13,7 @@ pub mod exchange;
 pub mod id;
 pub mod part;
 pub mod prod;
+pub mod task;
 pub(crate) mod whole;
 
 use std::fmt::Debug;
@@ -47,6 +48,8 @@ pub mod family {
     pub const CHUNK: u8 = 0x31;
     /// Delays of queues. See [`crate::queue::rows::due`].
     pub const DUE: u8 = 0x32;
+    /// Tasks. See [`super::task`].
+    pub const TASK: u8 = 0x40;
 }
 
 /// Key of a row.

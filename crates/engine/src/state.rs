@@ -21,6 +21,7 @@ use crate::rows::family;
 use crate::rows::id::Ids;
 use crate::rows::part::PartRow;
 use crate::rows::prod::{ProdKey, ProdRow};
+use crate::rows::task::{TaskKey, TaskRow};
 use crate::table::{Dirty, Table};
 
 /// All rows.
@@ -34,6 +35,7 @@ pub(crate) struct State {
     pub(crate) exchange: Table<ExchangeKey, ExchangeRow>,
     pub(crate) bind: Table<BindKey, BindRow>,
     pub(crate) queues: QueueRows,
+    pub(crate) tasks: Table<TaskKey, TaskRow>,
 }
 
 impl State {
@@ -47,6 +49,7 @@ impl State {
         self.prod = Table::load(rows)?;
         self.exchange = Table::load(rows)?;
         self.bind = Table::load(rows)?;
+        self.tasks = Table::load(rows)?;
         Ok(())
     }
 
@@ -61,6 +64,7 @@ impl State {
                 self.groups.apply_effect(lsn, key, bytes)
             }
             Some(&family::EXCHANGE) => self.exchange_effect(lsn, key, bytes),
+            Some(&family::TASK) => self.tasks.apply_effect(lsn, key, bytes),
             Some(&family::BIND) => self.bind.apply_effect(lsn, key, bytes),
             Some(&(family::QUEUE | family::HEAD | family::CHUNK | family::DUE)) => {
                 self.queues.apply_effect(lsn, key, bytes)
@@ -133,6 +137,7 @@ impl State {
         self.exchange.record_end(lsn);
         self.bind.record_end(lsn);
         self.queues.record_end(lsn);
+        self.tasks.record_end(lsn);
     }
 
     /// Applies a whole record that was just put in order, as replay would.
@@ -187,6 +192,7 @@ impl State {
             &mut self.prod,
             &mut self.exchange,
             &mut self.bind,
+            &mut self.tasks,
         ];
         all.extend(self.groups.tables());
         all.extend(self.queues.tables());

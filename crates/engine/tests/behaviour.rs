@@ -177,8 +177,8 @@ fn appends_of_one_record_see_those_before_them() {
 fn a_transaction_with_one_refusal_does_nothing() {
     let mut b = Bench::new();
     let p = b.topic("a", 1, 1);
-    let tx = Transact { appends: vec![single(p), single(LogId(1))], commits: Vec::new() };
-    let Reply::Transact(got) = b.ask(Op::Transact(tx)) else { panic!() };
+    let tx = Transact { appends: vec![single(p), single(LogId(1))], ..Transact::default() };
+    let Reply::Transact(got) = b.ask(Op::Transact(Box::new(tx))) else { panic!() };
     assert_eq!(got, Err(TransactError::Append { index: 1, error: AppendError::Gone }));
     assert_eq!((b.log.records.len(), b.one(single(p))), (1, Ok((0, false))));
 }

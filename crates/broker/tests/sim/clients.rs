@@ -45,8 +45,6 @@ pub struct Whole {
     pub appends: Vec<(LogId, Id)>,
     pub offset: (String, LogId, u64),
     pub fate: Option<bool>,
-    /// Whether the group was known to be there before.
-    begun: bool,
 }
 
 /// All clients together, and what they know.
@@ -64,7 +62,6 @@ pub struct Clients {
     pub duplicates: u64,
     pub unknown: u64,
     pub transacted: u64,
-    pub some_topic_went: bool,
 }
 
 impl Clients {
@@ -169,7 +166,6 @@ impl Clients {
     pub async fn transact(&mut self, dice: &mut Dice, session: &Session, group: &str, parts: &[LogId]) {
         let Ok(permit) = session.admit(Class::Publish, 40_000).await else { return };
         let number = self.transactions.len() as u64;
-        let begun = self.offsets.iter().any(|((g, _), known)| *g == group && known.sure > 0);
         let appends: Vec<(LogId, Id)> = (0..2)
             .map(|_| {
                 let part = *dice.of(parts);
@@ -179,10 +175,10 @@ impl Clients {
         let part = *dice.of(parts);
         let (commit, offset) = self.commit_of(group, part);
         let items = appends.iter().map(|(part, id)| self.parts[part].sent[id].item(*part, *id)).collect();
-        let tx = Transact { appends: items, commits: vec![commit] };
-        let pending = session.submit(Some(permit), Op::Transact(tx));
+        let tx = Transact { appends: items, commits: vec![commit], ..Transact::default() };
+        let pending = session.submit(Some(permit), Op::Transact(Box::new(tx)));
         let offset = (group.to_owned(), part, offset);
-        self.transactions.push(Whole { appends: appends.clone(), offset: offset.clone(), fate: None, begun });
+        self.transactions.push(Whole { appends: appends.clone(), offset: offset.clone(), fate: None });
         self.asked.push_back((Asked::Transaction(appends, offset), pending));
     }
 
@@ -228,6 +224,7 @@ impl Clients {
                 self.transactions[number].fate = Some(result.is_ok());
                 match result {
                     Ok(at) => {
+                        let at = at.appended.into_iter().map(|a| a.expect("all of it"));
                         for ((part, id), at) in appends.into_iter().zip(at) {
                             must!(!at.duplicate, "a new message is called a duplicate");
                             self.parts.entry(part).or_default().acknowledge(id, at.base)?;
@@ -236,18 +233,13 @@ impl Clients {
                         self.committed(&group, part, offset);
                     }
                     Err(e) => {
-                        // Topics go while a transaction is on its way. A group begins with its first commit of its own, and ends
-                        // with its last offset.
-                        let begun = self.transactions[number].begun && !self.some_topic_went;
-                        must!(
-                            match e {
-                                TransactError::Append { error: AppendError::Gone, .. }
-                                | TransactError::Commit { error: GroupError::NoPartition, .. } => true,
-                                TransactError::Commit { error: GroupError::NotFound, .. } => !begun,
-                                _ => false,
-                            },
-                            "a transaction: {e}"
+                        // Topics go while a transaction is on its way.
+                        let gone = matches!(
+                            e,
+                            TransactError::Append { error: AppendError::Gone, .. }
+                                | TransactError::Commit { error: GroupError::NoPartition, .. }
                         );
+                        must!(gone, "a transaction: {e}");
                         for (part, id) in appends {
                             self.refuse(part, id);
                         }

@@ -7,6 +7,7 @@
 //! - [`world`]: one history. Start at [`world::run`].
 //! - [`book`]: what was sent and answered, and what must therefore be true.
 //! - [`queues`]: clients of queues, and what must be true for them.
+//! - [`steps`]: workers that consume, enqueue and commit in one step.
 //! - [`bugs`]: brokers that break a promise on purpose; the checker must notice.
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -14,6 +15,7 @@ mod book;
 mod bugs;
 mod clients;
 mod queues;
+mod steps;
 mod world;
 
 use std::time::Duration;
@@ -44,6 +46,8 @@ fn many(few: u64, make: impl Fn(u64) -> Box<dyn LogUnderTest>) -> Tally {
         ("delivered", sum.delivered),
         ("settled", sum.ended),
         ("dead-lettered", sum.buried),
+        ("steps", sum.steps),
+        ("steps of a twin too late", sum.late),
     ]);
     sum
 }
@@ -57,7 +61,9 @@ fn a_broker_over_a_log_in_memory_keeps_its_promises() {
                 && sum.checked > 0
                 && sum.duplicates > 0
                 && sum.transacted > 0
-                && sum.buried > 0,
+                && sum.buried > 0
+                && sum.steps > 0
+                && sum.late > 0,
             "{sum:?}"
         );
     }
@@ -78,7 +84,9 @@ fn a_broker_over_a_log_on_disk_keeps_its_promises_through_power_cuts_and_failed_
                 && sum.checked > 0
                 && sum.duplicates > 0
                 && sum.transacted > 0
-                && sum.buried > 0,
+                && sum.buried > 0
+                && sum.steps > 0
+                && sum.late > 0,
             "{sum:?}"
         );
     }

@@ -17,10 +17,13 @@ use crate::book::{Id, Violation};
 use crate::clients::{Clients, new_topic};
 use crate::must;
 use crate::queues::QueueClients;
+use crate::steps::Workers;
 
 const STEPS: u64 = 280;
 /// Looks of a millisecond at a locked directory: ten seconds.
 const LOCK_WAITS_MAX: u32 = 10_000;
+/// A history that takes longer waits for an answer that never comes: brokers that are broken on purpose do that too.
+const HISTORY_TIME: std::time::Duration = std::time::Duration::from_secs(60);
 const SESSIONS: usize = 3;
 const TOPICS: [&str; 3] = ["orders", "payments", "audit"];
 /// Each has its own session: commits of one group stay in order.
@@ -41,6 +44,9 @@ pub struct Tally {
     pub delivered: u64,
     pub ended: u64,
     pub buried: u64,
+    /// Of workers.
+    pub steps: u64,
+    pub late: u64,
 }
 
 impl AddAssign for Tally {
@@ -55,13 +61,15 @@ impl AddAssign for Tally {
         self.delivered += o.delivered;
         self.ended += o.ended;
         self.buried += o.buried;
+        self.steps += o.steps;
+        self.late += o.late;
     }
 }
 
 /// Runs one seed.
 pub fn run(seed: u64, machine: &dyn LogUnderTest) -> Result<Tally, Violation> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(async {
+    let history = async {
         let mut world = World::new(seed, machine).await?;
         for _ in 0..STEPS {
             world.step().await?;
@@ -72,12 +80,15 @@ pub fn run(seed: u64, machine: &dyn LogUnderTest) -> Result<Tally, Violation> {
         world.stop(End::Clean).await?;
         (world.tally.delivered, world.tally.ended) = (world.queues.delivered, world.queues.ended);
         world.tally.buried = world.queues.buried;
+        (world.tally.steps, world.tally.late) = (world.workers.steps, world.workers.late);
         world.tally.acknowledged = world.clients.acknowledged;
         world.tally.duplicates = world.clients.duplicates;
         world.tally.unknown = world.clients.unknown;
         world.tally.transacted = world.clients.transacted;
         Ok(world.tally)
-    })
+    };
+    let in_time = async { tokio::time::timeout(HISTORY_TIME, history).await };
+    runtime.block_on(in_time).unwrap_or_else(|_| Err("something is not answered".to_owned()))
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -107,6 +118,7 @@ struct World<'a> {
     up: Option<Up>,
     clients: Clients,
     queues: QueueClients,
+    workers: Workers,
     topics: BTreeMap<&'static str, Known>,
     tally: Tally,
     cluster_id: Option<String>,
@@ -122,6 +134,7 @@ impl<'a> World<'a> {
             up: None,
             clients: Clients::default(),
             queues: QueueClients::default(),
+            workers: Workers::default(),
             topics: TOPICS.iter().map(|name| (*name, Known::Absent)).collect(),
             tally: Tally::default(),
             cluster_id: None,
@@ -163,8 +176,14 @@ impl<'a> World<'a> {
         let n = self.dice.below(SESSIONS as u64) as usize;
         let Some(up) = &self.up else { return Err("down between steps".to_owned()) };
         let session = &up.sessions[n];
-        match self.dice.below(190) {
-            100.. => {
+        match self.dice.below(220) {
+            190.. => {
+                if self.machine.is_off() || up.broker.lost().is_some() {
+                    return self.recover().await;
+                }
+                self.workers.step(&mut self.dice, &up.broker).await?;
+            }
+            100..190 => {
                 // A machine that went answers nothing more: the clients see that when it is started again.
                 if self.machine.is_off() || up.broker.lost().is_some() {
                     return self.recover().await;
@@ -234,7 +253,8 @@ impl<'a> World<'a> {
     /// Looks at every message that is left in a queue.
     async fn drain(&mut self) -> Result<(), Violation> {
         let up = self.up.as_ref().expect("up between restarts");
-        self.queues.drain(&up.broker, || self.machine.advance(std::time::Duration::from_secs(1))).await
+        self.queues.drain(&up.broker, || self.machine.advance(std::time::Duration::from_secs(1))).await?;
+        self.workers.drain(&up.broker).await
     }
 
     async fn create(&mut self, n: usize) -> Result<(), Violation> {
@@ -262,7 +282,6 @@ impl<'a> World<'a> {
     async fn delete_or_create(&mut self, n: usize) -> Result<(), Violation> {
         let name = *self.dice.of(&TOPICS);
         let Known::Present(uuid) = self.topics[name] else { return self.create(n).await };
-        self.clients.some_topic_went = true;
         let known = match self.up.as_ref().unwrap().sessions[n].delete_topic(uuid).await {
             Ok(()) => Known::Absent,
             Err(AdminError::Call(CallError::FateUnknown)) => Known::Open,
@@ -355,6 +374,7 @@ impl<'a> World<'a> {
         up.broker.close();
         self.clients.answers(usize::MAX).await?;
         self.queues.broker_went(&up.broker).await?;
+        self.workers.broker_went();
         let lost = up.broker.lost().is_some() || self.machine.is_off();
         must!(!sound || lost || self.clients.unknown == before, "a clean stop left operations unanswered");
         self.clients.broker_went();
@@ -406,6 +426,7 @@ impl<'a> World<'a> {
             |_| broker.session(Principal::anonymous(), Namespace::DEFAULT, SessionOptions::default());
         let sessions = (0..SESSIONS).map(session).collect();
         self.queues.broker_came(&broker);
+        self.workers.broker_came(&broker);
         self.up = Some(Up { broker, sessions });
         let found = self.broker().open_report().clone();
         self.check().await.map_err(|v| format!("after opening ({found:?}): {v}"))
@@ -435,6 +456,8 @@ impl<'a> World<'a> {
             whole.insert(part.log, start == 0);
             places.extend(there);
         }
+        let up = self.up.as_ref().expect("up between restarts");
+        self.workers.check(&up.broker).await?;
         let mut offsets = Vec::new();
         for n in 0..GROUPS.len() {
             offsets.push(self.fetch_offsets(n).await?);

@@ -8,25 +8,25 @@ use std::sync::Arc;
 
 use millstream_log::{Permit, StateReader};
 use millstream_types::limits::NAME_BYTES_MAX;
-use millstream_types::{ConnId, LogId, Lsn, Namespace};
+use millstream_types::{ConnId, LogId, Lsn, Namespace, ObjectId, ObjectKind};
 
 use super::config::{GROUPS_MAX, GroupConfig, RETRY_MS, TIMERS_PER_TICK};
 use super::live::{Caller, Group};
 use super::member_id::MemberIds;
-use super::offsets::{check_commit, commit_effects};
+use super::offsets::{CommitPlan, check_commit, commit_effects, first_row};
 use super::rows::Rows;
-use super::rows::group::GroupKey;
+use super::rows::group::{GroupEffect, GroupKey};
 use super::timers::Due;
 use super::turn::{Core, Flow, Turn};
 use super::{
     Commit, GroupError, GroupOp, GroupReply, GroupState, Join, SESSION_TIMEOUT_MAX_MS,
-    SESSION_TIMEOUT_MIN_MS, admin,
+    SESSION_TIMEOUT_MIN_MS, Who, admin,
 };
 use crate::codec::DecodeError;
 use crate::ctx::Ctx;
-use crate::effect::RowEffect;
 use crate::error::LoadError;
 use crate::op::{Answer, Effects, Now, Reply};
+use crate::rows::id::{Counter, Ids};
 use crate::table::Dirty;
 
 /// All consumer groups. What is durable is in rows, changed by effects only; the rest (who waits, timers, members that joined
@@ -86,7 +86,7 @@ impl Groups {
     pub fn serve(&mut self, now: Now) {
         self.core.ids = MemberIds::new(now.wall_ms, now.mono_ms);
         let mut log = NoLog;
-        let (mut out, mut lsn, mut ids) = (Effects::default(), Lsn(0), crate::rows::id::Ids::default());
+        let (mut out, mut lsn, mut ids) = (Effects::default(), Lsn(0), Ids::default());
         let mut ctx = Ctx::new(&mut log, &mut out, &mut lsn, &mut ids, &|_| false);
         let rows: Vec<_> = self.core.rows.groups.iter().map(|(k, r)| (k.clone(), r.clone())).collect();
         for (key, row) in rows {
@@ -260,21 +260,77 @@ impl Groups {
         Flow::Done
     }
 
-    /// The effects of an offset commit, for a record of the engine's; applies nothing. The group must exist.
+    /// What offset commits come to, for a record of the engine's; applies nothing. A group that is not there begins with its first
+    /// commit, as it does without a transaction.
     ///
     /// # Errors
-    /// If the group refuses, or refuses one of the offsets.
-    pub fn decide_commit(
+    /// The index of a commit that a group refuses, whole or in part, and why.
+    pub fn decide_commits(
+        &self,
+        now: Now,
+        ids: &Ids,
+        commits: &[Commit],
+        exists: &dyn Fn(LogId) -> bool,
+    ) -> Result<CommitPlan, (usize, GroupError)> {
+        let mut plan = CommitPlan::default();
+        let first = ids.next(Counter::Objects);
+        let mut next = first;
+        for (index, commit) in commits.iter().enumerate() {
+            self.decide_commit(now, commit, exists, &mut plan, &mut next).map_err(|e| (index, e))?;
+        }
+        if next > first {
+            plan.effects.push(Ids::effect(Counter::Objects, next));
+        }
+        Ok(plan)
+    }
+
+    fn decide_commit(
         &self,
         now: Now,
         commit: &Commit,
         exists: &dyn Fn(LogId) -> bool,
-    ) -> Result<Vec<RowEffect>, GroupError> {
-        let g = find(&self.names, &self.by_no, commit.who.ns, &commit.who.group);
+        plan: &mut CommitPlan,
+        next: &mut u64,
+    ) -> Result<(), GroupError> {
+        let Who { ns, group: name, .. } = &commit.who;
+        let g = find(&self.names, &self.by_no, *ns, name);
         check_commit(g, &commit.who)?;
-        let object = g.and_then(|g| g.object).ok_or(GroupError::NotFound)?;
+        if commit.offsets.is_empty() {
+            return Ok(());
+        }
+        let key = GroupKey { ns: *ns, name: name.clone() };
+        let known = g.and_then(|g| g.object).or_else(|| plan.object(&key));
+        let object = if let Some(object) = known {
+            object
+        } else {
+            let object = ObjectId::new(ObjectKind::Group, *next);
+            let row = if let Some(g) = g {
+                first_row(now, g, object)
+            } else {
+                self.may_create(name, plan.begun.len())?;
+                first_row(now, &Group::new(0, key.clone()), object)
+            };
+            *next += 1;
+            plan.effects.push(GroupEffect::Put(row).on(&key));
+            plan.begun.push((key, object));
+            object
+        };
         let (results, effects) = commit_effects(now, object, &commit.offsets, exists);
-        results.into_iter().collect::<Result<(), GroupError>>().map(|()| effects)
+        results.into_iter().collect::<Result<(), GroupError>>()?;
+        plan.effects.extend(effects);
+        Ok(())
+    }
+
+    /// The commits of a plan are recorded and applied: memory follows.
+    pub fn committed(&mut self, now: Now, commits: &[Commit], plan: &CommitPlan, ctx: &mut Ctx<'_>) {
+        for commit in commits {
+            let Who { ns, group: name, .. } = &commit.who;
+            let key = GroupKey { ns: *ns, name: name.clone() };
+            if plan.object(&key).is_some() && !self.names.contains_key(&key) {
+                self.put_new(key);
+            }
+            self.in_any_group(now, *ns, name, ctx, |t, g| t.committed(g, commit, plan));
+        }
     }
 
     /// Does what is due, a bounded part per call.
@@ -350,17 +406,26 @@ impl Groups {
 
     /// A group of which nothing is durable yet.
     fn create(&mut self, ns: Namespace, name: &str) -> Result<(), GroupError> {
+        self.may_create(name, 0)?;
+        self.put_new(GroupKey { ns, name: name.to_owned() });
+        Ok(())
+    }
+
+    /// Whether there may be a group more, and `others` besides.
+    fn may_create(&self, name: &str, others: usize) -> Result<(), GroupError> {
         if name.len() > NAME_BYTES_MAX {
             return Err(GroupError::InvalidGroup);
         }
-        if self.by_no.len() >= GROUPS_MAX {
+        if self.by_no.len() + others >= GROUPS_MAX {
             return Err(GroupError::Full);
         }
-        let key = GroupKey { ns, name: name.to_owned() };
+        Ok(())
+    }
+
+    fn put_new(&mut self, key: GroupKey) {
         self.names.insert(key.clone(), self.next_no);
         self.by_no.insert(self.next_no, Group::new(self.next_no, key));
         self.next_no += 1;
-        Ok(())
     }
 
     /// Runs `f` on a group that a member names.

@@ -7,7 +7,7 @@ use super::config::{
     EMPTY_GROUP_KEPT_MS, EXPIRED_PER_RECORD_MAX, EXPIRY_CHECK_MS_MAX, EXPIRY_CHECK_MS_MIN, RETRY_MS,
 };
 use super::live::{Caller, Group};
-use super::rows::group::{GroupEffect, GroupRow, Phase};
+use super::rows::group::{GroupEffect, GroupKey, GroupRow, Phase};
 use super::rows::offset::{OffsetEffect, OffsetKey, OffsetRow};
 use super::turn::{Flow, NoRecord, Turn};
 use super::{
@@ -63,7 +63,36 @@ pub(super) fn commit_effects(
     (results.collect(), effects)
 }
 
+/// The row of a group that was never more than offsets.
+pub(super) fn first_row(now: Now, g: &Group, object: ObjectId) -> GroupRow {
+    GroupRow { leader: String::new(), since_ms: now.wall_ms, ..g.row(object, Phase::Empty) }
+}
+
+/// What the offset commits of a transaction come to: the effects of their record, and the groups that begin with it.
+#[derive(Debug, Default)]
+pub struct CommitPlan {
+    pub(crate) effects: Vec<RowEffect>,
+    pub(super) begun: Vec<(GroupKey, ObjectId)>,
+}
+
+impl CommitPlan {
+    /// The object of a group that begins with this plan.
+    pub(super) fn object(&self, key: &GroupKey) -> Option<ObjectId> {
+        self.begun.iter().find(|(k, _)| k == key).map(|(_, object)| *object)
+    }
+}
+
 impl Turn<'_, '_> {
+    /// A transaction committed offsets of this group.
+    pub fn committed(&mut self, g: &mut Group, c: &Commit, plan: &CommitPlan) {
+        g.object = g.object.or_else(|| plan.object(&g.key));
+        if g.state == GroupState::Empty {
+            self.schedule_expiry(g);
+        } else {
+            self.touch(g, &c.who.member);
+        }
+    }
+
     /// Decides a commit, of a group that exists (maybe only since this commit).
     pub fn commit(&mut self, g: &mut Group, from: Caller, permit: Option<Permit>, c: &Commit) -> Flow {
         match self.try_commit(g, from, permit, c) {
@@ -92,7 +121,7 @@ impl Turn<'_, '_> {
         let (results, offsets) = commit_effects(self.now, object, &c.offsets, &|log| self.ctx.exists(log));
         if !offsets.is_empty() {
             if g.object.is_none() {
-                effects.push(GroupEffect::Put(self.first_row(g, object)).on(&g.key));
+                effects.push(GroupEffect::Put(first_row(self.now, g, object)).on(&g.key));
             }
             effects.extend(offsets);
             if !self.recorded(permit, &effects, Some(from))? {
@@ -106,11 +135,6 @@ impl Turn<'_, '_> {
             self.touch(g, &c.who.member);
         }
         Ok(Some(results))
-    }
-
-    /// The row of a group that was never more than offsets.
-    fn first_row(&self, g: &Group, object: ObjectId) -> GroupRow {
-        GroupRow { leader: String::new(), since_ms: self.now.wall_ms, ..g.row(object, Phase::Empty) }
     }
 
     /// What was committed for these partitions, or for all.

@@ -150,8 +150,6 @@ pub enum QueueOp {
     Change(Vec<QueueChange>),
     /// Messages for queues: one record; each queue accepts or refuses each message on its own.
     Publish(Vec<Publish>),
-    /// Publishes and settlements: all of it or nothing, one record.
-    Transact(QueueTransact),
     /// A consumer: deliveries come until it is cancelled or its session ends. Needs room for a record (class Settle).
     Subscribe {
         /// The queue.
@@ -250,34 +248,6 @@ pub struct Publish {
     pub max_ts_ms: i64,
     /// Envelope and payload in pieces.
     pub body: Vec<Bytes>,
-}
-
-/// Publishes and settlements as one step. A queue that is full refuses its copy, and the rest stands.
-#[derive(Debug, Default)]
-pub struct QueueTransact {
-    /// The messages.
-    pub publishes: Vec<Publish>,
-    /// The leases that end, each named once.
-    pub settles: Vec<SettleItem>,
-}
-
-/// Why a transaction did nothing.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum TxConflict {
-    /// A lease cannot be settled.
-    #[error("settlement {item}: {error}")]
-    Settle {
-        /// Which.
-        item: usize,
-        /// Why.
-        error: SettleError,
-    },
-    /// A queue does not exist (any more): to be routed again.
-    #[error("publish {item}: a queue does not exist")]
-    Gone {
-        /// Which.
-        item: usize,
-    },
 }
 
 /// One queue that a message goes to.
@@ -527,6 +497,19 @@ pub struct MoveItem {
     pub then: MoveThen,
 }
 
+/// A message that the mover holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldItem {
+    /// Where it is.
+    pub queue: ObjectId,
+    /// The lane.
+    pub lane: u16,
+    /// The position.
+    pub pos: u64,
+    /// As [`MoveWork`] said.
+    pub delivery_no: u32,
+}
+
 /// What becomes of a message that the mover holds.
 #[derive(Debug)]
 pub enum MoveThen {
@@ -614,8 +597,6 @@ pub enum QueueReply {
     Changed(Result<Vec<QueueDef>, QueueError>),
     /// To `Publish`: one per message.
     Published(Vec<Published>),
-    /// To `Transact`: one per message.
-    Transacted(Result<Vec<Published>, TxConflict>),
     /// To `Subscribe`.
     Subscribed(Result<(), SubscribeError>),
     /// To `Credit`, `Prefetch`, `Flow`, `Cancel`, `StopReceive`. What does not exist is left alone.

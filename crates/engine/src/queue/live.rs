@@ -82,6 +82,10 @@ impl Tally {
         self.n = self.n.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(u64::from(bytes));
     }
+    /// One message.
+    pub(crate) fn one(bytes: u32) -> Self {
+        Self { n: 1, bytes: u64::from(bytes) }
+    }
     fn minus(self, other: Self) -> Self {
         Self { n: self.n.saturating_sub(other.n), bytes: self.bytes.saturating_sub(other.bytes) }
     }
@@ -216,6 +220,11 @@ impl Queue {
                 timers.at(until_ms, id, Look::Lease(number, pos, e.no));
                 self.add_lease(number, lease(slot, Has::Consumer, until_ms));
                 self.leased.add(e.bytes);
+                return;
+            }
+            // What somebody took to bring it elsewhere is back when the process ends: nothing is counted.
+            State::Held(cause) if Cause::of(cause) == Cause::Redrive => {
+                lane.give_back(slot);
                 return;
             }
             State::Held(cause) => {
@@ -483,10 +492,10 @@ impl Queue {
             || self.policy().bytes_max.is_some_and(|max| self.ready.bytes > max)
     }
 
-    /// Whether a message more would be too much.
-    pub(crate) fn would_be_over(&self, bytes: u32) -> bool {
-        self.policy().messages_max.is_some_and(|max| self.ready.n + 1 > max)
-            || self.policy().bytes_max.is_some_and(|max| self.ready.bytes + u64::from(bytes) > max)
+    /// Whether so many messages more would be too much.
+    pub(crate) fn would_be_over(&self, more: Tally) -> bool {
+        self.policy().messages_max.is_some_and(|max| self.ready.n + more.n > max)
+            || self.policy().bytes_max.is_some_and(|max| self.ready.bytes + more.bytes > max)
     }
 }
 

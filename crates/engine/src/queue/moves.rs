@@ -6,12 +6,15 @@ use bytes::Bytes;
 use millstream_log::Permit;
 use millstream_types::ObjectId;
 
-use super::api::{Cause, MoveError, MoveItem, MoveThen, MoveWork, Publish, QueueReply, RECEIVE_MAX, Refusal};
+use super::api::{
+    Cause, HeldItem, MoveError, MoveItem, MoveThen, MoveWork, Publish, QueueReply, RECEIVE_MAX, Refusal,
+    Tally,
+};
 use super::lease::Has;
 use super::policy::Overflow;
+use super::publish::payload_of;
 use super::queues::{Cx, Queues};
 use super::record::Act;
-use super::rows::head::payload_bytes;
 use crate::ctx::Asker;
 
 impl Queues {
@@ -46,10 +49,8 @@ impl Queues {
         body: usize,
         places: &mut Vec<super::publish::Place>,
     ) -> Result<(), MoveError> {
-        let queue = self.load(&cx.state.queues, item.queue).ok_or(MoveError::NotHeld)?;
-        let lease = queue.lanes.get(&item.lane).and_then(|l| l.leases.get(item.pos));
-        let held = lease.filter(|l| matches!(l.has, Has::Mover(_)) && l.no == item.delivery_no);
-        if held.is_none() {
+        let MoveItem { queue, lane, pos, delivery_no, .. } = *item;
+        if !self.is_held(cx, HeldItem { queue, lane, pos, delivery_no }) {
             return Err(MoveError::NotHeld);
         }
         if let MoveThen::Publish { publish, at_most_once } = &item.then {
@@ -76,10 +77,26 @@ impl Queues {
         Ok(())
     }
 
+    /// Whether the mover holds a message under this number.
+    pub(super) fn is_held(&mut self, cx: &Cx<'_>, item: HeldItem) -> bool {
+        let queue = self.load(&cx.state.queues, item.queue);
+        let lease = queue.and_then(|q| q.lanes.get(&item.lane)?.leases.get(item.pos));
+        lease.is_some_and(|l| matches!(l.has, Has::Mover(_)) && l.no == item.delivery_no)
+    }
+
+    /// A message that the mover holds is elsewhere now.
+    pub(super) fn end_held(&mut self, cx: &Cx<'_>, item: HeldItem) {
+        let (mut turn, live) = self.turn(&cx.state.queues);
+        let Some(queue) = live.get_mut(item.queue) else { return };
+        let Some(lease) = queue.end_lease(&mut turn, item.lane, item.pos) else { return };
+        queue.work_out = queue.work_out.saturating_sub(1);
+        turn.record.act(item.queue, item.lane, item.pos, Act::Settle(Cause::Moved, lease.slot.bytes));
+        self.mark_runnable(item.queue);
+    }
+
     /// Whether every queue would take a message now.
     fn all_would_take(&mut self, cx: &Cx<'_>, publish: &Publish) -> Result<(), MoveError> {
-        let len: usize = publish.body.iter().map(Bytes::len).sum();
-        let bytes = payload_bytes(u32::try_from(len).unwrap_or(u32::MAX), publish.envelope_len);
+        let bytes = payload_of(publish);
         for target in &publish.to {
             let queue = self.load(&cx.state.queues, target.queue);
             let queue = queue.ok_or(MoveError::Refused(Refusal::Gone))?;
@@ -88,7 +105,7 @@ impl Queues {
                 Overflow::Reject => true,
                 Overflow::RejectDeadLetter => !queue.policy().dead_letter,
             };
-            if refuses && queue.would_be_over(bytes) {
+            if refuses && queue.would_be_over(Tally::one(bytes)) {
                 return Err(MoveError::Refused(Refusal::Full));
             }
         }

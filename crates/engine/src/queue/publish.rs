@@ -6,7 +6,7 @@ use foldhash::{HashSet, HashSetExt};
 use millstream_log::Permit;
 use millstream_types::{LogId, Lsn, ObjectId};
 
-use super::api::{Cause, DELAY_LANE, Publish, Published, QueueReply, Refusal, Target};
+use super::api::{Cause, DELAY_LANE, Publish, Published, QueueReply, Refusal, Tally, Target};
 use super::lane::{Lane, Slot};
 use super::lease::{Has, Lease};
 use super::policy::{DELAY_MS_MAX, Ordering, Overflow};
@@ -26,19 +26,25 @@ pub(super) type Place = (Option<u64>, (LogId, u64));
 
 /// Which queues of a message were named before: few are looked through, many are remembered.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     many: Option<HashSet<ObjectId>>,
 }
 
 impl Seen {
     const FEW: usize = 16;
 
-    fn before(&mut self, all: &[Target], index: usize, queue: ObjectId) -> bool {
+    pub(super) fn before(&mut self, all: &[Target], index: usize, queue: ObjectId) -> bool {
         if all.len() <= Self::FEW {
             return all.iter().take(index).any(|t| t.queue == queue);
         }
         !self.many.get_or_insert_with(HashSet::new).insert(queue)
     }
+}
+
+/// Payload bytes of a message.
+pub(super) fn payload_of(message: &Publish) -> u32 {
+    let body_len: usize = message.body.iter().map(bytes::Bytes::len).sum();
+    payload_bytes(u32::try_from(body_len).unwrap_or(u32::MAX), message.envelope_len)
 }
 
 impl Queues {
@@ -79,8 +85,7 @@ impl Queues {
     ) -> Published {
         let mut result = Published::default();
         places.clear();
-        let body_len: usize = message.body.iter().map(bytes::Bytes::len).sum();
-        let bytes = payload_bytes(u32::try_from(body_len).unwrap_or(u32::MAX), message.envelope_len);
+        let bytes = payload_of(message);
         let mut seen = Seen::default();
         for (i, target) in message.to.iter().enumerate() {
             // A queue named twice takes the message once.
@@ -135,13 +140,9 @@ impl Queues {
         let id = target.queue;
         let sizes = self.sizes;
         let queue = self.load(rows, id).ok_or(Refusal::Gone)?;
+        let due_ms = queue.due_ms(target, now_ms);
+        let full = queue.refuses(due_ms, Tally::one(bytes));
         let policy = queue.policy();
-        // A queue that orders by key delays its messages in their places.
-        let own_delay = (policy.delay_ms > 0 && policy.ordering != Ordering::ByKey)
-            .then(|| now_ms.saturating_add(policy.delay_ms));
-        let due_ms = target.due_ms.or(own_delay).filter(|due| *due > now_ms);
-        let due_ms = due_ms.map(|due| due.min(now_ms.saturating_add(DELAY_MS_MAX)));
-        let full = due_ms.is_none() && policy.overflow != Overflow::DropHead && queue.would_be_over(bytes);
         let dead_letters = policy.overflow == Overflow::RejectDeadLetter && policy.dead_letter;
         if full && !dead_letters {
             return Err(Refusal::Full);
@@ -207,6 +208,21 @@ impl Queues {
 }
 
 impl super::live::Queue {
+    /// From when on a message may be delivered, if it is not at once.
+    pub(super) fn due_ms(&self, target: &Target, now_ms: u64) -> Option<u64> {
+        // A queue that orders by key delays its messages in their places.
+        let (delay_ms, ordering) = (self.policy().delay_ms, self.policy().ordering);
+        let own_delay =
+            (delay_ms > 0 && ordering != Ordering::ByKey).then(|| now_ms.saturating_add(delay_ms));
+        let due_ms = target.due_ms.or(own_delay).filter(|due| *due > now_ms);
+        due_ms.map(|due| due.min(now_ms.saturating_add(DELAY_MS_MAX)))
+    }
+
+    /// Whether so much more is too much for a queue that does not drop others for it. What is delayed is never too much.
+    pub(super) fn refuses(&self, due_ms: Option<u64>, more: Tally) -> bool {
+        due_ms.is_none() && self.policy().overflow != Overflow::DropHead && self.would_be_over(more)
+    }
+
     /// Drops the next messages in delivery order, visible or not, while the queue is over its limits: at most `max`. How many.
     pub(super) fn drop_heads(&mut self, turn: &mut super::live::Turn<'_>, max: usize) -> usize {
         // What is too old goes first, and does not count: so every lane's next message has to be known.

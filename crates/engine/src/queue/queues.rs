@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt};
-use millstream_log::Permit;
+use millstream_log::{Op as LogOp, Permit};
 use millstream_types::{ConnId, Lsn, ObjectId};
 
 use super::api::{CONSUMERS_MAX, LEASES_MAX, RECEIVE_MAX, Unused};
@@ -62,7 +62,7 @@ pub(crate) struct Queues {
     pub(crate) sizes: WindowSizes,
     /// With so many timers, those that are not wanted go.
     timers_max: usize,
-    now: Now,
+    pub(crate) now: Now,
 }
 
 /// Queues by id.
@@ -205,7 +205,19 @@ impl Queues {
         waiter: Option<ConnId>,
         bodies: impl Fn(usize) -> &'b [Bytes],
     ) -> Option<Lsn> {
-        if self.record.is_empty() {
+        self.commit_with(cx, permit, waiter, bodies, &[])
+    }
+
+    /// The same with more operations, which are not about queues. The engine's memory follows those.
+    pub(crate) fn commit_with<'b>(
+        &mut self,
+        cx: &mut Cx<'_>,
+        permit: Permit,
+        waiter: Option<ConnId>,
+        bodies: impl Fn(usize) -> &'b [Bytes],
+        more: &[LogOp<'_>],
+    ) -> Option<Lsn> {
+        if self.record.is_empty() && more.is_empty() {
             return None;
         }
         let Self { record, live, taken, timers, .. } = self;
@@ -235,7 +247,8 @@ impl Queues {
                 super::tidy::floor_pieces(lane, &cx.state.queues, record);
             }
         }
-        let ops = record.ops(|i| bodies(i));
+        let mut ops = record.ops(|i| bodies(i));
+        ops.extend_from_slice(more);
         let lsn = cx.log.commit(permit, &ops, waiter);
         cx.state.record(lsn, &ops);
         drop(ops);
@@ -295,7 +308,6 @@ impl Queues {
             QueueOp::Settle(items) => self.settle(cx, asker, &items, permit),
             QueueOp::Extend(items) => self.extend(cx, asker, &items, permit),
             QueueOp::Purge { queue, keep_leased } => self.purge(cx, asker, queue, keep_leased, permit),
-            QueueOp::Transact(tx) => self.transact(cx, asker, &tx, permit),
             QueueOp::Move(items) => self.moved(cx, asker, &items, permit),
             QueueOp::Hold { queue, max } => self.hold(cx, asker, queue, max, permit),
             QueueOp::Unpark(items) => self.unpark(cx, asker, &items, permit),

@@ -1,66 +1,96 @@
-//! Publishes and settlements as one step: all of it or nothing, one record.
+//! The queues' part of a transaction: messages, settlements, and what the mover took elsewhere.
 //!
-//! Start at [`Queues::transact`]. What is looked at first is whether every lease is still there and every queue; only then anything changes.
-//! A full queue refuses its copy, and says so, as it does without a transaction.
+//! Start at [`Queues::conflict`], which looks at all of it and changes nothing, and [`Queues::transact`], which has it happen.
 
-use millstream_log::Permit;
+use std::collections::BTreeMap;
 
-use super::api::{Publish, Published, QueueReply, QueueTransact, SettleItem, TxConflict};
+use millstream_log::{Op as LogOp, Permit};
+use millstream_types::{ConnId, Lsn, ObjectId};
+
+use super::api::{Publish, Published, Refusal, SettleItem, Tally};
+use super::publish::{Seen, payload_of};
 use super::queues::{Cx, Queues};
 use super::settle::Run;
 use crate::ctx::Asker;
+use crate::op::{Tolerance, Transact, TransactError};
 
 impl Queues {
-    pub(super) fn transact(
-        &mut self,
-        cx: &mut Cx<'_>,
-        asker: Asker,
-        tx: &QueueTransact,
-        permit: Option<Permit>,
-    ) {
-        let result = match self.conflict(cx, asker, tx) {
-            Some(conflict) => Err(conflict),
-            None => Ok(self.apply(cx, asker, tx, permit)),
-        };
-        cx.answer(asker, *cx.last_lsn, QueueReply::Transacted(result));
+    /// What cannot be done of it.
+    pub(crate) fn conflict(&mut self, cx: &Cx<'_>, session: ConnId, tx: &Transact) -> Option<TransactError> {
+        self.now = cx.now;
+        if tx.tolerance != Tolerance::Copies
+            && let Some(error) = self.refused(cx, tx)
+        {
+            return Some(error);
+        }
+        for (index, item) in tx.settles.iter().enumerate() {
+            if let Err(error) = self.each(&cx.state.queues, session, run(item), |_, _, _| {}) {
+                return Some(TransactError::Settle { index, error });
+            }
+        }
+        let index = tx.moved.iter().position(|item| !self.is_held(cx, *item))?;
+        Some(TransactError::NotHeld { index })
     }
 
-    fn apply(
+    /// The first message that a queue does not take, those before it taken.
+    fn refused(&mut self, cx: &Cx<'_>, tx: &Transact) -> Option<TransactError> {
+        let mut more: BTreeMap<ObjectId, Tally> = BTreeMap::new();
+        for (index, message) in tx.publishes.iter().enumerate() {
+            let (bytes, mut seen) = (payload_of(message), Seen::default());
+            for (i, target) in message.to.iter().enumerate() {
+                let queue = target.queue;
+                let error = |why| Some(TransactError::Publish { index, queue, why });
+                let Some(live) = self.load(&cx.state.queues, queue) else { return error(Refusal::Gone) };
+                if tx.tolerance != Tolerance::Nothing || seen.before(&message.to, i, queue) {
+                    continue;
+                }
+                let due_ms = live.due_ms(target, cx.now.wall_ms);
+                if due_ms.is_none() {
+                    let more = more.entry(queue).or_default();
+                    more.add(bytes);
+                    if live.refuses(due_ms, *more) {
+                        return error(Refusal::Full);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Has it happen, with operations `more` in the same record. Gives what became of the messages, and the record's number if there
+    /// was anything to record.
+    pub(crate) fn transact(
         &mut self,
         cx: &mut Cx<'_>,
         asker: Asker,
-        tx: &QueueTransact,
+        tx: &Transact,
         permit: Option<Permit>,
-    ) -> Vec<Published> {
-        for i in &tx.settles {
-            // All of them were there; of two on one message the first counts.
-            let _ = self.each(&cx.state.queues, asker.session, run(i), |queue, turn, pos| {
-                queue.settle_one(turn, i.lane, pos, i.verb);
-            });
-        }
+        more: &[LogOp<'_>],
+    ) -> (Vec<Published>, Option<Lsn>) {
+        self.now = cx.now;
         let mut places = Vec::new();
         let mut results = Vec::with_capacity(tx.publishes.len());
         for (body, message) in tx.publishes.iter().enumerate() {
             results.push(self.publish_one(cx, message, body, &mut places));
         }
-        if !self.record.is_empty() {
+        for item in &tx.settles {
+            // All of them were there; of two on one message the first counts.
+            let _ = self.each(&cx.state.queues, asker.session, run(item), |queue, turn, pos| {
+                queue.settle_one(turn, item.lane, pos, item.verb);
+            });
+        }
+        for item in &tx.moved {
+            self.end_held(cx, *item);
+        }
+        let mut lsn = None;
+        if !self.record.is_empty() || !more.is_empty() {
             let permit = crate::engine::writing(permit);
             let bodies = |i: usize| tx.publishes.get(i).map_or(&[][..], |m: &Publish| &m.body);
-            self.commit(cx, permit, Some(asker.session), bodies);
+            lsn = self.commit_with(cx, permit, Some(asker.session), bodies, more);
             self.appended(*cx.last_lsn);
         }
-        results
-    }
-
-    /// What cannot be done of it. Changes nothing.
-    fn conflict(&mut self, cx: &mut Cx<'_>, asker: Asker, tx: &QueueTransact) -> Option<TxConflict> {
-        for (item, i) in tx.settles.iter().enumerate() {
-            if let Err(error) = self.each(&cx.state.queues, asker.session, run(i), |_, _, _| {}) {
-                return Some(TxConflict::Settle { item, error });
-            }
-        }
-        let gone = |p: &Publish| p.to.iter().any(|t| self.directory.by_id(t.queue).is_none());
-        tx.publishes.iter().position(gone).map(|item| TxConflict::Gone { item })
+        self.wake_freed();
+        (results, lsn)
     }
 }
 

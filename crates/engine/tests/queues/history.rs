@@ -3,6 +3,7 @@
 mod checks;
 mod moves;
 mod order;
+mod transactions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,6 +82,7 @@ impl Run {
         for name in NAMES {
             run.make(name);
         }
+        run.begin();
         run
     }
 
@@ -643,6 +645,7 @@ impl Run {
         }
         self.moves.clear();
         self.seen_records = self.world.log.records.len();
+        self.check_others();
         for s in &mut self.sessions {
             *s = self.next_session;
             self.next_session += 1;
@@ -665,7 +668,8 @@ impl Run {
             self.no_room();
         }
         match self.dice.below(100) {
-            0..26 => self.publish(),
+            0..22 => self.publish(),
+            22..26 => self.transact(),
             26..32 => self.subscribe(),
             32..36 => self.consumer(),
             36..45 => self.receive(),

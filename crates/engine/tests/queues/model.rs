@@ -3,7 +3,7 @@
 
 use millstream_engine::queue::api::*;
 use millstream_engine::queue::policy::{OnExhausted, Ordering, Overflow, QueuePolicy, mix};
-use millstream_types::{ObjectId, ObjectKind};
+use millstream_types::{LogId, ObjectId, ObjectKind};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum St {
@@ -79,6 +79,14 @@ pub struct Q {
 pub struct Model {
     pub queues: Vec<Q>,
     pub objects: u64,
+    /// A partition, and its next offset.
+    pub part: LogId,
+    pub part_next: u64,
+    /// What a group committed for it.
+    pub committed: Option<u64>,
+    /// A task, and its cursor.
+    pub task: ObjectId,
+    pub cursor: u64,
 }
 
 impl Msg {
@@ -359,6 +367,7 @@ impl Q {
                     m.is = St::Leased { until, session: 0, consumer: 0, owned: false };
                 }
                 St::Rest(until) if until <= now => m.is = St::Ready,
+                St::Held(Cause::Redrive) => m.is = St::Ready,
                 _ => {}
             }
         }

@@ -254,3 +254,22 @@ fn what_cannot_be_understood_is_an_error_when_the_log_is_opened() {
     e.record_end(Lsn(1));
     assert!(e.serve(w.now).is_err());
 }
+
+#[test]
+fn what_a_redrive_took_is_back_after_a_restart_with_nothing_counted() {
+    let mut w = World::new(small_windows());
+    let q = w.create("q", QueuePolicy { attempts_max: Some(1), ..QueuePolicy::default() });
+    w.fill(q, 3);
+    let QueueReply::Held(Some(held)) = w.ask(1, QueueOp::Hold { queue: q, max: 2 }) else { panic!() };
+    w.settle_down();
+    assert_eq!((held.len(), w.counts(q)), (2, [1, 0, 0, 2, 0]));
+    w.crash(1);
+    w.settle_down();
+    assert_eq!(w.counts(q), [3, 0, 0, 0, 0]);
+    assert!(w.moves.is_empty(), "nobody is told to bring them anywhere");
+    let MoveWork { queue, lane, pos, delivery_no, .. } = held[0];
+    let late = MoveItem { queue, lane, pos, delivery_no, then: MoveThen::Drop(Cause::Redrive) };
+    assert_eq!(w.ask(1, QueueOp::Move(vec![late])), QueueReply::Moved(vec![Err(MoveError::NotHeld)]));
+    let got = w.receive_all(1, q, 3);
+    assert!(got.iter().all(|d| (d.deliveries, d.attempts, d.redelivered) == (1, 0, false)));
+}

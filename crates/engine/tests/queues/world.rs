@@ -56,7 +56,8 @@ pub struct World {
 
 pub fn small_windows() -> EngineConfig {
     let queue_windows = WindowSizes { window: 16, tail: 64, due: 64, aside: 3, keys_bytes: 2_000 };
-    EngineConfig { queue_windows, ..EngineConfig::default() }
+    // Clocks that are set do not take offsets away.
+    EngineConfig { queue_windows, offsets_retention_ms: u64::MAX / 4, ..EngineConfig::default() }
 }
 
 impl World {
@@ -118,10 +119,14 @@ impl World {
 
     /// Submits an operation; its answer is among `answers`, now or later.
     pub fn submit(&mut self, session: u64, op: QueueOp) -> Ticket {
+        self.submit_any(session, Op::Queue(op))
+    }
+
+    fn submit_any(&mut self, session: u64, op: Op) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         let permit = Some(self.log.permit());
-        let draft = Draft { session: ConnId(session), ticket, op: Op::Queue(op), permit };
+        let draft = Draft { session: ConnId(session), ticket, op, permit };
         let mut out = Effects::default();
         self.engine.input(self.now, draft, &mut self.log, &mut out);
         self.take(out);
@@ -130,12 +135,15 @@ impl World {
 
     /// Submits an operation that is answered at once.
     pub fn ask(&mut self, session: u64, op: QueueOp) -> QueueReply {
-        let ticket = self.submit(session, op);
-        let i = self.answers.iter().position(|a| a.ticket == ticket).expect("an answer at once");
-        match self.answers.remove(i).reply {
+        match self.ask_any(session, Op::Queue(op)) {
             Reply::Queue(reply) => reply,
             other => panic!("{other:?}"),
         }
+    }
+    pub fn ask_any(&mut self, session: u64, op: Op) -> Reply {
+        let ticket = self.submit_any(session, op);
+        let i = self.answers.iter().position(|a| a.ticket == ticket).expect("an answer at once");
+        self.answers.remove(i).reply
     }
 
     pub fn gone(&mut self, session: u64) {

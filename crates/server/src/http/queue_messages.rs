@@ -118,7 +118,7 @@ pub async fn publish(
         });
         let rest = messages.split_off(fits.count());
         let batch = std::mem::replace(&mut messages, rest);
-        for outcome in session.publish(batch).await?.await? {
+        for outcome in session.publish(batch).await.map_err(|e| e.why)?.await? {
             let outcome = outcome.map_err(|e| ApiError::bad(format!("line {}: {e}", stored + 1)))?;
             let refused = outcome.refused.first().map(|r| match r.1 {
                 PublishRefusal::Full => "the queue is full",

@@ -190,14 +190,18 @@ fn a_commit_within_a_transaction_is_decided_without_being_applied() {
     let parts: BTreeSet<_> = w.parts.clone();
     let exists = |p| parts.contains(&p);
     let decide = |w: &World, who: Who, p| {
-        w.groups.decide_commit(w.now, &Commit { who, offsets: vec![(part(p), committed(4))] }, &exists)
+        let commit = Commit { who, offsets: vec![(part(p), committed(4))] };
+        w.groups.decide_commits(w.now, &w.ids, &[commit], &exists).map_err(|(_, e)| e)
     };
     assert_eq!(decide(&w, who("nobody", 1), 1).unwrap_err(), GroupError::UnknownMember);
     assert_eq!(decide(&w, who_of(&m[0]), 77).unwrap_err(), GroupError::NoPartition);
-    assert_eq!(decide(&w, Who { group: "other".into(), ..nobody() }, 1).unwrap_err(), GroupError::NotFound);
-    let effects = decide(&w, who_of(&m[0]), 1).unwrap();
+    let other = |who: Who| Who { group: "other".into(), ..who };
+    assert_eq!(decide(&w, other(who_of(&m[0])), 1).unwrap_err(), GroupError::NotFound);
+    // From outside of a group that is not there: its row, the counter, and the offset.
+    assert_eq!(decide(&w, other(nobody()), 1).unwrap().effects.len(), 3);
+    let plan = decide(&w, who_of(&m[0]), 1).unwrap();
     assert!(w.fetch("g").is_empty());
-    let record: Record = effects.into_iter().map(|e| (e.key, e.bytes)).collect();
+    let record: Record = plan.effects.into_iter().map(|e| (e.key, e.bytes)).collect();
     replay(&mut w.groups, &mut w.ids, Lsn(1_000), &record);
     assert_eq!(w.fetch("g"), [(part(1), Some(committed(4)))]);
 }

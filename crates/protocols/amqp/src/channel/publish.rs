@@ -4,7 +4,7 @@
 
 use amq_protocol::protocol::basic as b;
 use bytes::{Bytes, BytesMut};
-use millstream_broker::{Action, Header, HeaderValue, Message, NewMessage, Refused, Resource, property};
+use millstream_broker::{Action, Header, HeaderValue, Message, NewMessage, Resource, property};
 use millstream_types::Namespace;
 
 use crate::channel::Channel;
@@ -114,7 +114,7 @@ impl Channel {
         // An exchange may go; whether it is there is looked at again with the next batch.
         self.batch.checked = None;
         let n = messages.len() as u64;
-        let publishing = self.session.publish(messages).await.map_err(|e: Refused| refused(&e))?;
+        let publishing = self.session.publish(messages).await.map_err(|e| refused(&e.why))?;
         self.confirms.add(publishing, n, self.confirming, mandatory);
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Until then publishes and settlements are kept here. What a full queue refuses at the commit is dropped, as `RabbitMQ` does it.
 
 use amq_protocol::protocol::{AMQPClass, tx as t};
+use millstream_broker::TransactionError;
 use millstream_broker::queue::api::{Delivery, Verb};
 
 use crate::channel::publish::Batch;
@@ -11,10 +12,10 @@ use crate::channel::{Channel, FULL_CHECK};
 use crate::error::ReplyCode;
 use crate::exception::Exception;
 
-/// Publishes, or settlements, of one transaction.
-const ITEMS_MAX: usize = 10_000;
+/// Publishes and settlements of one transaction.
+const ITEMS_MAX: usize = millstream_broker::TRANSACT_OPS_MAX;
 /// Payload bytes of one transaction: it is one record.
-const BYTES_MAX: usize = 16 << 20;
+const BYTES_MAX: usize = millstream_broker::TRANSACT_BYTES_MAX;
 
 /// What is to happen at the commit.
 #[derive(Debug, Default)]
@@ -32,7 +33,7 @@ impl Transaction {
 
     pub(super) fn check(&self) -> Result<(), Exception> {
         let (n, bytes) = self.batch.size();
-        if n > ITEMS_MAX || self.settled.len() > ITEMS_MAX || bytes > BYTES_MAX {
+        if n + self.settled.len() > ITEMS_MAX || bytes > BYTES_MAX {
             return Err(Exception::precondition(format!(
                 "a transaction has {ITEMS_MAX} messages and settlements and {BYTES_MAX} bytes at most"
             )));
@@ -85,11 +86,17 @@ impl Channel {
             return Ok(());
         }
         self.wait_for_room(!messages.is_empty()).await?;
-        let done = self.session.transact_queues(&messages, settling.take()).await;
-        let outcomes = done
-            .map_err(|e| Exception::internal(&e))?
-            .map_err(|e| Exception::precondition(format!("nothing was committed: {e:?}")))?;
-        self.returns(outcomes, mandatory)
+        let tx = millstream_broker::Transaction {
+            publish: messages,
+            settle: settling.take(),
+            refusals_stand: true,
+            ..millstream_broker::Transaction::default()
+        };
+        match self.session.transaction(&tx).await {
+            Ok(done) => self.returns(done.published, mandatory),
+            Err(TransactionError::Call(e)) => Err(Exception::internal(&e)),
+            Err(e) => Err(Exception::precondition(format!("nothing was committed: {e}"))),
+        }
     }
 
     /// While the disk is full, what publishes is held.
