@@ -73,6 +73,8 @@ class Server:
             words = line.split()
             if words[0] == "kafka":
                 self.kafka = words[1]
+            elif words[0] == "amqp":
+                self.amqp = words[1]
             elif words[0] == "http":
                 self.http = words[1]
             elif words[0] == "ready":

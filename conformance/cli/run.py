@@ -19,6 +19,7 @@ import queues  # noqa: F401
 import serving  # noqa: F401
 import settings  # noqa: F401
 import topics  # noqa: F401
+import users  # noqa: F401
 from harness import run_all
 from program import Place
 

@@ -16,7 +16,7 @@ use millstream_types::limits::ATTRS_BYTES_MAX;
 use millstream_types::{ConnId, Epoch, Lsn, Namespace};
 use tokio::sync::Notify;
 
-use crate::auth::{Action, AllowAll, Authorizer, Decision, Principal, Resource};
+use crate::auth::{Action, Authorizer, Decision, Principal, Resource};
 use crate::config::BrokerConfig;
 use crate::error::CallError;
 use crate::mailbox::Mailbox;
@@ -25,6 +25,7 @@ use crate::session::{Session, SessionOptions};
 use crate::streams::Streams;
 use crate::time::BrokerClock;
 use crate::turn::{self, Sequencer, Shared};
+use crate::users::Users;
 
 /// A running broker. Cheap to clone. Call [`Broker::close`] to stop it cleanly.
 #[derive(Clone)]
@@ -39,7 +40,9 @@ struct Inner {
     gate: Arc<Gate>,
     marks: Arc<dyn Watermarks>,
     streams: Streams,
-    auth: Box<dyn Authorizer>,
+    users: Arc<Users>,
+    /// Who decides, if not the users' permissions.
+    auth: Option<Box<dyn Authorizer>>,
     cluster_id: String,
     epoch: Epoch,
     report: OpenReport,
@@ -69,10 +72,10 @@ impl Broker {
     /// # Errors
     /// See [`OpenError`]; nothing was overwritten.
     pub fn open(cfg: BrokerConfig, env: Env, store: &dyn LogStore) -> Result<Self, OpenError> {
-        Self::open_with(cfg, env, store, Box::new(AllowAll))
+        Self::open_deciding(cfg, env, store, None)
     }
 
-    /// As [`Broker::open`], with somebody who decides who may do what.
+    /// As [`Broker::open`], with somebody else than the users' permissions to decide who may do what.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -81,6 +84,15 @@ impl Broker {
         env: Env,
         store: &dyn LogStore,
         auth: Box<dyn Authorizer>,
+    ) -> Result<Self, OpenError> {
+        Self::open_deciding(cfg, env, store, Some(auth))
+    }
+
+    fn open_deciding(
+        cfg: BrokerConfig,
+        env: Env,
+        store: &dyn LogStore,
+        auth: Option<Box<dyn Authorizer>>,
     ) -> Result<Self, OpenError> {
         let mut engine = Engine::new(EngineConfig {
             producer_expiry_ms: cfg.producer_expiry_ms,
@@ -94,6 +106,7 @@ impl Broker {
             engine.stopped_cleanly();
         }
         let cluster_id = cluster_id(&env)?;
+        let users = Arc::new(Users::open(&env)?);
         let clock = BrokerClock::new(Arc::clone(&env.clock));
         engine
             .serve(clock.now())
@@ -124,6 +137,7 @@ impl Broker {
             shared,
             gate,
             marks,
+            users,
             auth,
             cluster_id,
             epoch,
@@ -235,7 +249,13 @@ impl Broker {
     /// Whether `who` may do `action` to `what`.
     #[must_use]
     pub fn authorized(&self, who: &Principal, action: Action, what: &Resource) -> bool {
-        self.inner.auth.check(who, action, what) == Decision::Allow
+        let auth: &dyn Authorizer = self.inner.auth.as_deref().unwrap_or(&*self.inner.users);
+        auth.check(who, action, what) == Decision::Allow
+    }
+    /// Who may log in, and what each may do.
+    #[must_use]
+    pub fn users(&self) -> &Users {
+        &self.inner.users
     }
     /// The policy that a topic's settings come to.
     #[must_use]

@@ -36,6 +36,7 @@ mod time;
 mod transaction;
 mod tray;
 mod turn;
+mod users;
 mod windows;
 
 pub use admin::{NewTopic, TopicAlter};
@@ -66,6 +67,10 @@ pub use session::{Session, SessionOptions};
 pub use streams::{Content, StreamBatch, StreamEntry, StreamRead, Streams};
 pub use tasks::{NewTask, TaskAlter, TaskCallError, TaskQuery};
 pub use transaction::{NotPublished, Transaction, TransactionError, TransactionOutcome};
+pub use users::{
+    PASSWORD_BYTES_MAX, PATTERN_BYTES_MAX, Permissions, USER_NAME_BYTES_MAX, USERS_MAX, UserError, UserInfo,
+    Users,
+};
 
 pub use millstream_engine::catalogue::{
     CatalogueError, Change, PARTITIONS_MAX, PARTITIONS_TOTAL_MAX, Snapshot, Topic, TopicDef,

@@ -69,10 +69,14 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
     }
     if let Some((listener, addr)) = amqp {
         writeln!(out, "amqp   {addr}")?;
+        if !addr.ip().is_loopback() {
+            tracing::warn!(%addr, "AMQP clients on other machines send their passwords unencrypted");
+        }
         let amqp_cfg = millstream_amqp::AmqpConfig {
             connections_max: cfg.amqp_connections_max,
             channels_max: cfg.amqp_channels_max,
             heartbeat_s: cfg.amqp_heartbeat_s,
+            loopback_users: cfg.amqp_loopback_users.clone(),
             ..millstream_amqp::AmqpConfig::default()
         };
         let (broker, stopped) = (broker.clone(), stopped.clone());

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use millstream_broker::HeaderValue;
+use millstream_broker::{HeaderValue, Users};
 
 use crate::error::CodecError;
 use crate::table;
@@ -28,28 +28,18 @@ pub(crate) enum LoginError {
     /// The response is not of its form.
     Syntax(CodecError),
     /// No such user, or another password, or not from there.
-    Refused,
+    Refused {
+        /// Who it says it is.
+        user: String,
+        /// It may come from this machine only, and does not.
+        far: bool,
+    },
 }
 
-/// Decides who may log in.
-pub trait Users: Send + Sync {
-    /// Whether this user with this password may come from that address.
-    fn check(&self, user: &str, password: &str, from: IpAddr) -> bool;
-}
-
-/// The one user that there is before anybody made another: `guest` with the password `guest`, from this machine only.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Guest;
-
-impl Users for Guest {
-    fn check(&self, user: &str, password: &str, from: IpAddr) -> bool {
-        user == "guest" && password == "guest" && from.to_canonical().is_loopback()
-    }
-}
-
-/// Logs a client in; gives the user's name.
-pub(crate) fn log_in(
-    users: &dyn Users,
+/// Logs a client in; gives the user's name. `loopback` are the users that may come from this machine only.
+pub(crate) async fn log_in(
+    users: &Users,
+    loopback: &[String],
     mechanism: &str,
     response: &[u8],
     from: IpAddr,
@@ -59,7 +49,12 @@ pub(crate) fn log_in(
         "AMQPLAIN" => amqplain(response)?,
         _ => return Err(LoginError::Mechanism),
     };
-    if users.check(&said.user, &said.password, from) { Ok(said.user) } else { Err(LoginError::Refused) }
+    let far = !from.to_canonical().is_loopback() && loopback.contains(&said.user);
+    if !far && users.log_in(&said.user, &said.password).await {
+        Ok(said.user)
+    } else {
+        Err(LoginError::Refused { user: said.user, far })
+    }
 }
 
 /// RFC 4616: `authzid NUL authcid NUL passwd`. The first is not used.
@@ -98,32 +93,21 @@ fn utf8(bytes: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-
-    #[test]
-    fn guest_may_come_from_this_machine_only() {
-        let there = "192.0.2.7".parse().unwrap();
-        let mapped = "::ffff:127.0.0.1".parse().unwrap();
-        assert_eq!(log_in(&Guest, "PLAIN", b"\0guest\0guest", HERE), Ok("guest".to_owned()));
-        assert_eq!(log_in(&Guest, "PLAIN", b"\0guest\0guest", mapped), Ok("guest".to_owned()));
-        assert_eq!(log_in(&Guest, "PLAIN", b"\0guest\0guest", there), Err(LoginError::Refused));
-        assert_eq!(log_in(&Guest, "PLAIN", b"\0guest\0guess", HERE), Err(LoginError::Refused));
-        assert_eq!(log_in(&Guest, "PLAIN", b"\0admin\0guest", HERE), Err(LoginError::Refused));
-    }
-
     #[test]
     fn amqplain_is_a_table_without_its_length() {
         let response = b"\x05LOGINS\0\0\0\x05guest\x08PASSWORDS\0\0\0\x05guest";
-        assert_eq!(log_in(&Guest, "AMQPLAIN", response, HERE), Ok("guest".to_owned()));
+        let said = Credentials { user: "guest".to_owned(), password: "guest".to_owned() };
+        assert_eq!(amqplain(response), Ok(said));
         for cut in 0..response.len() {
-            assert!(matches!(log_in(&Guest, "AMQPLAIN", &response[..cut], HERE), Err(LoginError::Syntax(_))));
+            assert!(matches!(amqplain(&response[..cut]), Err(LoginError::Syntax(_))));
         }
     }
 
     #[test]
-    fn a_response_of_another_form_or_mechanism_is_refused() {
-        assert!(matches!(log_in(&Guest, "PLAIN", b"guest", HERE), Err(LoginError::Syntax(_))));
-        assert!(matches!(log_in(&Guest, "PLAIN", b"\0\xff\0guest", HERE), Err(LoginError::Syntax(_))));
-        assert_eq!(log_in(&Guest, "EXTERNAL", b"", HERE), Err(LoginError::Mechanism));
+    fn plain_is_three_parts_of_text() {
+        let said = Credentials { user: "guest".to_owned(), password: "p\0".to_owned() };
+        assert_eq!(plain(b"\0guest\0p\0"), Ok(said));
+        assert!(matches!(plain(b"guest"), Err(LoginError::Syntax(_))));
+        assert!(matches!(plain(b"\0\xff\0guest"), Err(LoginError::Syntax(_))));
     }
 }

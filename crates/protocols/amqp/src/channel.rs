@@ -288,6 +288,7 @@ impl Channel {
         }
         let (kind, name) = match resource {
             Resource::Queue(_, name) => ("queue", name.as_str()),
+            Resource::Exchange(_, name) if name.is_empty() => ("exchange", "amq.default"),
             Resource::Exchange(_, name) => ("exchange", name.as_str()),
             _ => ("object", ""),
         };

@@ -164,8 +164,7 @@ impl Serving {
         mut stopped: watch::Receiver<bool>,
         beat: &watch::Sender<Option<Duration>>,
     ) -> End {
-        let cluster = server.broker.cluster_id();
-        let shaking = handshake::shake(&mut input, outbox, &server.cfg, cluster, peer.ip());
+        let shaking = handshake::shake(&mut input, outbox, server, peer.ip());
         let shaken = tokio::select! {
             biased;
             _ = stopped.wait_for(|s| *s) => return End::Quiet,

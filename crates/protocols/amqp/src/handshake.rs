@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use amq_protocol::protocol::{AMQPClass, connection};
 use amq_protocol::types::{AMQPValue, FieldTable};
-use millstream_broker::{Header, HeaderValue};
+use millstream_broker::{Header, HeaderValue, Principal};
+use millstream_types::Namespace;
 use thiserror::Error;
 use tokio::io::AsyncRead;
+use tokio::time::Instant;
 
 use crate::auth::{self, LoginError, MECHANISMS};
 use crate::config::AmqpConfig;
@@ -18,6 +20,7 @@ use crate::exception::Exception;
 use crate::frame::{FRAME_BYTES_MIN, FrameKind};
 use crate::greeting::{AMQP_0_9_1, Greeting};
 use crate::input::{Input, InputError};
+use crate::link::Server;
 use crate::method::{self, Method};
 use crate::outbox::Outbox;
 
@@ -85,29 +88,37 @@ pub(crate) enum Refusal {
 pub(crate) async fn shake<R: AsyncRead + Unpin>(
     input: &mut Input<R>,
     outbox: &Outbox,
-    cfg: &AmqpConfig,
-    cluster: &str,
+    server: &Server,
     from: IpAddr,
 ) -> Result<Agreed, Refusal> {
+    let (cfg, users) = (&server.cfg, server.broker.users());
     if input.greeting().await? != Greeting::Amqp091 {
         outbox.raw(&AMQP_0_9_1);
         return Err(Refusal::Greeting);
     }
-    outbox.method(0, &start(cluster));
+    outbox.method(0, &start(server.broker.cluster_id()));
     let said = next(input).await?;
     let AMQPClass::Connection(connection::AMQPMethod::StartOk(ok)) = said.class else {
         return Err(Refusal::Silent("no connection.start-ok".to_owned()));
     };
     let mut client = client(&said.table);
     let (mechanism, response) = (ok.mechanism.as_str(), ok.response.as_bytes());
-    match auth::log_in(&*cfg.users, mechanism, response, from) {
+    let refused_at = Instant::now() + REFUSAL_REST;
+    match auth::log_in(users, &cfg.loopback_users, mechanism, response, from).await {
         Ok(user) => client.user = user,
         Err(LoginError::Mechanism) => {
             return Err(Refusal::Silent(format!("unknown authentication mechanism {mechanism:?}")));
         }
         Err(LoginError::Syntax(e)) => return Err(Refusal::Silent(e.to_string())),
-        Err(LoginError::Refused) => {
-            tokio::time::sleep(REFUSAL_REST).await;
+        Err(LoginError::Refused { user, far }) => {
+            let why = if far {
+                "it may log in from this machine only"
+            } else {
+                "no such user, or another password"
+            };
+            tracing::warn!(%user, %from, why, "an AMQP login was refused");
+            // However long it took to tell: that says nothing of which users there are.
+            tokio::time::sleep_until(refused_at).await;
             let text = format!(
                 "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
             );
@@ -137,6 +148,10 @@ pub(crate) async fn shake<R: AsyncRead + Unpin>(
     };
     if open.virtual_host.as_str() != "/" {
         let text = format!("vhost {} not found", open.virtual_host.as_str());
+        return Err(Refusal::Told(Exception::new(ReplyCode::NotAllowed, text).on((10, 40))));
+    }
+    if !users.may_enter(&Principal::user(agreed.client.user.clone()), Namespace::DEFAULT) {
+        let text = format!("access to vhost '/' refused for user '{}'", agreed.client.user);
         return Err(Refusal::Told(Exception::new(ReplyCode::NotAllowed, text).on((10, 40))));
     }
     outbox.method(0, &AMQPClass::Connection(connection::AMQPMethod::OpenOk(connection::OpenOk {})));

@@ -33,7 +33,6 @@ mod text;
 
 pub use amq_protocol::protocol as methods;
 pub use arguments::queue_arguments;
-pub use auth::{Guest, Users};
 pub use config::AmqpConfig;
 pub use error::{CodecError, EncodeError, ReplyCode};
 pub use serve::serve;

@@ -11,6 +11,7 @@ mod produce;
 mod queue;
 mod show;
 mod topic;
+mod user;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -48,6 +49,8 @@ enum Command {
     Produce(produce::Produce),
     /// Read a topic's messages from an offset or a time, or take a queue's; to the end or following
     Consume(consume::Consume),
+    /// Add, list, delete users of AMQP; passwords and permissions
+    User(user::User),
     /// List, describe, delete consumer groups; move their offsets
     Group(group::Group),
 }
@@ -89,7 +92,7 @@ struct Serve {
     /// Address of the HTTP listener, or off [default: 127.0.0.1:15672]
     #[arg(long, value_name = "ADDR|off")]
     http: Option<String>,
-    /// Listen on addresses that other machines reach, without authentication
+    /// Let Kafka and HTTP listen on addresses that other machines reach, without authentication
     #[arg(long)]
     insecure: bool,
     /// Any setting, by its key (may be repeated)
@@ -135,6 +138,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Produce(p) => p.run(),
         Command::Consume(c) => c.run(),
         Command::Group(g) => g.run(),
+        Command::User(u) => u.run(),
     }
 }
 

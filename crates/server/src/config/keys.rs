@@ -45,9 +45,11 @@ keys! {
         |c, v| c.amqp_channels_max = number(v, 1, 65_535)?;
     "amqp.heartbeat_s" = "60", "Time between signs of life that AMQP clients are asked for, seconds; 0 = none.",
         |c, v| c.amqp_heartbeat_s = number(v, 0, 65_535)?;
+    "amqp.loopback_users" = "guest", "Users that may log in from this machine only, with commas between; empty = none.",
+        |c, v| c.amqp_loopback_users = v.split(',').map(|u| u.trim().to_owned()).filter(|u| !u.is_empty()).collect();
     "http.listen" = "127.0.0.1:15672", "Address of the HTTP listener (health, metrics, administration), or off.",
         |c, v| c.http = address(v)?;
-    "insecure" = "false", "Listen on addresses that other machines reach, without authentication.",
+    "insecure" = "false", "Let Kafka and HTTP listen on addresses that other machines reach, without authentication.",
         |c, v| c.insecure = flag(v)?;
     "topics.auto_create" = "true", "Make a topic when a client first names it.",
         |c, v| c.broker.topics_auto_create = flag(v)?;

@@ -38,6 +38,8 @@ pub struct Config {
     pub amqp_channels_max: u16,
     /// `amqp.heartbeat_s`.
     pub amqp_heartbeat_s: u16,
+    /// `amqp.loopback_users`.
+    pub amqp_loopback_users: Vec<String>,
     /// `http.listen`; `None` = off.
     pub http: Option<SocketAddr>,
     /// `insecure`: listen on other than loopback addresses without authentication.
@@ -58,6 +60,7 @@ impl Default for Config {
             amqp_connections_max: 10_000,
             amqp_channels_max: 2_047,
             amqp_heartbeat_s: 60,
+            amqp_loopback_users: vec!["guest".to_owned()],
             http: Some(SocketAddr::from(([127, 0, 0, 1], 15672))),
             insecure: false,
             broker: BrokerConfig::default(),
@@ -112,15 +115,13 @@ impl Config {
     }
 
     fn check_listeners(&self) -> anyhow::Result<()> {
-        for (name, addr) in
-            [("kafka.listen", self.kafka), ("amqp.listen", self.amqp), ("http.listen", self.http)]
-        {
+        for (name, addr) in [("kafka.listen", self.kafka), ("http.listen", self.http)] {
             if let Some(addr) = addr
                 && !addr.ip().is_loopback()
                 && !self.insecure
             {
                 bail!(
-                    "{name} = {addr} can be reached from other machines, and there is no authentication yet: \
+                    "{name} = {addr} can be reached from other machines, and there is no authentication on it yet: \
                      listen on a loopback address, or say --insecure"
                 );
             }

@@ -7,7 +7,7 @@ use millstream_broker::group::GroupError;
 use millstream_broker::queue::api::{QueueError, ReceiveError, SubscribeError};
 use millstream_broker::{
     AdminError, CallError, CatalogueError, ConsumeError, EnvelopeError, ExchangeError, PublishError,
-    QueueCallError, ReadError, Refused, RoutingError,
+    QueueCallError, ReadError, Refused, RoutingError, UserError,
 };
 
 /// What a request gets that could not be done.
@@ -144,5 +144,16 @@ impl From<ExchangeError> for ApiError {
 impl From<PublishError> for ApiError {
     fn from(e: PublishError) -> Self {
         Self::bad(e.to_string())
+    }
+}
+
+impl From<UserError> for ApiError {
+    fn from(e: UserError) -> Self {
+        match e {
+            UserError::NotFound(_) => Self::not_found(e.to_string()),
+            UserError::Exists(_) | UserError::TooMany => Self::conflict(e.to_string()),
+            UserError::Invalid { .. } => Self::bad(e.to_string()),
+            UserError::Write(_) | UserError::Stopping => Self::unavailable(e.to_string()),
+        }
     }
 }

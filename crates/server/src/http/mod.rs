@@ -10,6 +10,7 @@ mod metrics;
 mod queue_messages;
 mod queues;
 mod topics;
+mod users;
 mod values;
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -95,6 +96,10 @@ pub async fn serve(
         .route("/exchanges", get(exchanges::list).post(exchanges::create))
         .route("/exchanges/{exchange}", get(exchanges::describe).delete(exchanges::delete))
         .route("/bindings", get(exchanges::bindings).post(exchanges::bind).delete(exchanges::unbind))
+        .route("/users", get(users::list).post(users::add))
+        .route("/users/{user}", get(users::describe).delete(users::delete))
+        .route("/users/{user}/password", post(users::password))
+        .route("/users/{user}/permissions", post(users::permit).delete(users::forbid))
         .route("/groups", get(groups::list))
         .route("/groups/{group}", get(groups::describe).delete(groups::delete))
         .route("/groups/{group}/reset-offsets", post(groups::reset))

@@ -65,7 +65,10 @@ impl Channel {
             }
             tag => tag.to_owned(),
         };
-        self.allow(Action::Read, &resource(&name))?;
+        // Its own queue for answers is nobody else's.
+        if name != REPLY_TO {
+            self.allow(Action::Read, &resource(&name))?;
+        }
         let priority = priority(table)?;
         if name == REPLY_TO {
             name = self.make_reply_queue(m.no_ack).await?;

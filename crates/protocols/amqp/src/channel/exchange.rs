@@ -9,6 +9,7 @@ use millstream_types::Namespace;
 
 use crate::arguments;
 use crate::channel::Channel;
+use crate::channel::queue::resource;
 use crate::error::ReplyCode;
 use crate::exception::Exception;
 
@@ -83,6 +84,13 @@ impl Channel {
         {
             return same_as_predeclared(name, known.kind, kind, m);
         }
+        if known.is_none()
+            && let Some(alternate) = &alternate
+        {
+            let exchange = |name: &str| Resource::Exchange(Namespace::DEFAULT, name.to_owned());
+            self.allow(Action::Read, &exchange(name))?;
+            self.allow(Action::Write, &exchange(alternate))?;
+        }
         let new = NewExchange {
             name: name.to_owned(),
             kind,
@@ -122,6 +130,8 @@ impl Channel {
         if target.kind == TargetKind::Exchange {
             not_default(&target.name)?;
             self.allow(Action::Write, &Resource::Exchange(Namespace::DEFAULT, target.name.clone()))?;
+        } else {
+            self.allow(Action::Write, &resource(&target.name))?;
         }
         self.allow(Action::Read, &Resource::Exchange(Namespace::DEFAULT, source.to_owned()))?;
         let binding = Binding { source: source.to_owned(), target, key: key.to_owned(), arguments };

@@ -139,12 +139,20 @@ impl Channel {
     fn check_user(&self, said: Option<&Bytes>) -> Result<(), Exception> {
         let is = &self.session.principal().name;
         match said {
-            Some(said) if **said != *is.as_bytes() => Err(Exception::precondition(format!(
-                "user_id property set to '{}' but authenticated user was '{is}'",
-                String::from_utf8_lossy(said)
-            ))),
+            Some(said) if **said != *is.as_bytes() && !self.may_impersonate() => {
+                Err(Exception::precondition(format!(
+                    "user_id property set to '{}' but authenticated user was '{is}'",
+                    String::from_utf8_lossy(said)
+                )))
+            }
             _ => Ok(()),
         }
+    }
+}
+
+impl Channel {
+    fn may_impersonate(&self) -> bool {
+        self.session.broker().users().may_impersonate(self.session.principal())
     }
 }
 

@@ -101,6 +101,10 @@ impl Channel {
         } else {
             properties(&name, kind, m)?;
         }
+        if let Some(dead) = &read.dead_letter {
+            self.allow(Action::Read, &resource(&name))?;
+            self.allow(Action::Write, &Resource::Exchange(Namespace::DEFAULT, dead.exchange.clone()))?;
+        }
         let mut policy = read.policy;
         policy.auto_delete = m.auto_delete;
         let new = NewQueue {

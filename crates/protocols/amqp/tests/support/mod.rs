@@ -1,7 +1,9 @@
 //! A listener over a log in memory, and a client that says exactly what the test wants.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::time::Duration;
 
+use amq_protocol::types::{AMQPValue, FieldTable};
 use bytes::{BufMut, BytesMut};
 use millstream_amqp::AmqpConfig;
 use millstream_amqp::frame::{self, Frame, FrameKind};
@@ -29,6 +31,10 @@ pub struct Server {
 
 impl Server {
     pub async fn start(commit: Commit) -> Self {
+        Self::start_with(commit, AmqpConfig::default()).await
+    }
+
+    pub async fn start_with(commit: Commit, cfg: AmqpConfig) -> Self {
         let (env, ..) = Env::sim(7);
         let log = MemLog::new(commit);
         let broker = Broker::open(BrokerConfig::default(), env, &log).unwrap();
@@ -36,18 +42,20 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
-        let serving =
-            tokio::spawn(millstream_amqp::serve(listener, broker.clone(), AmqpConfig::default(), shutdown));
+        let serving = tokio::spawn(millstream_amqp::serve(listener, broker.clone(), cfg, shutdown));
         Self { log, broker, address, stop: Some(stop), serving }
+    }
+
+    /// A client that has said nothing.
+    pub async fn stranger(&self) -> Client {
+        Client { stream: TcpStream::connect(self.address).await.unwrap(), read: BytesMut::new() }
     }
 
     /// A client with channel 1 open.
     pub async fn client(&self) -> Client {
-        let mut client =
-            Client { stream: TcpStream::connect(self.address).await.unwrap(), read: BytesMut::new() };
+        let mut client = self.stranger().await;
         client.open().await;
-        client.send(1, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {}))).await;
-        assert!(matches!(client.method().await.1, AMQPClass::Channel(channel::AMQPMethod::OpenOk(_))));
+        client.open_channel(1).await;
         client
     }
 
@@ -82,20 +90,54 @@ pub struct Client {
 impl Client {
     async fn open(&mut self) {
         use connection::AMQPMethod as M;
+        let told = self.log_in("guest", "guest", false).await;
+        assert!(matches!(told, Some(AMQPClass::Connection(M::Tune(_)))));
+        let told = self.enter().await;
+        assert!(matches!(told, AMQPClass::Connection(M::OpenOk(_))));
+    }
+
+    /// Says who it is; gives the answer, `None` if there is none but the end.
+    pub async fn log_in(&mut self, user: &str, password: &str, hears_refusal: bool) -> Option<AMQPClass> {
+        use connection::AMQPMethod as M;
         self.stream.write_all(b"AMQP\x00\x00\x09\x01").await.unwrap();
         assert!(matches!(self.method().await.1, AMQPClass::Connection(M::Start(_))));
+        let mut capabilities = FieldTable::default();
+        capabilities.insert("authentication_failure_close".into(), AMQPValue::Boolean(hears_refusal));
+        let mut client_properties = FieldTable::default();
+        client_properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
+        let response = format!("\0{user}\0{password}");
         let ok = connection::StartOk {
-            client_properties: Default::default(),
+            client_properties,
             mechanism: "PLAIN".into(),
-            response: "\0guest\0guest".into(),
+            response: response.as_str().into(),
             locale: "en_US".into(),
         };
         self.send(0, AMQPClass::Connection(M::StartOk(ok))).await;
-        assert!(matches!(self.method().await.1, AMQPClass::Connection(M::Tune(_))));
+        self.frame().await.map(|f| method::decode(&f.payload).unwrap().class)
+    }
+
+    /// Enters the virtual host; gives the answer.
+    pub async fn enter(&mut self) -> AMQPClass {
+        use connection::AMQPMethod as M;
         let ok = connection::TuneOk { channel_max: 2_047, frame_max: FRAME_MAX, heartbeat: 0 };
         self.send(0, AMQPClass::Connection(M::TuneOk(ok))).await;
         self.send(0, AMQPClass::Connection(M::Open(connection::Open { virtual_host: "/".into() }))).await;
-        assert!(matches!(self.method().await.1, AMQPClass::Connection(M::OpenOk(_))));
+        self.method().await.1
+    }
+
+    /// Opens a channel.
+    pub async fn open_channel(&mut self, number: u16) {
+        self.send(number, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {}))).await;
+        assert!(matches!(self.method().await.1, AMQPClass::Channel(channel::AMQPMethod::OpenOk(_))));
+    }
+
+    /// Waits for the end of a channel, and answers it; gives code and text.
+    pub async fn channel_closed(&mut self) -> (u16, String) {
+        let (number, AMQPClass::Channel(channel::AMQPMethod::Close(close))) = self.method().await else {
+            panic!("the channel goes on")
+        };
+        self.send(number, AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {}))).await;
+        (close.reply_code, close.reply_text.to_string())
     }
 
     pub async fn send(&mut self, channel: u16, class: AMQPClass) {
