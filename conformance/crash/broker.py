@@ -19,13 +19,14 @@ def free_address():
 
 
 class Broker:
-    """One binary, one data directory, one address for clients."""
+    """One binary, one data directory, one address for clients of Kafka's protocol, one for AMQP's if wanted."""
 
-    def __init__(self, binary, directory, http="off", options=()):
+    def __init__(self, binary, directory, http="off", options=(), amqp=False):
         self.address = free_address()
+        self.amqp = free_address() if amqp else "off"
         self.data = os.path.join(directory, "data")
         self.command = [binary, "serve", "--data-dir", self.data,
-                        "--kafka", self.address, "--amqp", "off", "--http", http, *options]
+                        "--kafka", self.address, "--amqp", self.amqp, "--http", http, *options]
         self.log_path = os.path.join(directory, "broker.log")
         self.process = None
 

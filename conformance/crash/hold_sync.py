@@ -3,87 +3,25 @@
 
 hold_sync.py --binary PATH [--hold-ms N]
 strace delays each sync of the running broker and writes down when it began and returned. A client notes when it sent and when it
-was answered. An operation was covered if a sync *began after it was sent* and *returned before it was answered*; the same for the
-first moment at which another client could read it. The clocks are one clock, so nothing here depends on a sleep being long enough."""
+was answered. An answer was covered if a sync began after the sending and returned before it; the same for the first moment at which
+another client could read what was sent."""
 
 import argparse
 import os
-import re
-import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+import program
 from broker import Broker
-from checks import Checks
+from sync_trace import WITHIN_S, Operation, Trace, covered, held_back
 
 TOPIC = "held"
 PARTITIONS = 3
 OPERATIONS = 4
-WITHIN_S = 30
-SYNCS = "fdatasync,fsync,sync_file_range,syncfs,sync,msync"
-LINE = re.compile(r"^(?P<pid>\d+)\s+(?P<at>\d+\.\d+) (?P<rest>.*)$")
-TOOK = re.compile(r"<(?P<seconds>\d+\.\d+)>$")
-
-
-class Trace:
-    """strace on the broker: holds its syncs back, and knows them afterwards."""
-
-    def __init__(self, pid, path, hold_ms):
-        self.path = path
-        micros = hold_ms * 1000
-        self.process = subprocess.Popen(
-            ["strace", "-f", "-ttt", "-T", "-e", "trace=" + SYNCS, "-e", "inject=%s:delay_enter=%d" % (SYNCS, micros),
-             "-o", path, "-p", str(pid)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        said = self.process.stderr.readline()
-        if "attached" not in said:
-            raise RuntimeError("strace did not attach: %s" % said)
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
-
-    def stop(self):
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(timeout=WITHIN_S)
-
-    def syncs(self):
-        """[(began, returned)] of the syncs that succeeded."""
-        began, found = {}, []
-        with open(self.path, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                match = LINE.match(line.strip())
-                if not match or not match["rest"].split("(")[0].replace("<... ", "").split(" ")[0] in SYNCS.split(","):
-                    continue
-                pid, at, rest = match["pid"], float(match["at"]), match["rest"]
-                if rest.endswith("<unfinished ...>"):
-                    began[pid] = at
-                    continue
-                took = TOOK.search(rest)
-                if not took or "= 0" not in rest:
-                    continue
-                seconds = float(took["seconds"])
-                # a resumed line carries the moment of return, a whole line the moment it began
-                found.append((began.pop(pid), at) if rest.startswith("<...") and pid in began else (at, at + seconds))
-        return sorted(found)
-
-
-class Operation:
-    """Something that the broker must make durable: when it was sent, answered, and first seen by another client."""
-
-    def __init__(self, name, key):
-        self.name, self.key = name, key
-        self.sent = time.time()
-        self.answered = None
-        self.seen = None
-        self.error = None
-
-
-def covered(operation, moment, syncs):
-    return any(operation.sent <= began and returned <= moment for began, returned in syncs)
 
 
 class Watcher(threading.Thread):
@@ -209,9 +147,30 @@ def judge(checks, operations, watcher, syncs, hold_ms):
     checks.that("held sync: no record can be fetched before its sync returned",
                 unseen + list(faults(lambda operation: not is_commit(operation), seen, "read")), "%d records" % len(records))
     checks.that("held sync: no offset commit can be fetched before its sync returned", faults(is_commit, seen, "seen"))
-    late = [returned - began for began, returned in syncs if returned - began >= hold_ms / 1000]
-    checks.that("held sync: the syncs were really held back", [] if late else ["none of %d took %d ms" % (len(syncs), hold_ms)],
-                "%d syncs, each %d ms longer" % (len(late), hold_ms))
+    held_back(checks, syncs, hold_ms)
+
+
+def held(arguments, checks, directory, started):
+    broker = Broker(arguments.binary, directory)
+    started(broker)
+    broker.start()
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result(WITHIN_S)
+    trace = Trace(broker.process.pid, os.path.join(directory, "strace.txt"), arguments.hold_ms)
+    try:
+        watcher = Watcher(broker.address)
+        watcher.start()
+        operations = load(broker.address)
+        wanted = {operation.key for operation in operations if not operation.error and isinstance(operation.key, bytes)}
+        deadline = time.monotonic() + WITHIN_S
+        while not wanted <= set(watcher.seen) and time.monotonic() < deadline:
+            threading.Event().wait(0.01)
+        watcher.finish()
+    finally:
+        trace.stop()
+    judge(checks, operations, watcher, trace.syncs(), arguments.hold_ms)
+    status = broker.stop()
+    checks.that("held sync: the broker still stops cleanly", [] if status == 0 else ["exit status %s" % status])
 
 
 def main():
@@ -219,38 +178,7 @@ def main():
     parser.add_argument("--binary", required=True)
     parser.add_argument("--hold-ms", type=int, default=400)
     arguments = parser.parse_args()
-    directory = tempfile.mkdtemp(prefix="hold-sync-")
-    checks = Checks()
-    broker = Broker(arguments.binary, directory)
-    try:
-        broker.start()
-        admin = AdminClient({"bootstrap.servers": broker.address})
-        admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result(WITHIN_S)
-        trace = Trace(broker.process.pid, os.path.join(directory, "strace.txt"), arguments.hold_ms)
-        try:
-            watcher = Watcher(broker.address)
-            watcher.start()
-            operations = load(broker.address)
-            wanted = {operation.key for operation in operations if not operation.error and isinstance(operation.key, bytes)}
-            deadline = time.monotonic() + WITHIN_S
-            while not wanted <= set(watcher.seen) and time.monotonic() < deadline:
-                threading.Event().wait(0.01)
-            watcher.finish()
-        finally:
-            trace.stop()
-        judge(checks, operations, watcher, trace.syncs(), arguments.hold_ms)
-        status = broker.stop()
-        checks.that("held sync: the broker still stops cleanly", [] if status == 0 else ["exit status %s" % status])
-    except Exception as error:  # whatever stops the test is its failure
-        checks.that("held sync: the test runs to its end", ["%s: %s\n%s" % (type(error).__name__, error, broker.tail())])
-    finally:
-        broker.end()
-    status = checks.close()
-    if checks.failed:
-        print("kept for a look: %s" % directory, file=sys.stderr)
-    else:
-        shutil.rmtree(directory)
-    return status
+    return program.run("held sync", "hold-sync-", lambda checks, directory, started: held(arguments, checks, directory, started))
 
 
 if __name__ == "__main__":

@@ -6,25 +6,20 @@ A kill leaves the page cache, so this shows that recovery is right; `hold_sync.p
 
 import argparse
 import random
-import shutil
 import sys
-import tempfile
-import threading
 import time
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from broker import Broker
-from checks import Checks
+import program
 from clients import RECONNECT, Along, Committer, Writer, look_back
 from controls import unnoticed
+from killing import Killing
 from ledger import Ledger, missing, out_of_order
 
 TOPIC = "kill9"
 PARTITIONS = 4
-LOAD_WITHIN_S = 60
 LOOK_BACK_RECORDS = 300
-KILL_WHILE_STARTING = 0.2  # of all rounds
 
 LASTING = {
     "large": dict(rate=1500, sizes=(500, 4000), options={"linger.ms": 10, "batch.size": 262_144, "compression.type": "lz4"}),
@@ -33,18 +28,15 @@ LASTING = {
 MORTAL = dict(rate=300, sizes=(10, 200), options={"linger.ms": 0})
 
 
-class Test:
+class Test(Killing):
     def __init__(self, binary, directory, seed):
-        self.random = random.Random(seed)
-        self.broker = Broker(binary, directory)
+        super().__init__(binary, directory, seed)
         self.ledger = Ledger()
         self.faults = {"acknowledged": [], "seen": [], "committed": [], "answers": []}
         self.verified = [0] * PARTITIONS
-        self.ready_s = []
-        self.kills = 0
 
     def begin(self):
-        self.ready_s.append(self.broker.start())
+        self.start()
         admin = AdminClient({"bootstrap.servers": self.broker.address, **RECONNECT})
         admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result(30)
         self.lasting = [self.writer(name, load) for name, load in LASTING.items()]
@@ -60,40 +52,17 @@ class Test:
         """Load until everyone gets answers, a random moment more, the kill, the restart, and a look at what is there."""
         mortal = self.writer("mortal-%d" % number, MORTAL)
         mortal.start()
-        self.wait_for_answers([*self.lasting, mortal], round_number=number)
-        threading.Event().wait(self.random.uniform(0, 0.6))  # the moment of the kill is random
+        writers = [*self.lasting, mortal]
+        self.wait_for_progress(
+            lambda: [writer.acknowledged for writer in writers] + [self.along.read, self.committer.commits], "round %d" % number)
+        self.a_while()
         self.kill()
         mortal.abandon()
         self.faults["answers"] += mortal.errors
-        if self.random.random() < KILL_WHILE_STARTING:
-            self.broker.spawn()
-            threading.Event().wait(self.random.uniform(0, 0.1))  # so is this one, in the middle of recovery
-            self.kill()
-        self.ready_s.append(self.broker.start())
+        self.start_again()
         for partition in range(PARTITIONS):
             self.compare(partition, max(0, self.verified[partition] - LOOK_BACK_RECORDS))
         self.faults["committed"] += self.committer.faults(self.broker.address)
-
-    def kill(self):
-        if not self.broker.alive():
-            raise RuntimeError("the broker ended by itself:\n" + self.broker.tail())
-        self.broker.kill9()
-        self.kills += 1
-
-    def wait_for_answers(self, writers, round_number):
-        """Until each writer has had an answer, and the others go on too, since this was called."""
-        before = [writer.acknowledged for writer in writers] + [self.along.read, self.committer.commits]
-        deadline = time.monotonic() + LOAD_WITHIN_S
-        while True:
-            now = [writer.acknowledged for writer in writers] + [self.along.read, self.committer.commits]
-            if all(after > earlier for earlier, after in zip(before, now)):
-                return
-            if time.monotonic() > deadline:
-                raise RuntimeError("round %d: no progress in %d s: %s then %s\n%s" % (
-                    round_number, LOAD_WITHIN_S, before, now, self.broker.tail()))
-            if not self.broker.alive():
-                raise RuntimeError("the broker ended by itself:\n" + self.broker.tail())
-            threading.Event().wait(0.005)
 
     def compare(self, partition, start):
         """Everything told of a partition from `start` on, against what a fresh reader finds there."""
@@ -136,6 +105,25 @@ class Test:
         checks.that("kill -9: the broker still stops cleanly", [] if status == 0 else ["exit status %s" % status])
 
 
+def killed(arguments, seed, checks, directory, started):
+    checks.that("kill -9: the judge notices what is lost, doubled, reordered and torn", unnoticed())
+    test = Test(arguments.binary, directory, seed)
+    started(test.broker)
+    began = time.monotonic()
+    try:
+        test.begin()
+        for number in range(arguments.rounds):
+            test.round(number)
+            if (number + 1) % 10 == 0:
+                print("%d rounds, %.0f s" % (number + 1, time.monotonic() - began), flush=True)
+    except Exception:
+        for what, faults in test.faults.items():
+            for fault in faults[:3]:
+                print("  %s: %s" % (what, fault))
+        raise
+    test.finish(checks, arguments.rounds, time.monotonic() - began)
+
+
 def main():
     parser = argparse.ArgumentParser(description="kill -9 under load")
     parser.add_argument("--binary", required=True)
@@ -144,31 +132,7 @@ def main():
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else random.randrange(1 << 32)
     print("seed %d" % seed, flush=True)
-    directory = tempfile.mkdtemp(prefix="kill9-")
-    checks = Checks()
-    checks.that("kill -9: the judge notices what is lost, doubled, reordered and torn", unnoticed())
-    test = Test(arguments.binary, directory, seed)
-    began = time.monotonic()
-    try:
-        test.begin()
-        for number in range(arguments.rounds):
-            test.round(number)
-            if (number + 1) % 10 == 0:
-                print("%d rounds, %.0f s" % (number + 1, time.monotonic() - began), flush=True)
-        test.finish(checks, arguments.rounds, time.monotonic() - began)
-    except Exception as error:  # whatever stops the test is its failure
-        checks.that("kill -9: the test runs to its end", ["%s: %s" % (type(error).__name__, error)])
-        for what, faults in test.faults.items():
-            for fault in faults[:3]:
-                print("  %s: %s" % (what, fault))
-    finally:
-        test.broker.end()
-    status = checks.close()
-    if checks.failed:
-        print("kept for a look: %s" % directory, file=sys.stderr)
-    else:
-        shutil.rmtree(directory)
-    return status
+    return program.run("kill -9", "kill9-", lambda checks, directory, started: killed(arguments, seed, checks, directory, started))
 
 
 if __name__ == "__main__":

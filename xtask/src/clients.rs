@@ -177,7 +177,7 @@ fn python(root: &Path, folder: &Path) -> Result<Command> {
 }
 
 fn pika(root: &Path, folder: &Path) -> Result<Command> {
-    let mut command = Command::new(tools::python_with(root, "venv-amqp", &folder.join("requirements.txt"))?);
+    let mut command = Command::new(tools::amqp_python(root)?);
     command.arg(folder.join("run.py"));
     Ok(command)
 }

@@ -24,8 +24,8 @@ struct Solo {
     name: &'static str,
     /// Its file under `conformance`.
     program: &'static str,
-    /// Whether it imports the client libraries.
-    libraries: bool,
+    /// The Python that has the client libraries which it imports.
+    python: fn(&Path) -> Result<PathBuf>,
     arguments: &'static [&'static str],
     needs: &'static [&'static Tool],
     within: Duration,
@@ -35,7 +35,7 @@ const SOLOS: &[Solo] = &[
     Solo {
         name: "cli",
         program: "cli/run.py",
-        libraries: false,
+        python: plain_python,
         arguments: &[],
         needs: &[&tools::PYTHON],
         within: Duration::from_mins(5),
@@ -43,7 +43,7 @@ const SOLOS: &[Solo] = &[
     Solo {
         name: "kill9",
         program: "crash/kill9.py",
-        libraries: true,
+        python: tools::python,
         arguments: &["--rounds", "50"],
         needs: &[&tools::PYTHON],
         within: Duration::from_mins(8),
@@ -51,7 +51,23 @@ const SOLOS: &[Solo] = &[
     Solo {
         name: "hold_sync",
         program: "crash/hold_sync.py",
-        libraries: true,
+        python: tools::python,
+        arguments: &[],
+        needs: &[&tools::PYTHON, &tools::STRACE],
+        within: Duration::from_mins(4),
+    },
+    Solo {
+        name: "kill9_queues",
+        program: "crash/kill9_queues.py",
+        python: tools::amqp_python,
+        arguments: &["--rounds", "50"],
+        needs: &[&tools::PYTHON],
+        within: Duration::from_mins(8),
+    },
+    Solo {
+        name: "hold_sync_queues",
+        program: "crash/hold_sync_queues.py",
+        python: tools::amqp_python,
         arguments: &[],
         needs: &[&tools::PYTHON, &tools::STRACE],
         within: Duration::from_mins(4),
@@ -59,12 +75,18 @@ const SOLOS: &[Solo] = &[
     Solo {
         name: "full_disk",
         program: "crash/full_disk.py",
-        libraries: true,
+        python: tools::python,
         arguments: &[],
         needs: &[&tools::PYTHON],
         within: Duration::from_mins(8),
     },
 ];
+
+/// The machine's own, without client libraries.
+#[expect(clippy::unnecessary_wraps, reason = "one of several")]
+fn plain_python(_root: &Path) -> Result<PathBuf> {
+    Ok(PathBuf::from("python3"))
+}
 
 /// What the command line asks for.
 struct Wanted {
@@ -167,8 +189,7 @@ impl Solo {
         }
         println!("\n== {name}");
         let started = Moment::now();
-        let python = if self.libraries { tools::python(root) } else { Ok(PathBuf::from("python3")) };
-        let ended = python.and_then(|python| {
+        let ended = (self.python)(root).and_then(|python| {
             let program = root.join("conformance").join(self.program);
             let mut command = Command::new(python);
             command.arg(program).arg("--binary").arg(binary).args(self.arguments);

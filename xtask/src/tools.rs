@@ -72,6 +72,11 @@ pub fn python(root: &Path) -> Result<PathBuf> {
     python_with(root, "venv", &root.join("conformance/kafka/python/requirements.txt"))
 }
 
+/// The Python of the environment with AMQP's client library.
+pub fn amqp_python(root: &Path) -> Result<PathBuf> {
+    python_with(root, "venv-amqp", &root.join("conformance/amqp/python/requirements.txt"))
+}
+
 /// The Python of the environment `name`, with what is `wanted`; made when that has changed.
 pub fn python_with(root: &Path, name: &str, wanted: &Path) -> Result<PathBuf> {
     let environment = made(root).join(name);

@@ -105,6 +105,15 @@ impl Session {
         out
     }
 
+    /// The next of the session's consumers that ended because its queue is gone; pending for ever where the broker is. May be dropped
+    /// and called again.
+    ///
+    /// # Durability
+    /// Told when the end of the queue survives a crash.
+    pub async fn ended(&self) -> ConsumerId {
+        std::future::poll_fn(|cx| self.core().mailbox.poll_ended(cx)).await
+    }
+
     /// The socket took these over (or they were dropped): as much more may be delivered. Only for consumers, not for receives. To be
     /// called once per write, not per message.
     pub fn handed_over(&self, deliveries: &[Delivery]) {

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use foldhash::HashMap;
-use millstream_engine::op::{Reply, Ticket};
-use millstream_engine::queue::api::{Delivery, QueueReply};
+use millstream_engine::op::{Ended, Reply, Ticket};
+use millstream_engine::queue::api::{ConsumerId, Delivery, QueueReply};
 use millstream_types::{ConnId, Lsn};
 
 /// The last LSN whose answers may be shown, shared by all mailboxes.
@@ -39,6 +39,9 @@ struct Inner {
     /// In the order in which they are to be handed over. Bounded by what the engine lets a session have in its outbox.
     deliveries: VecDeque<Delivery>,
     taker: Option<Waker>,
+    /// Consumers whose queues are gone, and from when on. At most as many as the session has consumers.
+    ended: VecDeque<(Lsn, ConsumerId)>,
+    ended_taker: Option<Waker>,
     lost: bool,
 }
 
@@ -117,6 +120,32 @@ impl Mailbox {
         Poll::Pending
     }
 
+    /// From the sequencer: a consumer's queue is gone. Whether that is not durable yet.
+    pub(crate) fn end(&self, ended: &Ended) -> bool {
+        let mut inner = self.lock();
+        inner.ended.push_back((ended.wait, ended.consumer));
+        let due = ended.wait <= self.published.get();
+        let waker = if due { inner.ended_taker.take() } else { None };
+        drop(inner);
+        if let Some(w) = waker {
+            w.wake();
+        }
+        !due
+    }
+
+    /// The next consumer whose queue is gone.
+    pub(crate) fn poll_ended(&self, cx: &Context<'_>) -> Poll<ConsumerId> {
+        let mut inner = self.lock();
+        let published = self.published.get();
+        if let Some((_, consumer)) = inner.ended.pop_front_if(|(wait, _)| *wait <= published) {
+            return Poll::Ready(consumer);
+        }
+        if !inner.ended_taker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            inner.ended_taker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
     /// The session is over: what was delivered and nobody took is given back, and nobody waits for an answer that never comes.
     pub(crate) fn close(&self) -> Vec<Delivery> {
         let mut inner = self.lock();
@@ -155,6 +184,9 @@ impl Mailbox {
             }
             if inner.deliveries.front().is_some_and(|d| d.wait <= published) {
                 wakers.extend(inner.taker.take());
+            }
+            if inner.ended.front().is_some_and(|(wait, _)| *wait <= published) {
+                wakers.extend(inner.ended_taker.take());
             }
         }
         for w in wakers {

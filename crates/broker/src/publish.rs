@@ -109,7 +109,7 @@ impl Session {
     /// tells of each. Several batches may be on their way: they keep their order.
     ///
     /// # Durability
-    /// Answered when what was accepted survives a crash.
+    /// Answered when what was accepted survives a crash, and all that the session submitted before; also where nothing was accepted.
     ///
     /// # Errors
     /// `DiskFull`, `TooLarge` (more than one record takes), `Closed`: nothing of the batch was published, and it is given back.
@@ -157,7 +157,7 @@ pub(crate) struct Routed {
 
 /// What is on its way.
 struct InFlight {
-    pending: Option<Pending>,
+    pending: Pending,
     of_queue: Vec<(usize, Vec<ObjectId>)>,
     of_topic: Vec<(usize, LogId)>,
 }
@@ -251,21 +251,22 @@ impl Routed {
         let of_topic = of_topic.into_iter().zip(topics.iter().map(|t| t.part)).collect();
         let room = queue_bytes + Session::append_bytes(&topics);
         let op = match (queues.is_empty(), topics.is_empty()) {
-            (true, true) => None,
-            (false, true) => Some(Op::Queue(QueueOp::Publish(queues))),
-            (true, false) => Some(Op::Append(topics)),
-            (false, false) => Some(Op::Transact(Box::new(Transact {
+            // What goes nowhere is answered behind what was submitted before it.
+            (true, true) => Op::Barrier,
+            (false, true) => Op::Queue(QueueOp::Publish(queues)),
+            (true, false) => Op::Append(topics),
+            (false, false) => Op::Transact(Box::new(Transact {
                 appends: topics,
                 publishes: queues,
                 tolerance: Tolerance::Copies,
                 ..Transact::default()
-            }))),
+            })),
         };
-        let mut pending = None;
-        if let Some(op) = op {
-            let permit = core.broker.gate().admit(Class::Publish, room).await?;
-            pending = Some(core.submit(Some(permit), op));
-        }
+        let permit = match op {
+            Op::Barrier => None,
+            _ => Some(core.broker.gate().admit(Class::Publish, room).await?),
+        };
+        let pending = core.submit(permit, op);
         Ok((outcomes, InFlight { pending, of_queue, of_topic }))
     }
 }
@@ -384,11 +385,11 @@ async fn collect(
     again: &mut Vec<usize>,
 ) -> Result<(), CallError> {
     let InFlight { pending, of_queue, of_topic } = in_flight;
-    let Some(pending) = pending else { return Ok(()) };
     let Transacted { published, appended } = match pending.await {
         Reply::Queue(QueueReply::Published(published)) => Transacted { published, ..Transacted::default() },
         Reply::Append(appended) => Transacted { appended, ..Transacted::default() },
         Reply::Transact(Ok(done)) => done,
+        Reply::Barrier => Transacted::default(),
         _ => return Err(CallError::FateUnknown),
     };
     for ((index, to), Published { accepted, refused, .. }) in of_queue.into_iter().zip(published) {

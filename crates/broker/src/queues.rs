@@ -196,7 +196,7 @@ impl Session {
         if_empty: bool,
     ) -> Result<u64, QueueCallError> {
         self.usable(queue)?;
-        let stats = self.stats_of(queue, false);
+        let stats = self.stats_of(queue, false, true);
         let change = QueueChange::Delete { id: queue, if_unused, if_empty, if_idle: false };
         self.change_queue(change, 0).await?;
         Ok(stats.await?.map_or(0, |s| s.ready.n))
@@ -259,11 +259,19 @@ impl Session {
     /// # Errors
     /// [`CallError`].
     pub async fn queue_stats(&self, queue: ObjectId, touch: bool) -> Result<Option<QueueStats>, CallError> {
-        self.stats_of(queue, touch).await
+        self.stats_of(queue, touch, true).await
     }
 
-    fn stats_of(&self, queue: ObjectId, touch: bool) -> Asked<Option<QueueStats>> {
-        let pending = self.submit(None, Op::Queue(QueueOp::Stats { queue, touch }));
+    /// As [`Session::queue_stats`] without waiting for the disk: what is decided, which a crash may take back.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn queue_stats_now(&self, queue: ObjectId) -> Result<Option<QueueStats>, CallError> {
+        self.stats_of(queue, true, false).await
+    }
+
+    fn stats_of(&self, queue: ObjectId, touch: bool, durable: bool) -> Asked<Option<QueueStats>> {
+        let pending = self.submit(None, Op::Queue(QueueOp::Stats { queue, touch, durable }));
         Asked::new(pending, |reply| match reply {
             Reply::Queue(QueueReply::Stats(stats)) => Some(stats),
             _ => None,

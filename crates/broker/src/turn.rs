@@ -370,6 +370,7 @@ impl Sequencer {
             self.engine.lost(&mut self.effects);
             self.effects.answers.clear();
             self.effects.deliveries.clear();
+            self.effects.ended.clear();
             // Those of sessions that went too: their answers may still be waited for.
             for mailbox in self.sessions.values().chain(self.waiting.iter().map(|w| &w.1)) {
                 mailbox.lose();
@@ -412,6 +413,13 @@ impl Sequencer {
         }
         deliveries.clear();
         self.effects.deliveries = deliveries;
+        for ended in self.effects.ended.drain(..) {
+            if let Some(mailbox) = self.sessions.get(&ended.session)
+                && mailbox.end(&ended)
+            {
+                self.waiting.push_back((ended.wait, Arc::clone(mailbox)));
+            }
+        }
         for a in self.effects.answers.drain(..) {
             let unheard = match self.sessions.get(&a.session) {
                 None => Some(a.reply),

@@ -2,6 +2,8 @@
 //! gone, after a restart.
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +94,10 @@ async fn bodies(b: &Broker, of: &[Delivery]) -> Vec<String> {
     read.into_iter()
         .map(|m| String::from_utf8(m.unwrap().message.payload.unwrap().to_vec()).unwrap())
         .collect()
+}
+
+async fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
+    std::future::poll_fn(|cx| std::task::Poll::Ready(Pin::new(&mut *future).poll(cx).is_pending())).await
 }
 
 async fn settle(s: &Session, of: &[Delivery], verb: Verb) {
@@ -610,6 +616,64 @@ async fn a_slow_socket_gets_no_more_than_its_outbox_holds() {
     assert_eq!((got.len(), ready(&s, &q).await), (4, 4));
     t.handed_over(&got);
     assert_eq!(take(&t, 4).await.len(), 4);
+    close(broker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publish_that_goes_nowhere_is_answered_behind_what_was_submitted_before_it() {
+    let place = Place::new(23);
+    let broker = place.open();
+    queue(&session(&broker), "q").await;
+    close(broker).await;
+    let by_hand = place.log.with_commit(Commit::ByHand);
+    let broker = Broker::open(BrokerConfig::default(), place.env.clone(), &by_hand).unwrap();
+    let s = session(&broker);
+    let before = s.publish(vec![text("q", "a")]).await.unwrap();
+    let mut nowhere = s.publish(vec![text("no such queue", "b")]).await.unwrap();
+    while broker.marks().sequenced == broker.marks().durable {
+        tokio::task::yield_now().await;
+    }
+    assert!(is_pending(&mut nowhere).await);
+    let commit = async {
+        loop {
+            by_hand.commit_to(broker.marks().sequenced);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        answers = async { (before.await.unwrap(), nowhere.await.unwrap()) } => {
+            assert!(answers.0[0].as_ref().unwrap().routed && !answers.1[0].as_ref().unwrap().routed);
+        }
+        () = commit => {}
+    }
+    by_hand.lose("the end of a test");
+    close(broker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_hears_which_of_its_consumers_lost_their_queue() {
+    let place = Place::new(24);
+    let broker = place.open();
+    let (s, t) = (session(&broker), session(&broker));
+    let (q, r) = (queue(&s, "q").await, queue(&s, "r").await);
+    consume(&s, &q, 1, BOUND).await;
+    consume(&s, &r, 2, BOUND).await;
+    consume(&s, &q, 3, BOUND).await;
+    s.cancel(ConsumerId(3)).await.unwrap();
+    let ended = s.ended();
+    tokio::pin!(ended);
+    assert!(is_pending(&mut ended).await);
+    t.delete_queue(r.id, false, false).await.unwrap();
+    assert_eq!(
+        tokio::time::timeout(Duration::from_secs(30), &mut ended).await.expect("it hears"),
+        ConsumerId(2)
+    );
+    t.delete_queue(q.id, false, false).await.unwrap();
+    assert_eq!(
+        tokio::time::timeout(Duration::from_secs(30), s.ended()).await.expect("it hears"),
+        ConsumerId(1)
+    );
+    assert!(is_pending(&mut Box::pin(s.ended())).await);
     close(broker).await;
 }
 

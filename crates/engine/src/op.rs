@@ -13,7 +13,7 @@ use crate::catalogue::{CatalogueError, Change, TopicDef};
 use crate::exchange::{BindingsFrom, BindingsOf, BindingsPage, ExchangeChange, RouteEvent, RoutingError};
 use crate::group::{GroupOp, GroupReply};
 use crate::queue::api::{
-    Delivery, HeldItem, MoveWork, Publish, Published, QueueOp, QueueReply, ReadWindow, Refusal, SettleError,
+    ConsumerId, Delivery, HeldItem, MoveWork, Publish, Published, QueueOp, QueueReply, ReadWindow, Refusal, SettleError,
     SettleItem, Unused,
 };
 use crate::task::{TaskConflict, TaskOp, TaskReply, TaskStep};
@@ -68,12 +68,25 @@ pub struct Effects {
     pub routes: Vec<RouteEvent>,
     /// Messages for consumers, in order per consumer.
     pub deliveries: Vec<Delivery>,
+    /// Consumers that ended because their queue is gone, and from when on it is.
+    pub ended: Vec<Ended>,
     /// Heads to be read for queues' windows; see `Engine::window_read`.
     pub reads: Vec<ReadWindow>,
     /// Messages to be taken to dead-letter targets.
     pub moves: Vec<MoveWork>,
     /// Queues that should go.
     pub unused: Vec<Unused>,
+}
+
+/// A consumer that ended though nobody cancelled it: its queue is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Whose it was.
+    pub session: ConnId,
+    /// The session's number for it.
+    pub consumer: ConsumerId,
+    /// To be told when this is durable.
+    pub wait: Lsn,
 }
 
 /// What to do.

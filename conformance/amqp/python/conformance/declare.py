@@ -1,5 +1,7 @@
 """Queues: declaring, declaring again, names, deleting, purging."""
 
+import pika
+
 from .harness import check, count, equal, refused, that, unique, until
 
 
@@ -50,6 +52,31 @@ def wrong_arguments(context):
             channel = connection.channel()
             refused(406, f"invalid arg '{name}'",
                     lambda channel=channel, arguments=arguments: channel.queue_declare(unique("wrong"), arguments=arguments))
+
+
+@check("line ends are taken out of names")
+def one_line(context):
+    queue, exchange = unique("one-line"), unique("one-line")
+    with context.connect() as connection:
+        channel = connection.channel()
+        # pika waits for an answer with the name that it sent
+        channel._impl._send_method(pika.spec.Queue.Declare(queue=queue + "\r\n", nowait=True, arguments={}))
+        channel.exchange_declare("\n" + exchange)
+        channel.queue_bind(queue, exchange, "k")
+        channel.exchange_delete(exchange + "\n")
+        channel.queue_delete(queue)
+
+
+@check("without a queue and a key a binding is of the queue declared last, by its name")
+def bound_by_its_name(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind("", "amq.direct")
+        channel.confirm_delivery()
+        channel.basic_publish("amq.direct", "", b"to no name")
+        channel.basic_publish("amq.direct", queue, b"to its name")
+        equal([channel.basic_get(queue)[2], channel.basic_get(queue)[2]], [b"to its name", None])
 
 
 @check("unknown arguments are taken")

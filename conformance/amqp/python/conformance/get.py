@@ -1,5 +1,7 @@
 """`basic.get`."""
 
+import pika
+
 from .harness import bodies, check, count, equal, refused, that, unique, until
 
 
@@ -16,6 +18,18 @@ def in_order(context):
             method, _, body = channel.basic_get(queue)
             equal((body, method.message_count, method.redelivered, method.delivery_tag), (b"%d" % n, 2 - n, False, n + 1))
         equal(channel.basic_get(queue), (None, None, None))
+        channel.queue_delete(queue)
+
+
+@check("what a channel has published, it can get at once, unconfirmed")
+def own(context):
+    queue = unique("own")
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.queue_declare(queue, durable=True)
+        for n in range(200):
+            channel.basic_publish("", queue, b"%d" % n, pika.BasicProperties(delivery_mode=2))
+            equal(channel.basic_get(queue, auto_ack=True)[2], b"%d" % n)
         channel.queue_delete(queue)
 
 

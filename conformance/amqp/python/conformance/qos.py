@@ -1,5 +1,7 @@
 """Prefetch and fairness."""
 
+import pika
+
 from .harness import check, deliveries, equal, quiet, that, unique
 
 
@@ -60,6 +62,24 @@ def shared(context):
         channel.queue_delete(queue)
 
 
+@check("a channel's prefetch is shared in turns, by its queues and by the consumers of one")
+def in_turns(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        queues = [filled(channel, 20) for _ in range(3)]
+        channel.basic_qos(prefetch_count=1, global_qos=True)
+        got = []
+        for queue in [*queues, queues[0]]:
+            channel.basic_consume(queue, lambda ch, method, properties, body: got.append((method.delivery_tag, method.consumer_tag)))
+        for n in range(40):
+            deliveries(connection, got, n + 1)
+            channel.basic_ack(got[n][0])
+        by_consumer = {tag: sum(1 for _, of in got[:40] if of == tag) for _, tag in got}
+        that(len(by_consumer) == 4 and min(by_consumer.values()) >= 3, f"{by_consumer}")
+        for queue in queues:
+            channel.queue_delete(queue)
+
+
 @check("without a prefetch everything comes, and without acknowledgement nothing is kept")
 def unlimited(context):
     with context.connect() as connection:
@@ -72,6 +92,24 @@ def unlimited(context):
         channel.close()
         channel = connection.channel()
         equal(channel.queue_declare(queue, passive=True).method.message_count, 0)
+        channel.queue_delete(queue)
+
+
+@check("without acknowledgement a long queue comes whole")
+def long_queue(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        queue = unique("long")
+        channel.queue_declare(queue, durable=True)
+        channel.tx_select()
+        for n in range(10_000):
+            channel.basic_publish("", queue, b"%d " % n + b"x" * (n % 300), pika.BasicProperties(delivery_mode=2))
+            if n % 10 == 9:
+                channel.tx_commit()
+        got = []
+        consumer(channel, queue, got, auto_ack=True)
+        deliveries(connection, got, 10_000)
+        equal([int(body.split()[0]) for _, body in got], list(range(10_000)))
         channel.queue_delete(queue)
 
 

@@ -220,6 +220,8 @@ pub enum QueueOp {
         queue: ObjectId,
         /// Whether asking counts as using the queue.
         touch: bool,
+        /// Whether the answer waits until what it shows survives a crash.
+        durable: bool,
     },
 }
 
@@ -308,7 +310,8 @@ pub struct ConsumerOpts {
     pub lease: LeaseKind,
     /// Deliveries go out before their lease is durable.
     pub ride: bool,
-    /// Deliveries are settled as they go out: there is no lease.
+    /// Deliveries are settled as they are handed out: there is no lease. The log may have let go of such a message before it is read, so
+    /// this is for who needs no bodies; others settle once they have read.
     pub auto_ack: bool,
     /// Most leases at a time; 0 = no limit.
     pub prefetch: u32,
@@ -335,7 +338,7 @@ pub struct Receive {
     pub lease: LeaseKind,
     /// The answer goes out before the leases are durable.
     pub ride: bool,
-    /// They are settled as they go out.
+    /// They are settled as they are handed out; see [`ConsumerOpts::auto_ack`].
     pub auto_ack: bool,
 }
 

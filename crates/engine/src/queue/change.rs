@@ -18,6 +18,7 @@ use crate::ctx::Asker;
 use crate::decide::routing;
 use crate::effect::RowEffect;
 use crate::exchange::{Target, TargetKind};
+use crate::op::Ended;
 use crate::rows::cat::CatKey;
 use crate::rows::id::{Counter, Ids};
 use crate::state::State;
@@ -156,6 +157,7 @@ impl Queues {
             if let Some(s) = self.sessions.get_mut(&session) {
                 s.consumers.remove(&consumer);
             }
+            cx.out.ended.push(Ended { session, consumer, wait: *cx.last_lsn });
         }
         for (number, lane) in &queue.lanes {
             for lease in lane.leases.sorted() {

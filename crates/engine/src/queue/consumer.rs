@@ -73,6 +73,8 @@ pub(crate) struct SessionState {
     /// Most of them; 0 = no limit.
     pub(crate) pool_max: u32,
     pub(crate) stopped: bool,
+    /// The consumer that was served last.
+    pub(crate) served: ConsumerId,
     /// Bytes delivered and not taken over.
     pub(crate) outbox_bytes: u64,
 }
@@ -219,11 +221,13 @@ impl Consumers {
         }
     }
 
-    /// A lease of it ended.
-    pub(crate) fn gave(&mut self, key: ConsumerKey, single_active: bool) {
+    /// A lease of it ended. With `in_turn` its session's pool was full: all consumers of the session are woken then, each in its turn.
+    pub(crate) fn gave(&mut self, key: ConsumerKey, single_active: bool, in_turn: bool) {
         if let Some(c) = self.by_key.get_mut(&key) {
             c.leased = c.leased.saturating_sub(1);
-            self.wake(key, single_active);
+            if !in_turn {
+                self.wake(key, single_active);
+            }
             self.forget_if_done(key, single_active);
         }
     }

@@ -401,6 +401,7 @@ impl Queue {
             let session = turn.sessions.entry(key.0).or_default();
             session.outbox_bytes += u64::from(slot.bytes) + DELIVERY_BYTES;
             session.pool_used += u32::from(!opts.auto_ack);
+            session.served = key.1;
             taken.deliveries.push((delivery, Out { waiter: None, ride: opts.ride }));
             budget.messages = budget.messages.saturating_sub(1);
             let room = self.consumers.is_ready(key, turn.sessions) && self.may_go_on(turn, budget);

@@ -295,18 +295,20 @@ impl Queue {
 
     fn release_holder(&mut self, turn: &mut Turn<'_>, number: u16, lease: &Lease) {
         let Some(holder) = lease.holder else { return };
+        let mut in_turn = false;
         if let Some(session) = turn.sessions.get_mut(&holder.0) {
             session.leases.remove(&(self.def.id, number, lease.slot.pos));
             if holder.1 != ConsumerId(0) {
                 let full = session.pool_max > 0 && session.pool_used >= session.pool_max;
                 session.pool_used = session.pool_used.saturating_sub(1);
+                in_turn = full;
                 if full && turn.freed.last() != Some(&holder.0) {
                     turn.freed.push(holder.0);
                 }
             }
         }
         if holder.1 != ConsumerId(0) {
-            self.consumers.gave(holder, self.def.policy.single_active);
+            self.consumers.gave(holder, self.def.policy.single_active, in_turn);
         }
     }
 

@@ -283,7 +283,20 @@ impl Queues {
 
     fn wake_session(&mut self, session: ConnId) {
         let Some(state) = self.sessions.get(&session) else { return };
-        let all: Vec<(ConsumerId, ObjectId)> = state.consumers.iter().map(|(c, q)| (*c, *q)).collect();
+        let mut all: Vec<(ConsumerId, ObjectId)> = state.consumers.iter().map(|(c, q)| (*c, *q)).collect();
+        // In turns: who was served last, and the queue that served it, waits for the others.
+        let served = state.served;
+        all.sort_by_key(|(c, _)| *c <= served);
+        if state.pool_max > 0 && all.len() > 1 {
+            let mut ids: Vec<ObjectId> = all.iter().map(|(_, id)| *id).collect();
+            ids.sort_unstable();
+            self.runnable.retain(|id| ids.binary_search(id).is_err());
+            for id in ids {
+                if let Some(queue) = self.live.get_mut(id) {
+                    queue.runnable = false;
+                }
+            }
+        }
         for (consumer, id) in all {
             if let Some(queue) = self.live.get_mut(id) {
                 let single = queue.policy().single_active;
@@ -348,7 +361,7 @@ impl Queues {
                 self.cancel(cx, asker.session, consumer);
                 cx.answer(asker, *cx.last_lsn, QueueReply::Done);
             }
-            QueueOp::Stats { queue, touch } => {
+            QueueOp::Stats { queue, touch, durable } => {
                 let now_ms = cx.now.wall_ms;
                 let stats = self.load(&cx.state.queues, queue).map(|q| {
                     if touch {
@@ -356,7 +369,8 @@ impl Queues {
                     }
                     q.stats(&cx.state.queues)
                 });
-                cx.answer(asker, *cx.last_lsn, QueueReply::Stats(stats));
+                let wait = if durable { *cx.last_lsn } else { Lsn(0) };
+                cx.answer(asker, wait, QueueReply::Stats(stats));
             }
         }
         self.wake_freed();

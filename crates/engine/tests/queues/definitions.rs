@@ -14,7 +14,7 @@ fn an_unused_queue_is_named_when_its_time_is_over_and_deleted_only_if_it_still_i
     let q = w.create("a", policy(|p| p.expires_ms = Some(1_000)));
     w.tick();
     w.later(999);
-    w.ask(1, QueueOp::Stats { queue: q, touch: true });
+    w.ask(1, QueueOp::Stats { queue: q, touch: true, durable: true });
     w.tick();
     w.later(999);
     w.tick();
@@ -24,7 +24,7 @@ fn an_unused_queue_is_named_when_its_time_is_over_and_deleted_only_if_it_still_i
     assert_eq!(w.unused, [Unused::Idle(q)]);
     let delete = |if_idle| QueueChange::Delete { id: q, if_unused: true, if_empty: false, if_idle };
     // Used since: it stays.
-    w.ask(1, QueueOp::Stats { queue: q, touch: true });
+    w.ask(1, QueueOp::Stats { queue: q, touch: true, durable: true });
     assert_eq!(w.ask(1, QueueOp::Change(vec![delete(true)])), QueueReply::Changed(Err(QueueError::InUse)));
     w.subscribe(2, 1, q, PUSH);
     assert_eq!(w.ask(1, QueueOp::Change(vec![delete(false)])), QueueReply::Changed(Err(QueueError::InUse)));

@@ -322,7 +322,7 @@ impl World {
         }
     }
     pub fn stats(&mut self, queue: ObjectId) -> QueueStats {
-        match self.ask(1, QueueOp::Stats { queue, touch: false }) {
+        match self.ask(1, QueueOp::Stats { queue, touch: false, durable: true }) {
             QueueReply::Stats(Some(s)) => s,
             other => panic!("{other:?}"),
         }

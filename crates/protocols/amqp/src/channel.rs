@@ -40,8 +40,6 @@ use transactions::Transaction;
 const COMMANDS_MAX: usize = 256;
 /// How often a channel that holds messages because the disk is full looks whether it still is.
 const FULL_CHECK: Duration = Duration::from_millis(100);
-/// How often a channel with consumers looks whether their queues are still there.
-const ORPHAN_CHECK: Duration = Duration::from_millis(200);
 
 /// What the reader gives to a channel.
 #[derive(Debug)]
@@ -178,7 +176,7 @@ impl Channel {
                         }
                     }
                 }
-                () = tokio::time::sleep(ORPHAN_CHECK), if !self.consumers.is_empty() => self.end_orphans(),
+                id = self.session.ended(), if !self.consumers.is_empty() => self.consumer_ended(id),
             }
         }
     }

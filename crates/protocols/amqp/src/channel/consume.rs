@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use amq_protocol::protocol::{AMQPClass, basic as b};
 use millstream_broker::queue::api::{ConsumerId, ConsumerOpts, LeaseKind, SubscribeError};
 use millstream_broker::{Action, ConsumeError, Header, HeaderValue, QueueSettings};
-use millstream_types::ObjectId;
 
 use crate::arguments::{self, Kind};
 use crate::channel::Channel;
@@ -22,7 +21,6 @@ const PRIORITY: &str = "x-priority";
 #[derive(Clone, Debug)]
 pub(super) struct Consumer {
     pub(super) tag: String,
-    pub(super) queue: ObjectId,
     queue_name: String,
     pub(super) no_ack: bool,
     /// Its queue says how often messages failed.
@@ -79,7 +77,8 @@ impl Channel {
         let opts = ConsumerOpts {
             lease: LeaseKind::Bound,
             ride: true,
-            auto_ack: m.no_ack,
+            // Settled when it has gone out: who settles before he has read a message may find it gone.
+            auto_ack: false,
             prefetch: if m.no_ack { 0 } else { self.consumers.prefetch },
             credit: None,
             priority,
@@ -89,8 +88,7 @@ impl Channel {
         let subscribed = asked.await.map_err(|e| Exception::internal(&e))?;
         subscribed.map_err(|e| exception(&name, &ConsumeError::Subscribe(e)))?;
         let counts = arguments::kind(&name, &QueueSettings::of(&def).arguments) == Ok(Kind::Quorum);
-        let consumer =
-            Consumer { tag: tag.clone(), queue: def.id, queue_name: name, no_ack: m.no_ack, counts };
+        let consumer = Consumer { tag: tag.clone(), queue_name: name, no_ack: m.no_ack, counts };
         self.consumers.by_id.insert(id, consumer);
         if !m.nowait {
             let ok = b::ConsumeOk { consumer_tag: text::short(&tag) };
@@ -119,22 +117,15 @@ impl Channel {
         Ok(())
     }
 
-    /// Ends the consumers whose queues are gone, and tells a client that wants to know.
-    pub(super) fn end_orphans(&mut self) {
-        let broker = self.session.broker().clone();
-        let mut gone = Vec::new();
-        self.consumers.by_id.retain(|_, c| {
-            let there = broker.queue_by_id(c.queue).is_some();
-            if !there {
-                gone.push(std::mem::take(&mut c.tag));
-            }
-            there
-        });
-        for tag in gone {
-            if self.link.client.cancel_notify {
-                let cancel = b::Cancel { consumer_tag: text::short(&tag), nowait: true };
-                self.send(AMQPClass::Basic(b::AMQPMethod::Cancel(cancel)));
-            }
+    /// The queue of a consumer is gone: a client that wants to know is told.
+    pub(super) fn consumer_ended(&mut self, id: ConsumerId) {
+        let Some(ended) = self.consumers.by_id.remove(&id) else { return };
+        if self.reply_to.as_deref() == Some(ended.queue_name.as_str()) {
+            self.reply_to = None;
+        }
+        if self.link.client.cancel_notify {
+            let cancel = b::Cancel { consumer_tag: text::short(&ended.tag), nowait: true };
+            self.send(AMQPClass::Basic(b::AMQPMethod::Cancel(cancel)));
         }
     }
 }

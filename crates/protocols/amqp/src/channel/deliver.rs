@@ -50,7 +50,9 @@ impl Channel {
                 self.settling.add(d, Verb::Reject);
                 continue;
             }
-            if !consumer.no_ack {
+            if consumer.no_ack {
+                self.settling.add(d, Verb::Ack);
+            } else {
                 self.unacked.add(tag, *d);
             }
         }

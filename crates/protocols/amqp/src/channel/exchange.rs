@@ -12,6 +12,7 @@ use crate::channel::Channel;
 use crate::channel::queue::resource;
 use crate::error::ReplyCode;
 use crate::exception::Exception;
+use crate::text;
 
 /// Names that begin so are the broker's own.
 pub(super) const RESERVED_PREFIX: &str = "amq.";
@@ -26,11 +27,13 @@ impl Channel {
     ) -> Result<(), Exception> {
         use x::AMQPMethod as M;
         let (ok, nowait) = match method {
-            M::Declare(m) => {
+            M::Declare(mut m) => {
+                m.exchange = text::one_line(&m.exchange);
                 self.declare_exchange(&m, table).await?;
                 (M::DeclareOk(x::DeclareOk {}), m.nowait)
             }
-            M::Delete(m) => {
+            M::Delete(mut m) => {
+                m.exchange = text::one_line(&m.exchange);
                 self.delete_exchange(&m).await?;
                 (M::DeleteOk(x::DeleteOk {}), m.nowait)
             }

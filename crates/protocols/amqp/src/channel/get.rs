@@ -17,6 +17,8 @@ impl Channel {
         let name = self.queue_name(m.queue.as_str())?;
         self.allow(Action::Read, &resource(&name))?;
         let def = self.usable(&name)?;
+        // What the channel itself published before is there to be got, also where no confirm was asked for.
+        let mut behind_own = self.confirms.is_empty();
         loop {
             let receive = Receive {
                 queue: def.id,
@@ -25,12 +27,16 @@ impl Channel {
                 wait_ms: 0,
                 lease: LeaseKind::Bound,
                 ride: true,
-                auto_ack: m.no_ack,
+                auto_ack: false,
             };
             let receiving = self.session.receive(receive).map_err(|e| exception(&name, &e))?;
             let received = receiving.await.map_err(|e| Exception::internal(&e))?;
             let deliveries = received.map_err(|e| exception(&name, &ConsumeError::Receive(e)))?;
             let Some(d) = deliveries.first().copied() else {
+                if !std::mem::replace(&mut behind_own, true) {
+                    self.session.barrier().await.map_err(|e| Exception::internal(&e))?;
+                    continue;
+                }
                 self.send(AMQPClass::Basic(b::AMQPMethod::GetEmpty(b::GetEmpty {})));
                 return Ok(());
             };
@@ -45,7 +51,7 @@ impl Channel {
                     return Err(Exception::internal(&e));
                 }
             };
-            let stats = self.session.queue_stats(def.id, true).await.map_err(|e| Exception::internal(&e))?;
+            let stats = self.session.queue_stats_now(def.id).await.map_err(|e| Exception::internal(&e))?;
             let tag = self.unacked.next_tag();
             let class = AMQPClass::Basic(b::AMQPMethod::GetOk(b::GetOk {
                 delivery_tag: tag,
@@ -63,9 +69,11 @@ impl Channel {
                     "the message cannot be said in this protocol: {e}"
                 )));
             }
-            if !m.no_ack {
-                self.unacked.add(tag, d);
+            if m.no_ack {
+                self.settling.add(&d, Verb::Ack);
+                return self.flush_settlements().await;
             }
+            self.unacked.add(tag, d);
             return Ok(());
         }
     }

@@ -19,12 +19,16 @@ impl Channel {
     pub(super) async fn queue(&mut self, method: q::AMQPMethod, table: Vec<Header>) -> Result<(), Exception> {
         use q::AMQPMethod as M;
         let (ok, nowait) = match method {
-            M::Declare(m) => (M::DeclareOk(self.declare_queue(&m, table).await?), m.nowait),
+            M::Declare(mut m) => {
+                m.queue = text::one_line(&m.queue);
+                (M::DeclareOk(self.declare_queue(&m, table).await?), m.nowait)
+            }
             M::Bind(m) => {
                 let name = self.queue_name(m.queue.as_str())?;
                 self.usable(&name)?;
+                let key = own_key(m.queue.as_str(), m.routing_key.as_str(), &name).to_owned();
                 let target = Target { kind: TargetKind::Queue, name };
-                self.change_binding(m.exchange.as_str(), target, m.routing_key.as_str(), table, true).await?;
+                self.change_binding(m.exchange.as_str(), target, &key, table, true).await?;
                 (M::BindOk(q::BindOk {}), m.nowait)
             }
             M::Unbind(m) => {
@@ -32,9 +36,9 @@ impl Channel {
                 // What is not there needs no unbinding.
                 if self.session.queue(&name).is_some() {
                     self.usable(&name)?;
+                    let key = own_key(m.queue.as_str(), m.routing_key.as_str(), &name).to_owned();
                     let target = Target { kind: TargetKind::Queue, name };
-                    self.change_binding(m.exchange.as_str(), target, m.routing_key.as_str(), table, false)
-                        .await?;
+                    self.change_binding(m.exchange.as_str(), target, &key, table, false).await?;
                 }
                 (M::UnbindOk(q::UnbindOk {}), false)
             }
@@ -45,7 +49,10 @@ impl Channel {
                     self.session.purge_queue(def.id, true).await.map_err(|e| exception(&def.name, &e))?;
                 (M::PurgeOk(q::PurgeOk { message_count: count(purged) }), m.nowait)
             }
-            M::Delete(m) => (M::DeleteOk(self.delete_queue(&m).await?), m.nowait),
+            M::Delete(mut m) => {
+                m.queue = text::one_line(&m.queue);
+                (M::DeleteOk(self.delete_queue(&m).await?), m.nowait)
+            }
             _ => return Err(Exception::new(ReplyCode::CommandInvalid, "not for clients to call")),
         };
         if !nowait {
@@ -149,6 +156,11 @@ impl Channel {
             Err(e) => Err(exception(&name, &e)),
         }
     }
+}
+
+/// With neither a queue nor a key, the key is the name of the queue declared last (section 1.7.2.3, binding without names).
+fn own_key<'a>(queue: &str, key: &'a str, name: &'a str) -> &'a str {
+    if queue.is_empty() && key.is_empty() { name } else { key }
 }
 
 pub(super) fn resource(name: &str) -> Resource {

@@ -83,7 +83,7 @@ impl Channel {
         }
         let (messages, mandatory) = batch.take();
         if messages.is_empty() && settled.is_empty() {
-            return Ok(());
+            return self.settled().await; // what was settled before the channel had transactions
         }
         self.wait_for_room(!messages.is_empty()).await?;
         let tx = millstream_broker::Transaction {

@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""Every fdatasync is held back: no AMQP confirm, tx.commit-ok or barrier, and no delivery, before the sync that covers it has returned.
+
+hold_sync_queues.py --binary PATH [--hold-ms N]
+As `hold_sync.py`, for AMQP: an ack has no answer of its own, so what is looked at is the next answer that promises it."""
+
+import argparse
+import os
+import sys
+import threading
+import time
+
+import pika
+
+import program
+from broker import Broker
+from queue_clients import BROKEN, connect
+from sync_trace import WITHIN_S, Operation, Trace, covered, held_back
+
+WATCHED, STOCK, FANOUT = "watched", "stock", "fanout"
+TIMES = 3
+
+
+class Clients:
+    """Each operation is sent when the one before it is answered; the kinds run side by side, a connection and a queue each."""
+
+    def __init__(self, address):
+        self.address = address
+        self.operations, self.lock = [], threading.Lock()
+
+    def prepare(self, kinds):
+        connection = connect(self.address)
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.exchange_declare(FANOUT, "fanout", durable=True)
+        for n in range(3):
+            channel.queue_declare("fanout %d" % n, durable=True)
+            channel.queue_bind("fanout %d" % n, FANOUT)
+        channel.queue_declare(WATCHED, durable=True)
+        for kind in kinds:
+            channel.queue_declare("%s %s" % (STOCK, kind), durable=True)
+            for n in range(2 * TIMES):
+                channel.basic_publish("", "%s %s" % (STOCK, kind), b"%d" % n, pika.BasicProperties(delivery_mode=2))
+        connection.close()
+
+    def run(self, kinds):
+        threads = [threading.Thread(target=self.kind, args=(name, kind)) for name, kind in kinds.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return self.operations
+
+    def kind(self, name, kind):
+        for n in range(TIMES):
+            connection = connect(self.address)
+            channel = connection.channel()
+            begin = kind(connection, channel, "%s %d" % (name, n), "%s %s" % (STOCK, name))  # what needs no looking at
+            operation = Operation("%s, %d" % (name, n), b"%s %d" % (name.encode(), n))
+            try:
+                begin()
+                operation.answered = time.time()
+            except BROKEN as error:
+                operation.error = "%s: %s" % (type(error).__name__, error)
+            with self.lock:
+                self.operations.append(operation)
+            if connection.is_open:
+                connection.close()
+
+
+def confirm(delivery_mode, exchange="", key=WATCHED):
+    def kind(_connection, channel, name, _stock):
+        channel.confirm_delivery()
+        return lambda: channel.basic_publish(exchange, key, name.encode(), pika.BasicProperties(delivery_mode=delivery_mode))
+    return kind
+
+
+def commit(publishes, acks):
+    def kind(_connection, channel, name, stock):
+        channel.tx_select()
+        method, _, _ = channel.basic_get(stock)
+        if publishes:
+            channel.basic_publish("", WATCHED, name.encode(), pika.BasicProperties(delivery_mode=2))
+        if acks:
+            channel.basic_ack(method.delivery_tag)
+        return channel.tx_commit
+    return kind
+
+
+def settled(settle, barrier):
+    """An ack or reject, and what stands behind it."""
+    def kind(connection, channel, _name, stock):
+        if barrier == "confirm":
+            channel.confirm_delivery()
+        method, _, _ = channel.basic_get(stock)
+
+        def begin():
+            settle(channel, method.delivery_tag)
+            if barrier == "confirm":
+                channel.basic_publish("amq.direct", "nowhere", b"")
+            elif barrier == "channel":
+                channel.close()
+            else:
+                connection.close()
+        return begin
+    return kind
+
+
+def ack(channel, tag):
+    channel.basic_ack(tag)
+
+
+def reject(channel, tag):
+    channel.basic_reject(tag, requeue=False)
+
+
+KINDS = {
+    "confirm": confirm(2),
+    "confirm of a transient message": confirm(1),
+    "confirm of three queues": confirm(2, FANOUT, ""),
+    "commit of a publish": commit(True, False),
+    "commit of an ack": commit(False, True),
+    "commit of both": commit(True, True),
+    "ack, confirm to nowhere": settled(ack, "confirm"),
+    "ack, channel.close-ok": settled(ack, "channel"),
+    "ack, connection.close-ok": settled(ack, "connection"),
+    "reject, channel.close-ok": settled(reject, "channel"),
+    "queue.declare-ok": lambda _connection, channel, name, _stock: lambda: channel.queue_declare(name, durable=True),
+    "queue.bind-ok": lambda _connection, channel, name, stock: lambda: channel.queue_bind(stock, "amq.direct", name),
+    "queue.purge-ok": lambda _connection, channel, _name, stock: lambda: (channel.basic_publish("", stock, b"x"), channel.queue_purge(stock)),
+    "exchange.declare-ok": lambda _connection, channel, name, _stock: lambda: channel.exchange_declare(name, durable=True),
+}
+SEEN = ("confirm,", "confirm of a transient", "commit of a publish", "commit of both")  # these put a message into the watched queue
+
+
+class Watcher(threading.Thread):
+    """Notes the first moment at which each message is delivered."""
+
+    def __init__(self, address):
+        super().__init__(daemon=True)
+        self.address, self.seen, self.over = address, {}, threading.Event()
+
+    def run(self):
+        connection = connect(self.address)
+        channel = connection.channel()
+        channel.basic_consume(WATCHED, lambda _channel, _method, _properties, content: self.seen.setdefault(content, time.time()), auto_ack=True)
+        while not self.over.is_set():
+            connection.process_data_events(0.02)
+        connection.close()
+
+
+def judge(checks, operations, seen, syncs, hold_ms):
+    def faults(moments, word):
+        for operation, moment in moments:
+            if operation.error:
+                yield "%s: %s" % (operation.name, operation.error)
+            elif moment is None:
+                yield "%s was never %s" % (operation.name, word)
+            elif not covered(operation, moment, syncs):
+                yield "%s was %s %.1f ms after it was sent, before a sync of it returned" % (
+                    operation.name, word, (moment - operation.sent) * 1000)
+
+    checks.that("held sync, queues: no answer before the sync that covers it returned",
+                faults([(operation, operation.answered) for operation in operations], "answered"),
+                "%d operations of %d kinds" % (len(operations), len(KINDS)))
+    delivered = [operation for operation in operations if operation.name.startswith(SEEN)]
+    checks.that("held sync, queues: no message is delivered before its sync returned",
+                faults([(operation, seen.get(operation.key)) for operation in delivered], "delivered"), "%d messages" % len(delivered))
+    held_back(checks, syncs, hold_ms)
+
+
+def held(arguments, checks, directory, started):
+    broker = Broker(arguments.binary, directory, amqp=True)
+    started(broker)
+    broker.start()
+    clients = Clients(broker.amqp)
+    clients.prepare(KINDS)
+    trace = Trace(broker.process.pid, os.path.join(directory, "strace.txt"), arguments.hold_ms)
+    try:
+        watcher = Watcher(broker.amqp)
+        watcher.start()
+        operations = clients.run(KINDS)
+        wanted = {operation.key for operation in operations if operation.name.startswith(SEEN)}
+        deadline = time.monotonic() + WITHIN_S
+        while not wanted <= set(watcher.seen) and time.monotonic() < deadline:
+            watcher.over.wait(0.01)
+        watcher.over.set()
+        watcher.join()
+    finally:
+        trace.stop()
+    judge(checks, operations, watcher.seen, trace.syncs(), arguments.hold_ms)
+    status = broker.stop()
+    checks.that("held sync, queues: the broker still stops cleanly", [] if status == 0 else ["exit status %s" % status])
+
+
+def main():
+    parser = argparse.ArgumentParser(description="AMQP's answers wait for the disk")
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--hold-ms", type=int, default=400)
+    arguments = parser.parse_args()
+    return program.run("held sync, queues", "hold-sync-queues-",
+                       lambda checks, directory, started: held(arguments, checks, directory, started))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
