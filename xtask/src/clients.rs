@@ -87,6 +87,20 @@ pub const CLIENTS: &[Client] = &[
         needs: &[&tools::PYTHON],
         prepare: pika,
     },
+    Client {
+        name: "amqp091-go",
+        protocol: Protocol::Amqp,
+        folder: "go",
+        needs: &[&tools::GO],
+        prepare: amqp_go,
+    },
+    Client {
+        name: "amqplib",
+        protocol: Protocol::Amqp,
+        folder: "node",
+        needs: &[&tools::NODE, &tools::NPM],
+        prepare: node,
+    },
 ];
 
 /// Which broker the programs talk to; some checks differ where Millstream means to.
@@ -207,7 +221,15 @@ fn java(root: &Path, folder: &Path) -> Result<Command> {
 }
 
 fn go(root: &Path, folder: &Path) -> Result<Command> {
-    let binary = tools::made(root).join("conformance-go");
+    built_go(root, folder, "conformance-go")
+}
+
+fn amqp_go(root: &Path, folder: &Path) -> Result<Command> {
+    built_go(root, folder, "conformance-amqp-go")
+}
+
+fn built_go(root: &Path, folder: &Path, name: &str) -> Result<Command> {
+    let binary = tools::made(root).join(name);
     must(Command::new("go").args(["build", "-o"]).arg(&binary).arg(".").current_dir(folder))?;
     Ok(Command::new(binary))
 }

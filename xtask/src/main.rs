@@ -43,8 +43,8 @@ usage: cargo xtask COMMAND
   tidy
       the house rules
 
-What --only names: the client programs python, kcat, java, go, node, pika; the command line cli; the crash tests kill9, hold_sync, kill9_queues,
-hold_sync_queues, full_disk.
+What --only names: the client programs python, kcat, java, go, node, pika, amqp091-go, amqplib; the command line cli;
+the crash tests kill9, hold_sync, kill9_queues, hold_sync_queues, full_disk.
 For sim: log, broker, log-memory, log-memory-by-hand, log-disk, log-rows, log-adopting, log-queues,
 broker-memory, broker-slow, broker-disk, broker-rows.
 ";

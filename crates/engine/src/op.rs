@@ -13,8 +13,8 @@ use crate::catalogue::{CatalogueError, Change, TopicDef};
 use crate::exchange::{BindingsFrom, BindingsOf, BindingsPage, ExchangeChange, RouteEvent, RoutingError};
 use crate::group::{GroupOp, GroupReply};
 use crate::queue::api::{
-    ConsumerId, Delivery, HeldItem, MoveWork, Publish, Published, QueueOp, QueueReply, ReadWindow, Refusal, SettleError,
-    SettleItem, Unused,
+    ConsumerId, Delivery, HeldItem, MoveWork, Publish, Published, QueueOp, QueueReply, ReadWindow, Refusal,
+    SettleError, SettleItem, Unused,
 };
 use crate::task::{TaskConflict, TaskOp, TaskReply, TaskStep};
 
