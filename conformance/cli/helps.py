@@ -3,8 +3,8 @@
 from harness import check, equal, holds
 
 OPTIONS = {
-    ("serve",): ["--config", "--data-dir", "--kafka", "--kafka-advertised", "--amqp", "--http", "--insecure", "--set", "--log",
-                 "MILLSTREAM_", "topics.auto_create", "log.segment_bytes", "./millstream-data", "127.0.0.1:9092", "127.0.0.1:5672", "127.0.0.1:15672"],
+    ("serve",): ["--config", "--data-dir", "--kafka", "--kafka-advertised", "--amqp", "--aws", "--http", "--insecure", "--set", "--log",
+                 "MILLSTREAM_", "topics.auto_create", "log.segment_bytes", "./millstream-data", "127.0.0.1:9092", "127.0.0.1:5672", "127.0.0.1:4566", "127.0.0.1:15672"],
     ("topic",): ["create", "list", "describe", "alter", "delete"],
     ("topic", "create"): ["--partitions", "--set", "--json", "--server"],
     ("topic", "list"): ["--json", "--server"],

@@ -168,10 +168,10 @@ class Place:
     def data(self):
         return os.path.join(self.folder, "data")
 
-    def spawn(self, *arguments, data=None, kafka="127.0.0.1:0", amqp="127.0.0.1:0", http="127.0.0.1:0", env=None):
+    def spawn(self, *arguments, data=None, kafka="127.0.0.1:0", amqp="127.0.0.1:0", aws="127.0.0.1:0", http="127.0.0.1:0", env=None):
         """Starts a server; does not wait. `None` leaves a flag away."""
         command = [self.binary, "serve", "--data-dir", data or self.data]
-        command += [word for flag, value in (("--kafka", kafka), ("--amqp", amqp), ("--http", http)) if value for word in (flag, value)]
+        command += [word for flag, value in (("--kafka", kafka), ("--amqp", amqp), ("--aws", aws), ("--http", http)) if value for word in (flag, value)]
         server = Server(self, [*command, *arguments], environment(env))
         self.servers.append(server)
         return server

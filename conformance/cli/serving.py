@@ -27,10 +27,11 @@ def samples(text):
 def _(place):
     port = free_port()
     server = place.serve(*SMALL, kafka="127.0.0.1:%d" % port)
-    equal(len(server.said), 4)
+    equal(len(server.said), 5)
     equal(server.said[0], "kafka  127.0.0.1:%d" % port)
     holds(server.said[1], "amqp   127.0.0.1:")
-    holds(server.said[2], "http   127.0.0.1:")
+    holds(server.said[2], "aws    127.0.0.1:")
+    holds(server.said[3], "http   127.0.0.1:")
     _, epoch, records, _ = server.ready()
     equal((epoch, records), (1, 0))
     host, port = server.kafka.split(":")
@@ -39,10 +40,10 @@ def _(place):
 
 @check("a listener that is off is not there")
 def _(place):
-    server = place.serve(*SMALL, kafka="off", amqp="off")
+    server = place.serve(*SMALL, kafka="off", amqp="off", aws="off")
     equal([line.split()[0] for line in server.said], ["http", "ready"])
     other = place.serve(*SMALL, http="off", data=place.data + "-2")
-    equal([line.split()[0] for line in other.said], ["kafka", "amqp", "ready"])
+    equal([line.split()[0] for line in other.said], ["kafka", "amqp", "aws", "ready"])
 
 
 @check("healthz and readyz answer 200")

@@ -26,7 +26,7 @@ class Broker:
         self.amqp = free_address() if amqp else "off"
         self.data = os.path.join(directory, "data")
         self.command = [binary, "serve", "--data-dir", self.data,
-                        "--kafka", self.address, "--amqp", self.amqp, "--http", http, *options]
+                        "--kafka", self.address, "--amqp", self.amqp, "--aws", "off", "--http", http, *options]
         self.log_path = os.path.join(directory, "broker.log")
         self.process = None
 

@@ -1,4 +1,4 @@
-//! The client programs of `conformance/kafka` and `conformance/amqp`: what each needs, how it is set up, how it is run.
+//! The client programs of `conformance/kafka`, `conformance/amqp` and `conformance/sqs`: what each needs, how it is set up, how it is run.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,17 +21,20 @@ pub enum Protocol {
     Kafka,
     /// AMQP 0-9-1.
     Amqp,
+    /// Amazon SQS.
+    Sqs,
 }
 
 impl Protocol {
     /// By its name, which is that of a folder of `conformance`.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Kafka, Self::Amqp].into_iter().find(|p| p.name() == name)
+        [Self::Kafka, Self::Amqp, Self::Sqs].into_iter().find(|p| p.name() == name)
     }
     fn name(self) -> &'static str {
         match self {
             Self::Kafka => "kafka",
             Self::Amqp => "amqp",
+            Self::Sqs => "sqs",
         }
     }
 }
@@ -101,12 +104,27 @@ pub const CLIENTS: &[Client] = &[
         needs: &[&tools::NODE, &tools::NPM],
         prepare: node,
     },
+    Client {
+        name: "boto3",
+        protocol: Protocol::Sqs,
+        folder: "python",
+        needs: &[&tools::PYTHON],
+        prepare: boto3,
+    },
+    // The last version of botocore that speaks the Query form.
+    Client {
+        name: "boto3-query",
+        protocol: Protocol::Sqs,
+        folder: "python",
+        needs: &[&tools::PYTHON],
+        prepare: boto3_query,
+    },
 ];
 
 /// Which broker the programs talk to; some checks differ where Millstream means to.
 #[derive(Clone, Copy)]
 pub enum Peer {
-    /// Apache Kafka, `RabbitMQ`.
+    /// Apache Kafka, `RabbitMQ`, `ElasticMQ`.
     Original,
     /// Ours.
     Millstream,
@@ -137,6 +155,7 @@ impl Client {
             match self.protocol {
                 Protocol::Kafka => run.bootstrap,
                 Protocol::Amqp => run.amqp,
+                Protocol::Sqs => run.aws,
             },
         ]);
         command.args([
@@ -144,6 +163,7 @@ impl Client {
             match (run.peer, self.protocol) {
                 (Peer::Original, Protocol::Kafka) => "kafka",
                 (Peer::Original, Protocol::Amqp) => "rabbitmq",
+                (Peer::Original, Protocol::Sqs) => "elasticmq",
                 (Peer::Millstream, _) => "millstream",
             },
         ]);
@@ -160,6 +180,8 @@ pub struct Run<'a> {
     pub bootstrap: &'a str,
     /// Its address for AMQP's.
     pub amqp: &'a str,
+    /// Its address for AWS's.
+    pub aws: &'a str,
     /// What it is.
     pub peer: Peer,
     /// Only the checks whose name holds this.
@@ -192,6 +214,19 @@ fn python(root: &Path, folder: &Path) -> Result<Command> {
 
 fn pika(root: &Path, folder: &Path) -> Result<Command> {
     let mut command = Command::new(tools::amqp_python(root)?);
+    command.arg(folder.join("run.py"));
+    Ok(command)
+}
+
+fn boto3(root: &Path, folder: &Path) -> Result<Command> {
+    let mut command = Command::new(tools::python_with(root, "venv-sqs", &folder.join("requirements.txt"))?);
+    command.arg(folder.join("run.py"));
+    Ok(command)
+}
+
+fn boto3_query(root: &Path, folder: &Path) -> Result<Command> {
+    let wanted = folder.join("requirements-query.txt");
+    let mut command = Command::new(tools::python_with(root, "venv-sqs-query", &wanted)?);
     command.arg(folder.join("run.py"));
     Ok(command)
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask conformance kafka|amqp`: the client programs against one broker of choice.
+//! `cargo xtask conformance kafka|amqp|sqs`: the client programs against one broker of choice.
 
 use std::path::Path;
 
@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use crate::args::Args;
 use crate::clients::{self, Client, Peer, Protocol, Run};
 use crate::clock::Moment;
+use crate::elasticmq::ElasticMq;
 use crate::millstream::{self, Millstream};
 use crate::original::{Original, Setting};
 use crate::process::Scratch;
@@ -21,7 +22,7 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
     let (only, check) = (args.value("--only")?, args.value("--check")?);
     let word = args.word();
     let Some(protocol) = word.as_deref().and_then(Protocol::named) else {
-        bail!("conformance with what? kafka or amqp, not {word:?}");
+        bail!("conformance with what? kafka, amqp or sqs, not {word:?}");
     };
     args.finish()?;
     let clients = clients::chosen(protocol, only.as_deref())?;
@@ -32,8 +33,14 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
     };
     let mut summary = Summary::default();
     let mut go = |address: &str| {
-        let run =
-            Run { bootstrap: address, amqp: address, peer, check: check.as_deref(), require_all: false };
+        let run = Run {
+            bootstrap: address,
+            amqp: address,
+            aws: address,
+            peer,
+            check: check.as_deref(),
+            require_all: false,
+        };
         all(root, &clients, &run, &mut summary);
     };
     let place = Scratch::new(tools::made(root).join("conformance"))?;
@@ -44,6 +51,11 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
             go(&broker.address);
             broker.stop()?;
         }
+        (None, Peer::Original) if protocol == Protocol::Sqs => {
+            let broker = ElasticMq::start(&tools::elasticmq_jars(root)?, place.path())?;
+            go(&broker.address);
+            broker.stop()?;
+        }
         (None, Peer::Original) => {
             let broker = Original::start(&tools::kafka_jars(root)?, place.path(), Setting::Brisk)?;
             go(&broker.bootstrap);
@@ -51,7 +63,11 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
         }
         (None, Peer::Millstream) => {
             let broker = Millstream::start(&millstream::build(root)?, place.path(), millstream::BRISK)?;
-            go(if protocol == Protocol::Amqp { &broker.amqp } else { &broker.bootstrap });
+            go(match protocol {
+                Protocol::Kafka => &broker.bootstrap,
+                Protocol::Amqp => &broker.amqp,
+                Protocol::Sqs => &broker.aws,
+            });
             let stopping = Moment::now();
             let stopped = broker.stop();
             summary.check("clean stop", stopping.elapsed(), stopped);

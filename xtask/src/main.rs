@@ -9,6 +9,7 @@ mod bench;
 mod clients;
 mod clock;
 mod conformance;
+mod elasticmq;
 mod millstream;
 mod original;
 mod process;
@@ -34,8 +35,8 @@ usage: cargo xtask COMMAND
   sim [--seeds N] [--from S] [--seed S] [--only NAME] [--jobs 1|2] [--bugs]
       the simulation: N seeds (2000) from S on, spread over all variants of the log and the broker; or one seed again;
       or the bugs on purpose that it must notice. `test` runs the share of it that every change must pass
-  conformance kafka|amqp [--against original|millstream] [--bootstrap HOST:PORT] [--only NAME] [--check SUBSTRING]
-      the client programs against Apache Kafka or RabbitMQ, this broker, or a broker that is already there
+  conformance kafka|amqp|sqs [--against original|millstream] [--bootstrap HOST:PORT] [--only NAME] [--check SUBSTRING]
+      the client programs against Apache Kafka, RabbitMQ or ElasticMQ, this broker, or a broker that is already there
   bench kafka [--seconds N] [--rounds N] [--quick] [--partitions 6,500] [--binary PATH]
       Apache Kafka's own perf tools against both brokers, interleaved
   bench log [--queues] [-- ARGS]
@@ -43,7 +44,7 @@ usage: cargo xtask COMMAND
   tidy
       the house rules
 
-What --only names: the client programs python, kcat, java, go, node, pika, amqp091-go, amqplib; the command line cli;
+What --only names: the client programs python, kcat, java, go, node, pika, amqp091-go, amqplib, boto3, boto3-query; the command line cli;
 the crash tests kill9, hold_sync, kill9_queues, hold_sync_queues, full_disk.
 For sim: log, broker, log-memory, log-memory-by-hand, log-disk, log-rows, log-adopting, log-queues,
 broker-memory, broker-slow, broker-disk, broker-rows.

@@ -26,6 +26,8 @@ pub struct Millstream {
     pub bootstrap: String,
     /// Where AMQP clients connect.
     pub amqp: String,
+    /// Where AWS clients connect.
+    pub aws: String,
     /// From starting the process to its `ready`.
     pub ready_after: Duration,
     _data: Scratch,
@@ -44,14 +46,13 @@ impl Millstream {
     /// Starts it on an empty directory under `place`, which goes when it is dropped.
     pub fn start(binary: &Path, place: &Path, settings: &[&str]) -> Result<Self> {
         let data = Scratch::new(place.join("millstream-data"))?;
-        let [kafka, amqp] = free_ports::<2>()?;
-        let (bootstrap, amqp) = (format!("127.0.0.1:{kafka}"), format!("127.0.0.1:{amqp}"));
+        let [bootstrap, amqp, aws] = free_ports::<3>()?.map(|port| format!("127.0.0.1:{port}"));
         let mut serve = Command::new(binary);
         serve
             .arg("serve")
             .arg("--data-dir")
             .arg(data.path())
-            .args(["--kafka", &bootstrap, "--amqp", &amqp, "--http", "off"]);
+            .args(["--kafka", &bootstrap, "--amqp", &amqp, "--aws", &aws, "--http", "off"]);
         serve.args(settings.iter().flat_map(|setting| ["--set", setting]));
         let started = Moment::now();
         let (mut server, lines) =
@@ -69,7 +70,7 @@ impl Millstream {
                 }
             }
         }
-        Ok(Self { server, bootstrap, amqp, ready_after: started.elapsed(), _data: data })
+        Ok(Self { server, bootstrap, amqp, aws, ready_after: started.elapsed(), _data: data })
     }
 
     /// Its process id.

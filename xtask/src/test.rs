@@ -160,10 +160,12 @@ fn programs(root: &Path, wanted: &Wanted, summary: &mut Summary) -> Result<()> {
         match Millstream::start(&binary, place.path(), millstream::BRISK) {
             Err(error) => summary.check("start the broker", starting.elapsed(), Err(error)),
             Ok(broker) => {
-                let (bootstrap, amqp) = (broker.bootstrap.clone(), broker.amqp.clone());
+                let (bootstrap, amqp, aws) =
+                    (broker.bootstrap.clone(), broker.amqp.clone(), broker.aws.clone());
                 let run = Run {
                     bootstrap: &bootstrap,
                     amqp: &amqp,
+                    aws: &aws,
                     peer: Peer::Millstream,
                     check: None,
                     require_all: wanted.require_all,

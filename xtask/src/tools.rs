@@ -104,10 +104,19 @@ fn install_venv() -> Result<()> {
 
 /// The directory with Apache Kafka's jars, fetched when `pom.xml` has changed.
 pub fn kafka_jars(root: &Path) -> Result<PathBuf> {
-    let jars = made(root).join("kafka-jars");
-    let pom = root.join("conformance/kafka/peer/pom.xml");
+    jars(root, "Apache Kafka", "kafka-jars", "conformance/kafka/peer/pom.xml")
+}
+
+/// The directory with `ElasticMQ`'s jars, likewise.
+pub fn elasticmq_jars(root: &Path) -> Result<PathBuf> {
+    jars(root, "ElasticMQ", "elasticmq-jars", "conformance/sqs/peer/pom.xml")
+}
+
+fn jars(root: &Path, what: &str, folder: &str, pom: &str) -> Result<PathBuf> {
+    let jars = made(root).join(folder);
+    let pom = root.join(pom);
     once(&jars, &pom, || {
-        println!("fetching Apache Kafka");
+        println!("fetching {what}");
         let mut maven = Command::new("mvn");
         maven.args(["-q", "-B", "-f"]).arg(&pom).arg("dependency:copy-dependencies");
         must(maven.arg(format!("-DoutputDirectory={}", jars.display())))

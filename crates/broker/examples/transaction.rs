@@ -74,6 +74,7 @@ async fn step(
         lease: LeaseKind::Bound,
         ride: true,
         auto_ack: false,
+        leases_max: millstream_broker::queue::api::LEASES_MAX,
     };
     let lent = session.receive(one)?.await??;
     let coupon = lent.first().ok_or("no coupon in ten seconds")?;

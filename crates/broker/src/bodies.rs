@@ -13,7 +13,7 @@ use millstream_types::{LogId, ObjectId};
 use thiserror::Error;
 
 use crate::broker::Broker;
-use crate::envelope::{EnvelopeError, Message};
+use crate::envelope::{EnvelopeError, Message, property};
 
 /// When too many read at once: the next try after so long.
 const RETRY_WAIT: Duration = Duration::from_millis(5);
@@ -37,6 +37,46 @@ pub struct QueueMessage {
     pub(crate) key_hash: Option<u64>,
     /// Its timestamp, milliseconds, -1 = none.
     pub(crate) max_ts_ms: i64,
+}
+
+impl QueueMessage {
+    /// A message as it is when it was published at this moment, and nothing else is said of it.
+    #[must_use]
+    pub fn new(message: Message, enqueued_ms: u64) -> Self {
+        Self {
+            message,
+            enqueued_ms,
+            expiry_ms: None,
+            priority: 0,
+            transient: false,
+            origin: None,
+            key_hash: None,
+            max_ts_ms: -1,
+        }
+    }
+
+    /// Its first home: what its public id is made from. `delivery` is the one that it was read by.
+    #[must_use]
+    pub fn home(&self, delivery: &Delivery) -> (LogId, u64) {
+        self.origin.unwrap_or((LogId::new(delivery.queue, delivery.lane), delivery.pos))
+    }
+
+    /// When it was first published, whatever queues it was moved through, milliseconds since the epoch.
+    #[must_use]
+    pub fn sent_ms(&self) -> u64 {
+        let noted = self.message.properties.iter().find(|p| p.0 == property::SENT_MS);
+        let ms = noted.and_then(|p| p.1.as_ref().try_into().ok()).map(i64::from_le_bytes);
+        ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(self.enqueued_ms)
+    }
+
+    /// It is moved: when it was first published goes with it.
+    pub(crate) fn note_sent(&mut self) {
+        let sent = i64::try_from(self.sent_ms()).unwrap_or(i64::MAX);
+        if !self.message.properties.iter().any(|p| p.0 == property::SENT_MS) {
+            let noted = (property::SENT_MS, Bytes::copy_from_slice(&sent.to_le_bytes()));
+            self.message.properties.push(noted);
+        }
+    }
 }
 
 /// Why a message cannot be had.

@@ -13,7 +13,7 @@ use millstream_log::{
     Gate, LogStats, LogStore, Lost, Marks, OpenError, OpenReport, Opened, Room, StoreError, Watermarks,
 };
 use millstream_types::limits::ATTRS_BYTES_MAX;
-use millstream_types::{ConnId, Epoch, Lsn, Namespace};
+use millstream_types::{ConnId, Epoch, LogId, Lsn, Namespace};
 use tokio::sync::Notify;
 
 use crate::auth::{Action, Authorizer, Decision, Principal, Resource};
@@ -21,6 +21,7 @@ use crate::config::BrokerConfig;
 use crate::error::CallError;
 use crate::mailbox::Mailbox;
 use crate::policy::{self, SettingInfo, TopicPolicy};
+use crate::secret::{Secret, write_once};
 use crate::session::{Session, SessionOptions};
 use crate::streams::Streams;
 use crate::time::BrokerClock;
@@ -44,6 +45,7 @@ struct Inner {
     /// Who decides, if not the users' permissions.
     auth: Option<Box<dyn Authorizer>>,
     cluster_id: String,
+    secret: Secret,
     epoch: Epoch,
     report: OpenReport,
     stats: Arc<LogStats>,
@@ -107,6 +109,7 @@ impl Broker {
         }
         let cluster_id = cluster_id(&env)?;
         let users = Arc::new(Users::open(&env)?);
+        let secret = Secret::open(&env)?;
         let clock = BrokerClock::new(Arc::clone(&env.clock));
         engine
             .serve(clock.now())
@@ -140,6 +143,7 @@ impl Broker {
             users,
             auth,
             cluster_id,
+            secret,
             epoch,
             report,
             stats,
@@ -185,6 +189,16 @@ impl Broker {
     #[must_use]
     pub fn cluster_id(&self) -> &str {
         &self.inner.cluster_id
+    }
+    /// The public id of the message whose first home this is: the same wherever the message is moved to, and after a restart.
+    #[must_use]
+    pub fn message_id(&self, home: (LogId, u64)) -> [u8; 16] {
+        self.inner.secret.message_id(home)
+    }
+    /// A key for one purpose, derived from the store's secret: the same for the life of the data directory.
+    #[must_use]
+    pub fn derived_key(&self, purpose: &str) -> [u8; 16] {
+        self.inner.secret.key(purpose)
     }
     /// The log's epoch: grows with each opening.
     #[must_use]
@@ -281,8 +295,9 @@ impl Broker {
     pub(crate) fn directory(&self) -> &Directory {
         &self.inner.shared.directory
     }
-    /// The broker's time, milliseconds since the epoch: never goes back.
-    pub(crate) fn now_ms(&self) -> u64 {
+    /// The broker's time, by which leases, delays and expiry are reckoned, milliseconds since the epoch: never goes back.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
         self.inner.shared.clock.now().wall_ms
     }
     pub(crate) fn gate(&self) -> &Gate {
@@ -349,16 +364,7 @@ fn cluster_id(env: &Env) -> Result<String, OpenError> {
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let id = base64url(&uuid4(env));
-            let temporary = "cluster-id.new";
-            match env.disk.remove(temporary) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
-                _ => {}
-            }
-            let file = env.disk.open(temporary, OpenMode::CreateNew).map_err(io)?;
-            file.write_at(0, &[std::io::IoSlice::new(id.as_bytes())]).map_err(io)?;
-            file.sync_all().map_err(io)?;
-            env.disk.rename(temporary, CLUSTER_ID_FILE).map_err(io)?;
-            env.disk.sync_dir("").map_err(io)?;
+            write_once(env, CLUSTER_ID_FILE, "cluster-id.new", id.as_bytes())?;
             Ok(id)
         }
         Err(e) => Err(io(e)),

@@ -143,6 +143,12 @@ impl Session {
         Ok(settled(self.submit(Some(permit), Op::Queue(QueueOp::Extend(items)))))
     }
 
+    /// What was received never reached its consumer: it goes back as if it had not been taken. Never waits. For receives, not for
+    /// consumers.
+    pub fn give_back(&self, deliveries: Vec<Delivery>) {
+        self.broker().shared().inbox.put(Input::Undelivered(deliveries));
+    }
+
     /// Resolves when all that this session submitted before is decided and durable.
     pub fn barrier(&self) -> Asked<()> {
         Asked::new(self.submit(None, Op::Barrier), |reply| match reply {

@@ -67,6 +67,14 @@ pub mod property {
     pub const PRIORITY: u8 = 12;
     /// Expiration as published: decimal milliseconds, text.
     pub const EXPIRATION: u8 = 13;
+    /// Who sent it, as the listener that took it established, text.
+    pub const SENDER: u8 = 14;
+    /// Trace header of AWS X-Ray, text.
+    pub const AWS_TRACE: u8 = 15;
+    /// What its sender told duplicates apart by, text.
+    pub const DEDUPLICATION_ID: u8 = 16;
+    /// When it was first published, i64 milliseconds since the epoch; of a message that was moved since.
+    pub const SENT_MS: u8 = 17;
 }
 
 /// A header.

@@ -28,6 +28,8 @@ mod queues;
 mod redrive;
 mod retention;
 mod routing;
+mod secret;
+mod send;
 mod session;
 pub mod shown;
 mod streams;
@@ -63,6 +65,7 @@ pub use routing::{
     Names, ROUTE_EXCHANGES_MAX, ROUTE_KEYS_MAX, ROUTE_TARGETS_MAX, RouteError, RouteRequest, RouteScratch,
     RouteTarget, Routes,
 };
+pub use send::{SendError, Sent};
 pub use session::{Session, SessionOptions};
 pub use streams::{Content, StreamBatch, StreamEntry, StreamRead, Streams};
 pub use tasks::{NewTask, TaskAlter, TaskCallError, TaskQuery};

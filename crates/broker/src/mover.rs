@@ -137,6 +137,9 @@ impl Mover {
         let broker = self.broker.clone();
         let counts = &broker.shared().moved;
         let Some(target) = QueueSettings::dead_letter_of(&def) else { return drop(&counts.untargeted) };
+        if work.cause == Cause::Expired && target.not_expired {
+            return drop(&counts.untargeted);
+        }
         let mut body = match body {
             Ok(body) => body,
             Err(BodyError::Gone) => return drop(&counts.untargeted),
@@ -149,6 +152,7 @@ impl Mover {
             }
         };
         body.message.die(&def.name, DeathReason::of(work.cause), broker.now_ms());
+        body.note_sent();
         body.message.exchange = target.exchange;
         if let Some(key) = target.routing_key {
             body.message.routing_key = key;
@@ -158,6 +162,10 @@ impl Mover {
         // An exchange that is not there is no target.
         let places = route(within, &mut self.scratch, &body.message).unwrap_or_default();
         if places.is_empty() {
+            if target.at_least_once {
+                self.again(work);
+                return None;
+            }
             return drop(&counts.untargeted);
         }
         let goes = |p: &Routing| match p {

@@ -334,7 +334,7 @@ pub(crate) fn partition(core: &Core, topic: &Topic, key: Option<&Bytes>) -> Opti
     topic.partitions.get(index as usize).map(|p| p.log)
 }
 
-fn timestamp_ms(message: &Message) -> Option<i64> {
+pub(crate) fn timestamp_ms(message: &Message) -> Option<i64> {
     let (_, value) = message.properties.iter().find(|p| p.0 == property::TIMESTAMP_MS)?;
     value.as_ref().try_into().ok().map(i64::from_le_bytes).filter(|ms| *ms >= 0)
 }

@@ -21,6 +21,8 @@ pub struct DeadLetter {
     pub routing_key: Option<String>,
     /// A message that a target refuses stays here and is tried again; else it is dropped.
     pub at_least_once: bool,
+    /// Messages that were too old are dropped, and do not go there.
+    pub not_expired: bool,
 }
 
 /// A queue's settings besides its policy.
@@ -34,11 +36,13 @@ pub struct QueueSettings {
     pub dead_letter: Option<DeadLetter>,
     /// The arguments it was declared with: kept, and compared by nobody here.
     pub arguments: Vec<Header>,
+    /// What a protocol keeps with the queue, by names of its own (`aws.tags`): kept, and read by nobody here.
+    pub more: BTreeMap<String, String>,
 }
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { durable: true, owner: None, dead_letter: None, arguments: Vec::new() }
+        Self { durable: true, owner: None, dead_letter: None, arguments: Vec::new(), more: BTreeMap::new() }
     }
 }
 
@@ -47,6 +51,9 @@ const OWNER: &str = "owner";
 const EXCHANGE: &str = "dead_letter.exchange";
 const ROUTING_KEY: &str = "dead_letter.routing_key";
 const AT_LEAST_ONCE: &str = "dead_letter.at_least_once";
+const NOT_EXPIRED: &str = "dead_letter.not_expired";
+/// In front of the names in [`QueueSettings::more`].
+const MORE: &str = "more.";
 const ARGUMENTS: &str = "arguments";
 
 impl QueueSettings {
@@ -60,6 +67,10 @@ impl QueueSettings {
             owner: owner_of(def),
             dead_letter: Self::dead_letter_of(def),
             arguments: decode_arguments(&arguments).unwrap_or_default(),
+            more: s
+                .range(MORE.to_owned()..)
+                .map_while(|(k, v)| Some((k.strip_prefix(MORE)?.to_owned(), v.clone())))
+                .collect(),
         }
     }
 
@@ -70,6 +81,7 @@ impl QueueSettings {
             exchange: s.get(EXCHANGE)?.clone(),
             routing_key: s.get(ROUTING_KEY).cloned(),
             at_least_once: s.contains_key(AT_LEAST_ONCE),
+            not_expired: s.contains_key(NOT_EXPIRED),
         })
     }
 
@@ -102,11 +114,23 @@ impl QueueSettings {
             if d.at_least_once {
                 put(AT_LEAST_ONCE, String::new());
             }
+            if d.not_expired {
+                put(NOT_EXPIRED, String::new());
+            }
         }
         if !self.arguments.is_empty() {
             put(ARGUMENTS, hex(&encode_arguments(&self.arguments)?));
         }
+        for (name, value) in &self.more {
+            map.insert(format!("{MORE}{name}"), value.clone());
+        }
         Ok(map)
+    }
+
+    /// One of [`QueueSettings::more`], without looking at the rest.
+    #[must_use]
+    pub fn more_of<'a>(def: &'a QueueDef, name: &str) -> Option<&'a str> {
+        def.settings.get(&format!("{MORE}{name}")).map(String::as_str)
     }
 }
 
@@ -146,8 +170,10 @@ mod tests {
                 exchange: String::new(),
                 routing_key: Some("k".to_owned()),
                 at_least_once: true,
+                not_expired: true,
             }),
             arguments: vec![Header { name: "x-a".to_owned(), value: HeaderValue::I32(5) }],
+            more: BTreeMap::from([("aws.tags".to_owned(), "{}".to_owned())]),
         };
         let mut def = QueueDef {
             ns: Namespace::DEFAULT,

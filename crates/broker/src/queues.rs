@@ -2,12 +2,13 @@
 //!
 //! Start at [`Session::declare_queue`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_engine::op::{Op, Reply};
 use millstream_engine::queue::api::{
-    LeaseKind, QueueChange, QueueDef, QueueError, QueueOp, QueueReply, QueueStats, Receive, ReceiveError,
-    Verb,
+    LEASES_MAX, LeaseKind, QueueChange, QueueDef, QueueError, QueueOp, QueueReply, QueueStats, Receive,
+    ReceiveError, Verb,
 };
 use millstream_engine::queue::policy::QueuePolicy;
 use millstream_log::Class;
@@ -37,6 +38,8 @@ pub struct NewQueue {
     pub dead_letter: Option<DeadLetter>,
     /// Other arguments: kept, and not compared when it is declared again.
     pub arguments: Vec<Header>,
+    /// What a protocol keeps with it ([`QueueSettings::more`]); not compared either.
+    pub more: BTreeMap<String, String>,
 }
 
 impl NewQueue {
@@ -50,6 +53,7 @@ impl NewQueue {
             policy: QueuePolicy::default(),
             dead_letter: None,
             arguments: Vec::new(),
+            more: BTreeMap::new(),
         }
     }
 }
@@ -120,9 +124,9 @@ impl Session {
         if let Some(owner) = owner {
             self.broker().will_own(owner, self.namespace(), &new.name);
         }
-        let NewQueue { name, durable, mut policy, dead_letter, arguments, .. } = new;
+        let NewQueue { name, durable, mut policy, dead_letter, arguments, more, .. } = new;
         policy.dead_letter = dead_letter.is_some();
-        let settings = QueueSettings { durable, owner, dead_letter, arguments };
+        let settings = QueueSettings { durable, owner, dead_letter, arguments, more };
         let map = settings.to_map()?;
         loop {
             if let Some(def) = self.queue(&name) {
@@ -167,17 +171,46 @@ impl Session {
         dead_letter: Option<DeadLetter>,
     ) -> Result<QueueDef, QueueCallError> {
         policy.dead_letter = dead_letter.is_some();
+        let altered = self
+            .update_queue::<std::convert::Infallible>(queue, |_, p, settings| {
+                p.clone_from(&policy);
+                settings.dead_letter.clone_from(&dead_letter);
+                Ok(())
+            })
+            .await?;
+        match altered {
+            Ok(def) => Ok(def),
+            Err(never) => match never {},
+        }
+    }
+
+    /// Changes a queue's policy and settings from what they are at that moment: `change` may be called several times, if somebody else
+    /// changes them meanwhile. Whether there is a dead-letter target follows from the settings.
+    ///
+    /// # Durability
+    /// As [`Session::declare_queue`].
+    ///
+    /// # Errors
+    /// As [`Session::alter_queue`]; the inner error is what `change` said, and nothing was changed.
+    pub async fn update_queue<E>(
+        &self,
+        queue: ObjectId,
+        mut change: impl FnMut(&QueueDef, &mut QueuePolicy, &mut QueueSettings) -> Result<(), E>,
+    ) -> Result<Result<QueueDef, E>, QueueCallError> {
         loop {
             let def = self.usable(queue)?;
-            let settings = QueueSettings { dead_letter: dead_letter.clone(), ..QueueSettings::of(&def) };
+            let (mut policy, mut settings) = (def.policy.clone(), QueueSettings::of(&def));
+            if let Err(e) = change(&def, &mut policy, &mut settings) {
+                return Ok(Err(e));
+            }
+            policy.dead_letter = settings.dead_letter.is_some();
             let map = settings.to_map()?;
             let bytes = map_bytes(&map);
-            let change =
-                QueueChange::Alter { id: queue, expect: def.version, policy: policy.clone(), settings: map };
+            let change = QueueChange::Alter { id: queue, expect: def.version, policy, settings: map };
             match self.change_queue(change, bytes).await {
                 // Somebody else altered it meanwhile: look again.
                 Err(QueueCallError::Queue(QueueError::Version { .. })) => {}
-                result => return result,
+                result => return result.map(Ok),
             }
         }
     }
@@ -237,6 +270,7 @@ impl Session {
             lease: LeaseKind::Bound,
             ride: true,
             auto_ack: false,
+            leases_max: LEASES_MAX,
         };
         let received = self.receive(what).map_err(|_| QueueCallError::Locked)?.await?;
         let deliveries = received.map_err(|e| match e {
@@ -308,7 +342,7 @@ impl Session {
     }
 }
 
-fn map_bytes(map: &std::collections::BTreeMap<String, String>) -> usize {
+fn map_bytes(map: &BTreeMap<String, String>) -> usize {
     map.iter().map(|(k, v)| k.len() + v.len() + 16).sum()
 }
 

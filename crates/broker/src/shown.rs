@@ -2,7 +2,7 @@
 //! loses nothing. The names are those of `docs/protocols.md`.
 //!
 //! Names that begin with one of [`RESERVED`] are ours. A client's own header of such a name is shown with a leading underscore, and loses one
-//! underscore on its way in, so that none can be forged. Who a message says it is from (`amqp.user_id`) and how it died (`millstream.death.`)
+//! underscore on its way in, so that none can be forged. Who a message says it is from (`amqp.user_id`, `sqs.sender_id`) and how it died (`millstream.death.`)
 //! are shown and never read back: nobody here can vouch for them.
 //!
 //! Start at [`show`] and [`read`].
@@ -29,6 +29,9 @@ const TEXTS: &[(u8, &str)] = &[
     (property::USER_ID, "amqp.user_id"),
     (property::CLUSTER_ID, "amqp.cluster_id"),
     (property::EXPIRATION, "millstream.expiration_ms"),
+    (property::SENDER, "sqs.sender_id"),
+    (property::AWS_TRACE, "sqs.trace_header"),
+    (property::DEDUPLICATION_ID, "sqs.deduplication_id"),
 ];
 /// Properties that are one byte, shown as a number.
 const OCTETS: &[(u8, &str)] =
@@ -166,8 +169,8 @@ fn field(new: &mut NewMessage, name: &str, value: Option<&Bytes>) -> bool {
         }
         return true;
     }
-    let Some((id, _)) = TEXTS.iter().find(|(id, n)| *n == name && *id != property::USER_ID && is_new(*id))
-    else {
+    let from = |id: u8| matches!(id, property::USER_ID | property::SENDER);
+    let Some((id, _)) = TEXTS.iter().find(|(id, n)| *n == name && !from(*id) && is_new(*id)) else {
         return false;
     };
     if *id == property::EXPIRATION {

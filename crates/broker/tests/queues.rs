@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_broker::queue::api::{
-    ConsumerId, ConsumerOpts, Delivery, LeaseKind, QueueDef, QueueError, QueueOp, QueueReply, Receive,
-    SettleError, Verb,
+    ConsumerId, ConsumerOpts, Delivery, LEASES_MAX, LeaseKind, QueueDef, QueueError, QueueOp, QueueReply,
+    Receive, SettleError, Verb,
 };
 use millstream_broker::queue::policy::{Overflow, QueuePolicy};
 use millstream_broker::{
@@ -118,6 +118,7 @@ fn now(def: &QueueDef) -> Receive {
         lease: LeaseKind::Bound,
         ride: true,
         auto_ack: false,
+        leases_max: LEASES_MAX,
     }
 }
 
@@ -319,6 +320,7 @@ fn dying(name: &str, exchange: &str, key: Option<&str>) -> NewQueue {
         exchange: exchange.to_owned(),
         routing_key: key.map(str::to_owned),
         at_least_once: false,
+        not_expired: false,
     });
     NewQueue { dead_letter, ..NewQueue::named(name) }
 }
@@ -346,7 +348,9 @@ async fn a_rejected_message_goes_through_the_dead_letter_exchange_with_its_death
     assert_eq!((&**queue, *reason, *count, &**exchange), ("q", DeathReason::Rejected, 1, ""));
     assert_eq!((&**keys, expiration.as_deref(), *first), (&["q".to_owned()][..], Some(&b"60000"[..]), true));
     assert_eq!((&*read.message.exchange, &*read.message.routing_key), ("dlx", "q"));
-    assert_eq!((read.expiry_ms, read.message.properties.len()), (None, 0));
+    assert_eq!(read.expiry_ms, None);
+    assert_eq!(read.message.properties.iter().map(|p| p.0).collect::<Vec<_>>(), [property::SENT_MS]);
+    assert!(read.sent_ms() <= read.enqueued_ms);
     assert!(read.origin.is_some());
     assert_eq!(s.queue_stats(q.id, false).await.unwrap().unwrap().held.n, 0);
     close(broker).await;

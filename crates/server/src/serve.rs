@@ -42,6 +42,7 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
     // Ports first: a port that is taken is said before anything is touched.
     let kafka = bind("kafka", cfg.kafka).await?;
     let amqp = bind("amqp", cfg.amqp).await?;
+    let aws = bind("aws", cfg.aws).await?;
     let http = bind("http", cfg.http).await?;
     let http_addr = http.as_ref().map(|(_, addr)| *addr);
     let (stop, stopped) = watch::channel(false);
@@ -81,6 +82,19 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
         };
         let (broker, stopped) = (broker.clone(), stopped.clone());
         tasks.spawn(async move { millstream_amqp::serve(listener, broker, amqp_cfg, wait(stopped)).await });
+    }
+    if let Some((listener, addr)) = aws {
+        writeln!(out, "aws    {addr}")?;
+        let aws_cfg = millstream_aws::AwsConfig {
+            region: cfg.aws_region.clone(),
+            account: cfg.aws_account.clone(),
+            keys: cfg.aws_access_keys.clone(),
+            connections_max: cfg.aws_connections_max,
+            cooldown: Duration::from_secs(cfg.aws_cooldown_s),
+            ..millstream_aws::AwsConfig::default()
+        };
+        let (broker, stopped) = (broker.clone(), stopped.clone());
+        tasks.spawn(async move { millstream_aws::serve(listener, broker, aws_cfg, wait(stopped)).await });
     }
     if let Some(addr) = http_addr {
         writeln!(out, "http   {addr}")?;

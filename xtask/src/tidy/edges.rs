@@ -26,6 +26,7 @@ const LAYERS: &[Layer] = &[
         uses: &["millstream-types", "millstream-env", "millstream-log", "millstream-engine"],
     },
     Layer { name: "millstream-amqp", uses: &["millstream-types", "millstream-broker"] },
+    Layer { name: "millstream-aws", uses: &["millstream-types", "millstream-broker"] },
     Layer { name: "millstream-kafka", uses: &["millstream-types", "millstream-broker"] },
     Layer {
         // The log, to open the one that it hands to the broker, and for nothing else.
@@ -36,6 +37,7 @@ const LAYERS: &[Layer] = &[
             "millstream-log",
             "millstream-broker",
             "millstream-amqp",
+            "millstream-aws",
             "millstream-kafka",
         ],
     },

@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::Poll;
 
 use bytes::Bytes;
-use millstream_broker::queue::api::{ConsumerId, ConsumerOpts, Delivery, LeaseKind, QueueDef, Receive, Verb};
+use millstream_broker::queue::api::{
+    ConsumerId, ConsumerOpts, Delivery, LEASES_MAX, LeaseKind, QueueDef, Receive, Verb,
+};
 use millstream_broker::queue::policy::{Overflow, QueuePolicy};
 use millstream_broker::{
     Asked, Binding, BodyError, Broker, CallError, DeadLetter, ExchangeError, ExchangeType, Message,
@@ -141,6 +143,7 @@ impl QueueClients {
                         exchange: String::new(),
                         routing_key: Some("graves".to_owned()),
                         at_least_once: true,
+                        not_expired: false,
                     });
                 }
                 "small" => {
@@ -252,6 +255,7 @@ impl QueueClients {
             lease: LeaseKind::Bound,
             ride: dice.once_in(2),
             auto_ack: false,
+            leases_max: LEASES_MAX,
         };
         let client = &self.clients[n];
         let receiving = client.session.receive(what).expect("nobody's queue");
@@ -425,6 +429,7 @@ impl QueueClients {
                     lease: LeaseKind::Bound,
                     ride: true,
                     auto_ack: true,
+                    leases_max: LEASES_MAX,
                 };
                 let (Ok(Ok(got)), Ok(stats)) =
                     (s.receive(what).unwrap().await, s.queue_stats(def.id, false).await)

@@ -340,6 +340,8 @@ pub struct Receive {
     pub ride: bool,
     /// They are settled as they are handed out; see [`ConsumerOpts::auto_ack`].
     pub auto_ack: bool,
+    /// With so many leases of the queue out it is refused, [`LEASES_MAX`] at most.
+    pub leases_max: usize,
 }
 
 /// One attempt to hand a message to a consumer. The body is at (`LogId::new(queue, lane)`, `pos`).
@@ -374,6 +376,8 @@ pub struct Delivery {
 pub enum Verb {
     /// Done: the message goes.
     Ack,
+    /// Done: the message goes, also if its lease ran out or it was given back, as long as it was not handed out since.
+    AckLate,
     /// Back to its place.
     Release {
         /// Whether this counts as a failed attempt.

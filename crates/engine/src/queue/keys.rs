@@ -302,6 +302,13 @@ impl Keys {
         Some(slot)
     }
 
+    /// Takes a message that waits aside, by its position.
+    pub(crate) fn take_at(&mut self, hash: u64, lane: u16, pos: u64) -> Option<Slot> {
+        let w = self.by_hash.get(&hash)?.lanes.get(&lane)?;
+        let rank = w.aside.keys().find(|r| r.1 == pos).copied()?;
+        self.take(hash, lane, rank)
+    }
+
     /// A message left its lane: if it was let back before, the next of its key may follow.
     pub(crate) fn popped(&mut self, hash: u64, lane: u16, slot: &Slot) {
         let w = self.by_hash.get_mut(&hash).and_then(|k| k.lanes.get_mut(&lane));

@@ -547,6 +547,13 @@ impl Lane {
         None
     }
 
+    /// What a row knows of a message whose attrs were not seen yet: it goes.
+    pub(crate) fn take_ahead(&mut self, pos: u64) -> Option<Ahead> {
+        let ahead = self.ahead.remove(&pos)?;
+        self.ahead_ready = self.ahead_ready.saturating_sub(usize::from(ahead.until_ms == 0));
+        Some(ahead)
+    }
+
     /// Nothing was there to be read between these: it is stepped over. What rested of it.
     pub(crate) fn step_over(&mut self, from: u64, end: u64) -> Vec<Ahead> {
         if !self.is_delayed() {

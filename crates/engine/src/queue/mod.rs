@@ -12,6 +12,7 @@ pub mod directory;
 mod dispatch;
 mod keys;
 mod lane;
+mod late;
 mod lease;
 mod live;
 mod moves;

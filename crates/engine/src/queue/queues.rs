@@ -453,7 +453,7 @@ impl Queues {
             Some(q) if q.policy().single_active || q.consumers.has_exclusive() => {
                 Some(ReceiveError::Exclusive)
             }
-            Some(q) if q.leased.n >= LEASES_MAX as u64 => Some(ReceiveError::OverLimit),
+            Some(q) if q.leased.n >= what.leases_max.min(LEASES_MAX) as u64 => Some(ReceiveError::OverLimit),
             Some(q) if q.consumers.waiting() >= CONSUMERS_MAX => Some(ReceiveError::TooMany),
             Some(queue) => {
                 queue.used_ms = now_ms;

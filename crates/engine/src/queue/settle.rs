@@ -40,9 +40,13 @@ impl Queues {
         let mut errors = Vec::new();
         for (index, i) in items.iter().enumerate() {
             let run = Run { queue: i.queue, lane: i.lane, pos: i.pos, len: i.len, no: i.delivery_no };
-            let result = self.each(&cx.state.queues, asker.session, run, |queue, turn, pos| {
-                queue.settle_one(turn, i.lane, pos, i.verb);
-            });
+            let result = if i.verb == Verb::AckLate {
+                self.settle_late(&cx.state.queues, asker.session, run)
+            } else {
+                self.each(&cx.state.queues, asker.session, run, |queue, turn, pos| {
+                    queue.settle_one(turn, i.lane, pos, i.verb);
+                })
+            };
             errors.extend(result.err().map(|e| (index, e)));
         }
         self.finish_items(cx, asker, permit, QueueReply::Settled { errors });
@@ -177,7 +181,7 @@ impl Queue {
     pub(super) fn settle_one(&mut self, turn: &mut Turn<'_>, number: u16, pos: u64, verb: Verb) {
         let Some(mut lease) = self.end_lease(turn, number, pos) else { return };
         match verb {
-            Verb::Ack => {
+            Verb::Ack | Verb::AckLate => {
                 self.acked += 1;
                 turn.record.act(self.id(), number, pos, Act::Settle(Cause::Acked, lease.slot.bytes));
             }

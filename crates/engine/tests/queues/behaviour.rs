@@ -117,6 +117,45 @@ fn what_each_verb_counts() {
 }
 
 #[test]
+fn a_late_word_counts_until_the_message_is_handed_out_again() {
+    let mut w = world();
+    let q = w.create("a", policy(|p| p.lease_ms = 1_000));
+    w.fill(q, 4);
+    let all = w.receive(2, pull(q, 4));
+    w.later(1_000);
+    w.tick();
+    assert_eq!(w.counts(q), [4, 0, 0, 0, 0]);
+    w.settle(&all[1], Verb::AckLate).unwrap();
+    assert_eq!(w.settle(&all[1], Verb::AckLate), Err(SettleError::Unknown));
+    let again = w.receive(3, pull(q, 1));
+    assert_eq!(again[0].pos, 0);
+    assert_eq!(w.settle(&all[0], Verb::AckLate), Err(SettleError::Stale));
+    w.sync();
+    w.crash(1);
+    w.settle_down();
+    w.settle_as(7, &all[3], Verb::AckLate).unwrap();
+    assert_eq!(w.counts(q), [1, 1, 0, 0, 0]);
+    let rest = w.receive(3, pull(q, 5));
+    assert_eq!(rest.iter().map(|d| d.pos).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_late_word_finds_what_was_given_back_or_rests() {
+    let mut w = world();
+    let q = w.create("a", QueuePolicy::default());
+    w.fill(q, 2);
+    let all = w.receive(2, pull(q, 2));
+    w.settle(&all[0], Verb::Release { failed: true, delay_ms: Some(0) }).unwrap();
+    w.settle(&all[1], Verb::Release { failed: true, delay_ms: Some(5_000) }).unwrap();
+    w.settle(&all[0], Verb::AckLate).unwrap();
+    w.settle(&all[1], Verb::AckLate).unwrap();
+    assert_eq!(w.counts(q), [0, 0, 0, 0, 0]);
+    w.later(5_000);
+    w.tick();
+    assert_eq!(w.receive(2, pull(q, 2)), []);
+}
+
+#[test]
 fn a_timed_lease_and_its_number_hold_over_a_restart_and_a_bound_one_does_not() {
     let mut w = world();
     let q = w.create("a", policy(|p| p.lease_ms = 10_000));

@@ -390,6 +390,7 @@ impl Run {
             lease: opts.lease,
             ride: opts.ride,
             auto_ack: opts.auto_ack,
+            leases_max: LEASES_MAX,
         };
         let deadline = self.now() + what.wait_ms;
         if self.model.queues[q].policy.single_active {
@@ -475,6 +476,17 @@ impl Run {
         }
     }
 
+    /// Whether the late word counts, where another would not.
+    fn may_settle_late(&self, q: usize, i: usize, no: u32) -> bool {
+        let m = &self.model.queues[q].msgs[i];
+        match m.is {
+            St::Leased { until, .. } => m.no == no && until <= self.now(),
+            St::Exhausted => m.no == no,
+            St::Ready | St::Rest(_) => m.touched && m.recorded.3 == no,
+            St::Gone | St::Held(_) | St::Parked => false,
+        }
+    }
+
     fn settle(&mut self) {
         let mut items = Vec::new();
         let mut errors = Vec::new();
@@ -482,7 +494,8 @@ impl Run {
         for _ in 0..1 + self.dice.below(4) {
             let Some((q, i, _, no)) = self.pick() else { break };
             let verb = match self.dice.below(12) {
-                0..5 => Verb::Ack,
+                0..4 => Verb::Ack,
+                4 => Verb::AckLate,
                 5 | 6 => Verb::Release { failed: true, delay_ms: None },
                 7 => Verb::Release { failed: false, delay_ms: None },
                 8 => Verb::Release { failed: self.one_in(2), delay_ms: Some(self.dice.below(150)) },
@@ -511,7 +524,14 @@ impl Run {
             for pos in pos..pos + u64::from(len) {
                 let at = self.model.queues[q].msgs.iter().position(|m| (m.lane, m.pos) == (lane, pos));
                 let result = at.ok_or(SettleError::Unknown);
-                let result = result.and_then(|i| self.may_settle(q, i, session, no).map(|()| i));
+                let result = result.and_then(|i| match self.may_settle(q, i, session, no) {
+                    Err(SettleError::Expired | SettleError::Stale)
+                        if verb == Verb::AckLate && self.may_settle_late(q, i, no) =>
+                    {
+                        Ok(i)
+                    }
+                    result => result.map(|()| i),
+                });
                 match result {
                     Ok(i) => self.model_settle(q, i, verb),
                     Err(e) => error = error.or(Some(e)),
@@ -529,7 +549,7 @@ impl Run {
         let now = self.now();
         let q = &mut self.model.queues[q];
         match verb {
-            Verb::Ack => {
+            Verb::Ack | Verb::AckLate => {
                 q.msgs[i].is = St::Gone;
                 q.msgs[i].record();
             }

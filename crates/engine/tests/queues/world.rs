@@ -380,6 +380,7 @@ pub fn pull(queue: ObjectId, max: u32) -> Receive {
         lease: LeaseKind::Timed { lease_ms: None, owned: false },
         ride: false,
         auto_ack: false,
+        leases_max: LEASES_MAX,
     }
 }
 

@@ -125,6 +125,7 @@ pub(crate) fn read(queue: &str, kind: Kind, arguments: &[Header]) -> Result<Queu
         exchange: exchange.to_owned(),
         routing_key: key.map(str::to_owned),
         at_least_once,
+        not_expired: false,
     });
     Ok(QueueArguments { policy, dead_letter })
 }
@@ -369,7 +370,12 @@ mod tests {
             single_active: true,
             ..QueuePolicy::default()
         };
-        let dead = DeadLetter { exchange: "x".into(), routing_key: Some("k".into()), at_least_once: true };
+        let dead = DeadLetter {
+            exchange: "x".into(),
+            routing_key: Some("k".into()),
+            at_least_once: true,
+            not_expired: false,
+        };
         let said = queue_arguments(&policy, Some(&dead));
         let read = read("q", Kind::Classic, &said).unwrap();
         assert_eq!((read.policy, read.dead_letter), (policy, Some(dead)));

@@ -89,6 +89,9 @@ struct Serve {
     /// Address of the AMQP 0-9-1 listener, or off [default: 127.0.0.1:5672]
     #[arg(long, value_name = "ADDR|off")]
     amqp: Option<String>,
+    /// Address of the AWS listener (SQS), or off [default: 127.0.0.1:4566]
+    #[arg(long, value_name = "ADDR|off")]
+    aws: Option<String>,
     /// Address of the HTTP listener, or off [default: 127.0.0.1:15672]
     #[arg(long, value_name = "ADDR|off")]
     http: Option<String>,
@@ -156,6 +159,7 @@ fn serve(s: Serve) -> anyhow::Result<ExitCode> {
     give("kafka.listen", s.kafka);
     give("kafka.advertised", s.kafka_advertised);
     give("amqp.listen", s.amqp);
+    give("aws.listen", s.aws);
     give("http.listen", s.http);
     give("insecure", s.insecure.then(|| "true".to_owned()));
     for setting in &s.settings {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
 
+use millstream_aws::AccessKey;
+
 use super::Config;
 
 /// One setting.
@@ -47,6 +49,18 @@ keys! {
         |c, v| c.amqp_heartbeat_s = number(v, 0, 65_535)?;
     "amqp.loopback_users" = "guest", "Users that may log in from this machine only, with commas between; empty = none.",
         |c, v| c.amqp_loopback_users = v.split(',').map(|u| u.trim().to_owned()).filter(|u| !u.is_empty()).collect();
+    "aws.listen" = "127.0.0.1:4566", "Address of the AWS listener (SQS), or off.",
+        |c, v| c.aws = address(v)?;
+    "aws.region" = "us-east-1", "Region in the ARNs of queues.",
+        |c, v| c.aws_region = region(v)?;
+    "aws.account" = "000000000000", "Account in the ARNs and URLs of queues: 12 digits.",
+        |c, v| c.aws_account = account(v)?;
+    "aws.access_keys" = "", "ID:SECRET of each access key that requests must be signed with, behind commas. Default: none, requests are taken unsigned.",
+        |c, v| c.aws_access_keys = access_keys(v)?;
+    "aws.connections_max" = "10000", "AWS connections at once.",
+        |c, v| c.aws_connections_max = number(v, 1, 1_000_000)?;
+    "aws.cooldown_s" = "60", "How long after a deletion a queue of the same name cannot be made, and after a purge not be purged again, seconds.",
+        |c, v| c.aws_cooldown_s = number(v, 0, 3_600)?;
     "http.listen" = "127.0.0.1:15672", "Address of the HTTP listener (health, metrics, administration), or off.",
         |c, v| c.http = address(v)?;
     "insecure" = "false", "Let Kafka and HTTP listen on addresses that other machines reach, without authentication.",
@@ -96,6 +110,26 @@ where
     let Ok(n) = v.trim().replace('_', "").parse::<T>() else { bail!("not a whole number of {min} to {max}") };
     ensure!(n >= min && n <= max, "must be {min} to {max}");
     Ok(n)
+}
+
+fn region(v: &str) -> anyhow::Result<String> {
+    let legal = v.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    ensure!(legal && !v.is_empty(), "must be a name like us-east-1");
+    Ok(v.to_owned())
+}
+
+fn account(v: &str) -> anyhow::Result<String> {
+    ensure!(v.len() == 12 && v.bytes().all(|b| b.is_ascii_digit()), "must be 12 digits");
+    Ok(v.to_owned())
+}
+
+fn access_keys(v: &str) -> anyhow::Result<Vec<AccessKey>> {
+    let one = |pair: &str| {
+        let (id, secret) = pair.trim().split_once(':').context("must be ID:SECRET")?;
+        ensure!(!id.is_empty() && !secret.is_empty(), "must be ID:SECRET");
+        Ok(AccessKey { id: id.to_owned(), secret: secret.to_owned() })
+    };
+    v.split(',').filter(|p| !p.trim().is_empty()).map(one).collect()
 }
 
 fn flag(v: &str) -> anyhow::Result<bool> {

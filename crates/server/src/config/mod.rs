@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use millstream_aws::AccessKey;
 use millstream_broker::BrokerConfig;
 
 pub use keys::KEYS;
@@ -40,6 +41,18 @@ pub struct Config {
     pub amqp_heartbeat_s: u16,
     /// `amqp.loopback_users`.
     pub amqp_loopback_users: Vec<String>,
+    /// `aws.listen`; `None` = off.
+    pub aws: Option<SocketAddr>,
+    /// `aws.region`.
+    pub aws_region: String,
+    /// `aws.account`.
+    pub aws_account: String,
+    /// `aws.access_keys`.
+    pub aws_access_keys: Vec<AccessKey>,
+    /// `aws.connections_max`.
+    pub aws_connections_max: usize,
+    /// `aws.cooldown_s`.
+    pub aws_cooldown_s: u64,
     /// `http.listen`; `None` = off.
     pub http: Option<SocketAddr>,
     /// `insecure`: listen on other than loopback addresses without authentication.
@@ -61,6 +74,12 @@ impl Default for Config {
             amqp_channels_max: 2_047,
             amqp_heartbeat_s: 60,
             amqp_loopback_users: vec!["guest".to_owned()],
+            aws: Some(SocketAddr::from(([127, 0, 0, 1], 4566))),
+            aws_region: "us-east-1".to_owned(),
+            aws_account: "000000000000".to_owned(),
+            aws_access_keys: Vec::new(),
+            aws_connections_max: 10_000,
+            aws_cooldown_s: 60,
             http: Some(SocketAddr::from(([127, 0, 0, 1], 15672))),
             insecure: false,
             broker: BrokerConfig::default(),
@@ -115,7 +134,9 @@ impl Config {
     }
 
     fn check_listeners(&self) -> anyhow::Result<()> {
-        for (name, addr) in [("kafka.listen", self.kafka), ("http.listen", self.http)] {
+        // Requests to this one are signed where there are keys.
+        let aws = self.aws.filter(|_| self.aws_access_keys.is_empty());
+        for (name, addr) in [("kafka.listen", self.kafka), ("aws.listen", aws), ("http.listen", self.http)] {
             if let Some(addr) = addr
                 && !addr.ip().is_loopback()
                 && !self.insecure
@@ -180,6 +201,17 @@ mod tests {
     fn an_address_open_to_others_needs_insecure() {
         assert!(load(&[], &[("kafka.listen", "0.0.0.0:9092")]).is_err());
         assert!(load(&[], &[("kafka.listen", "0.0.0.0:9092"), ("insecure", "true")]).is_ok());
+    }
+
+    #[test]
+    fn an_aws_address_open_to_others_needs_keys_or_insecure() {
+        assert!(load(&[], &[("aws.listen", "0.0.0.0:4566")]).is_err());
+        let keys = ("aws.access_keys", "AKID:secret, OTHER:more:colons");
+        let cfg = load(&[], &[("aws.listen", "0.0.0.0:4566"), keys]).unwrap();
+        let second = AccessKey { id: "OTHER".to_owned(), secret: "more:colons".to_owned() };
+        assert_eq!(cfg.aws_access_keys.get(1), Some(&second));
+        assert!(load(&[], &[("aws.access_keys", "AKID")]).is_err());
+        assert!(load(&[], &[("aws.account", "123")]).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use millstream_broker::queue::api::{LeaseKind, QueueDef, Receive, SettleItem, Verb};
+use millstream_broker::queue::api::{LEASES_MAX, LeaseKind, QueueDef, Receive, SettleItem, Verb};
 use millstream_broker::{
     BodyError, Death, DeathReason, Header, Message, NewMessage, PublishRefusal, QueueMessage, property,
 };
@@ -194,6 +194,7 @@ pub async fn receive(
         lease: LeaseKind::Timed { lease_ms: t.lease_ms, owned: false },
         ride: false,
         auto_ack: false,
+        leases_max: LEASES_MAX,
     };
     // The session lives while it waits: its end would end the waiting.
     let session = health.session()?;

@@ -280,9 +280,12 @@ impl Create {
             (None, Some(_)) => {
                 return Err(ApiError::bad("a dead-letter routing key needs a dead-letter exchange"));
             }
-            (Some(exchange), routing_key) => {
-                Some(DeadLetter { exchange, routing_key, at_least_once: self.dead_letter_at_least_once })
-            }
+            (Some(exchange), routing_key) => Some(DeadLetter {
+                exchange,
+                routing_key,
+                at_least_once: self.dead_letter_at_least_once,
+                not_expired: false,
+            }),
         };
         p.dead_letter = dead_letter.is_some();
         // So that an AMQP client that declares it alike finds it so.

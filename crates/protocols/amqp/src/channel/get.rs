@@ -1,7 +1,7 @@
 //! `basic.get`.
 
 use amq_protocol::protocol::{AMQPClass, basic as b};
-use millstream_broker::queue::api::{LeaseKind, Receive, Verb};
+use millstream_broker::queue::api::{LEASES_MAX, LeaseKind, Receive, Verb};
 use millstream_broker::{Action, BodyError, ConsumeError, QueueSettings};
 
 use crate::arguments::{self, Kind};
@@ -28,6 +28,7 @@ impl Channel {
                 lease: LeaseKind::Bound,
                 ride: true,
                 auto_ack: false,
+                leases_max: LEASES_MAX,
             };
             let receiving = self.session.receive(receive).map_err(|e| exception(&name, &e))?;
             let received = receiving.await.map_err(|e| Exception::internal(&e))?;

@@ -121,6 +121,7 @@ impl Channel {
             policy,
             dead_letter: read.dead_letter,
             arguments: table,
+            more: std::collections::BTreeMap::new(),
         };
         let Declared { stats, .. } =
             self.session.declare_queue(new).await.map_err(|e| exception(&name, &e))?;

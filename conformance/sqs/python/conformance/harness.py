@@ -1,0 +1,157 @@
+"""Registers checks, runs them side by side and prints one line for each. Start at `check` and `run_all`."""
+
+import concurrent.futures
+import os
+import time
+import traceback
+import uuid
+
+import boto3
+import botocore.config
+import botocore.exceptions
+
+CHECK_SECONDS_MAX = 90.0
+
+_checks = []
+
+
+class Context:
+    """What a check is told: the broker's address and which broker it is."""
+
+    def __init__(self, bootstrap, peer):
+        self.peer, self.address = peer, bootstrap
+        self.sqs = self.client()
+        self.is_query = self.sqs.meta.service_model.protocol == "query"
+
+    def client(self, address=None, read_timeout=40):
+        """A client of its own."""
+        config = botocore.config.Config(retries={"max_attempts": 0}, max_pool_connections=32, read_timeout=read_timeout)
+        return boto3.session.Session().client(
+            "sqs", endpoint_url=f"http://{address or self.address}", region_name="us-east-1", config=config,
+            aws_access_key_id="test", aws_secret_access_key="test")
+
+    def queue(self, name=None, **attributes):
+        """A new queue's URL."""
+        return self.sqs.create_queue(QueueName=name or unique("q"), Attributes=attributes)["QueueUrl"]
+
+    def attributes(self, url, *names):
+        """A queue's attributes; all of them where none is named."""
+        answer = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(names) or ["All"])
+        return answer.get("Attributes", {})
+
+    def arn(self, url):
+        return self.attributes(url, "QueueArn")["QueueArn"]
+
+    def counts(self, url):
+        """Messages ready, in flight and delayed."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"]
+        got = self.attributes(url, *names)
+        return [int(got[name]) for name in names]
+
+    def send(self, url, body="b", **more):
+        return self.sqs.send_message(QueueUrl=url, MessageBody=body, **more)
+
+    def receive(self, url, **more):
+        """Messages that are there now."""
+        return self.sqs.receive_message(QueueUrl=url, **more).get("Messages", [])
+
+    def take(self, url, n=1, seconds=20.0, **more):
+        """The next `n` messages, waiting for them. They stay in flight."""
+        got, deadline = [], time.monotonic() + seconds
+        while len(got) < n:
+            that(time.monotonic() < deadline, f"{len(got)} of {n} messages after {seconds:g} s")
+            got += self.receive(url, MaxNumberOfMessages=min(10, n - len(got)), WaitTimeSeconds=1, **more)
+        return got
+
+
+def check(name, peer=None):
+    """Registers the decorated function as the check `name`, for one peer only where `peer` is given."""
+
+    def register(function):
+        _checks.append((name, peer, function))
+        return function
+
+    return register
+
+
+def unique(prefix):
+    """A name that no other check or run uses."""
+    return f"{prefix}-{uuid.uuid4().hex[:10]}"
+
+
+def equal(got, want, what="value"):
+    """Fails the check unless both are equal."""
+    if got != want:
+        raise AssertionError(f"{what}: got {got!r}, want {want!r}"[:600])
+
+
+def that(condition, what):
+    """Fails the check with `what` unless the condition holds."""
+    if not condition:
+        raise AssertionError(what)
+
+
+def until(what, condition, seconds=20.0, pause=0.02):
+    """Asks `condition` until it gives something true, and returns that; fails the check after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(pause)  # tidy: pacing
+
+
+def shape(code):
+    """The name in JSON of what Query calls `code`: all that a service without the header x-amzn-query-error tells of."""
+    bare = code.removeprefix("AWS.SimpleQueueService.")
+    return {"NonExistentQueue": "QueueDoesNotExist", "QueueAlreadyExists": "QueueNameExists"}.get(bare, bare)
+
+
+def refused(code, action, text="", status=400):
+    """Fails the check unless `action` gets an error of this code, with this status, and this text in its message."""
+    try:
+        action()
+    except botocore.exceptions.ClientError as error:
+        got = error.response
+        told = "x-amzn-query-error" in got["ResponseMetadata"]["HTTPHeaders"] or "Type" in got["Error"]
+        equal(got["Error"]["Code"], code if told else shape(code), "code")
+        equal(got["ResponseMetadata"]["HTTPStatusCode"], status, "status")
+        that(text in got["Error"].get("Message", ""), f"message {got['Error'].get('Message')!r} has no {text!r}")
+        return error
+    raise AssertionError(f"not refused with {code}")
+
+
+def bodies(messages):
+    return [message["Body"] for message in messages]
+
+
+def _reason(error):
+    where = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in where if "conformance" in frame.filename] or where
+    place = f" ({os.path.basename(ours[-1].filename)}:{ours[-1].lineno})" if ours else ""
+    return f"{type(error).__name__}: {error}".replace("\n", " ")[:700] + place
+
+
+def run_all(context, only, jobs):
+    """Runs every check whose name contains `only`; returns how many passed and failed."""
+    todo = [(name, function) for name, peer, function in _checks if only in name and peer in (None, context.peer)]
+    passed = failed = 0
+    pool = concurrent.futures.ThreadPoolExecutor(max_workers=jobs)
+    running = {pool.submit(function, context): name for name, function in todo}
+    try:
+        for future in concurrent.futures.as_completed(running, timeout=CHECK_SECONDS_MAX * max(1, len(todo) / jobs)):
+            name = running.pop(future)
+            error = future.exception()
+            if error is None:
+                passed += 1
+                print(f"ok {name}", flush=True)
+            else:
+                failed += 1
+                print(f"FAIL {name}: {_reason(error)}", flush=True)
+    except concurrent.futures.TimeoutError:
+        for name in running.values():
+            failed += 1
+            print(f"FAIL {name}: hangs", flush=True)
+    return passed, failed

@@ -1,0 +1,119 @@
+//! The late word: a message is done, although its lease ran out, as long as nobody else was given it since.
+//!
+//! Start at [`Queues::settle_late`].
+
+use millstream_types::ConnId;
+
+use super::api::{Cause, SettleError};
+use super::lane::{Lane, Slot};
+use super::lease::Has;
+use super::live::{Queue, Turn};
+use super::policy::Ordering;
+use super::queues::Queues;
+use super::record::Act;
+use super::rows::QueueRows;
+use super::settle::{RUN_MAX, Run};
+
+impl Queues {
+    /// Ends a run of leases, or takes its messages from where they wait. The error of the first that is not there.
+    pub(super) fn settle_late(
+        &mut self,
+        rows: &QueueRows,
+        session: ConnId,
+        run: Run,
+    ) -> Result<(), SettleError> {
+        self.load(rows, run.queue).ok_or(SettleError::Unknown)?;
+        let (mut turn, live) = self.turn(rows);
+        let queue = live.get_mut(run.queue).ok_or(SettleError::Unknown)?;
+        let next = queue.lanes.get(&run.lane).ok_or(SettleError::Unknown)?.next;
+        let end = run.pos.saturating_add(u64::from(run.len));
+        let looked_at = end.min(run.pos.saturating_add(u64::from(RUN_MAX))).min(next);
+        let mut result = Ok(());
+        for pos in run.pos..looked_at {
+            result = result.and(queue.late_one(&mut turn, session, run, pos));
+        }
+        if looked_at < end {
+            result = result.and(Err(SettleError::Unknown));
+        }
+        self.mark_runnable(run.queue);
+        result
+    }
+}
+
+impl Queue {
+    fn late_one(
+        &mut self,
+        turn: &mut Turn<'_>,
+        session: ConnId,
+        run: Run,
+        pos: u64,
+    ) -> Result<(), SettleError> {
+        let id = self.id();
+        let lane = self.lanes.get_mut(&run.lane).ok_or(SettleError::Unknown)?;
+        if let Some(lease) = lane.leases.get(pos) {
+            match lease.has {
+                _ if lease.no != run.no => return Err(SettleError::Stale),
+                Has::Mover(_) | Has::Parked(_) => return Err(SettleError::Unknown),
+                Has::Consumer if lease.owned && lease.holder.is_none_or(|h| h.0 != session) => {
+                    return Err(SettleError::NotHolder);
+                }
+                Has::Consumer | Has::Exhausted => {}
+            }
+            let lease = self.end_lease(turn, run.lane, pos).ok_or(SettleError::Unknown)?;
+            self.acked += 1;
+            turn.record.act(id, run.lane, pos, Act::Settle(Cause::Acked, lease.slot.bytes));
+            return Ok(());
+        }
+        if lane.is_settled(turn.rows, pos) {
+            return Err(SettleError::Unknown);
+        }
+        let key_hash = match turn.rows.exception(id, run.lane, pos, self.purge_no) {
+            None => return Err(SettleError::Unknown),
+            Some(e) if e.no != run.no => return Err(SettleError::Stale),
+            Some(e) => e.key_hash,
+        };
+        let slot = self.take_waiting(run.lane, pos, key_hash).ok_or(SettleError::Unknown)?;
+        self.acked += 1;
+        turn.record.act_on(id, run.lane, &slot, Act::Settle(Cause::Acked, slot.bytes));
+        Ok(())
+    }
+
+    /// A message that was given back is taken from where it waits, and counts no more.
+    fn take_waiting(&mut self, number: u16, pos: u64, key_hash: Option<u64>) -> Option<Slot> {
+        let key_hash = key_hash.filter(|_| self.policy().ordering != Ordering::None);
+        if let Some(slot) = key_hash.and_then(|hash| self.keys.take_at(hash, number, pos)) {
+            self.ready.sub(slot.bytes);
+            return Some(slot);
+        }
+        let (slot, rested) = self.lanes.get_mut(&number)?.take_waiting(pos)?;
+        if rested {
+            self.scheduled.sub(slot.bytes);
+            self.rests(key_hash, false);
+        } else {
+            self.ready.sub(slot.bytes);
+            if let Some(hash) = key_hash {
+                self.keys.popped(hash, number, &slot);
+            }
+        }
+        Some(slot)
+    }
+}
+
+impl Lane {
+    /// A message that was given back is taken from where it waits, and whether it rested there.
+    fn take_waiting(&mut self, pos: u64) -> Option<(Slot, bool)> {
+        if let Some(slot) = self.returned.remove(&pos) {
+            return Some((slot, false));
+        }
+        if let Some(rest) = self.resting.remove(&pos) {
+            return Some((rest.slot, true));
+        }
+        if let Some(ahead) = self.take_ahead(pos) {
+            let (deliveries, attempts, bytes) = (ahead.deliveries, ahead.attempts, ahead.bytes);
+            return Some((Slot { pos, bytes, deliveries, attempts, ..Slot::default() }, ahead.until_ms > 0));
+        }
+        // Those that were delayed stand by their time, which the number does not tell.
+        let key = self.delays.eligible.keys().find(|k| k.1 == pos).copied()?;
+        self.delays.eligible.remove(&key).map(|slot| (slot, false))
+    }
+}
