@@ -119,6 +119,20 @@ pub const CLIENTS: &[Client] = &[
         needs: &[&tools::PYTHON],
         prepare: boto3_query,
     },
+    Client {
+        name: "amqp-client",
+        protocol: Protocol::Amqp,
+        folder: "java",
+        needs: &[&tools::JAVA, &tools::JAVAC, &tools::MAVEN],
+        prepare: amqp_java,
+    },
+    Client {
+        name: "celery",
+        protocol: Protocol::Amqp,
+        folder: "celery",
+        needs: &[&tools::PYTHON, &tools::REDIS],
+        prepare: celery,
+    },
 ];
 
 /// Which broker the programs talk to; some checks differ where Millstream means to.
@@ -236,14 +250,24 @@ fn kcat(root: &Path, folder: &Path) -> Result<Command> {
 }
 
 fn java(root: &Path, folder: &Path) -> Result<Command> {
-    let made = tools::made(root).join("java");
-    let (classes, jars) = (made.join("classes"), made.join("jars"));
-    let pom = folder.join("pom.xml");
-    tools::once(&jars, &pom, || {
-        let mut maven = Command::new("mvn");
-        maven.args(["-q", "-B", "-f"]).arg(&pom).arg("dependency:copy-dependencies");
-        must(maven.arg(format!("-DoutputDirectory={}", jars.display())))
-    })?;
+    built_java(root, folder, "java")
+}
+
+fn amqp_java(root: &Path, folder: &Path) -> Result<Command> {
+    built_java(root, folder, "amqp-java")
+}
+
+fn celery(root: &Path, folder: &Path) -> Result<Command> {
+    let wanted = folder.join("requirements.txt");
+    let mut command = Command::new(tools::python_with(root, "venv-celery", &wanted)?);
+    command.arg(folder.join("run.py"));
+    Ok(command)
+}
+
+fn built_java(root: &Path, folder: &Path, name: &str) -> Result<Command> {
+    let made = tools::made(root).join(name);
+    let classes = made.join("classes");
+    let jars = tools::jars(&made.join("jars"), &folder.join("pom.xml"))?;
     let mut sources = Vec::new();
     find(&folder.join("src"), "java", &mut sources)?;
     let _ = std::fs::remove_dir_all(&classes); // classes of sources that are gone

@@ -39,13 +39,15 @@ usage: cargo xtask COMMAND
       the client programs against Apache Kafka, RabbitMQ or ElasticMQ, this broker, or a broker that is already there
   bench kafka [--seconds N] [--rounds N] [--quick] [--partitions 6,500] [--binary PATH]
       Apache Kafka's own perf tools against both brokers, interleaved
+  bench amqp [--seconds N] [--rounds N] [--quick] [--backlog N] [--only SUBSTRING] [--binary PATH]
+      RabbitMQ's PerfTest against RabbitMQ (classic and quorum queues) and this broker, interleaved
   bench log [--queues] [-- ARGS]
       the log under stream-shaped load, beside the bare disk; or under queue-shaped load
   tidy
       the house rules
 
-What --only names: the client programs python, kcat, java, go, node, pika, amqp091-go, amqplib, boto3, boto3-query; the command line cli;
-the crash tests kill9, hold_sync, kill9_queues, hold_sync_queues, full_disk.
+What --only names: the client programs python, kcat, java, go, node, pika, amqp091-go, amqplib, amqp-client, celery,
+boto3, boto3-query; the command line cli; the crash tests kill9, hold_sync, kill9_queues, hold_sync_queues, full_disk.
 For sim: log, broker, log-memory, log-memory-by-hand, log-disk, log-rows, log-adopting, log-queues,
 broker-memory, broker-slow, broker-disk, broker-rows.
 ";

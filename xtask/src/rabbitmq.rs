@@ -22,7 +22,7 @@ pub struct RabbitMq {
     server: Server,
     /// Where clients connect.
     pub address: String,
-    _data: Scratch,
+    data: Scratch,
 }
 
 impl RabbitMq {
@@ -47,7 +47,14 @@ impl RabbitMq {
             .env("ERL_EPMD_ADDRESS", "127.0.0.1");
         let mut server = Server::start("RabbitMQ", &mut command, &place.join("rabbitmq.log"))?;
         server.says(STARTED, STARTED_WITHIN)?;
-        Ok(Self { server, address: format!("127.0.0.1:{port}"), _data: data })
+        Ok(Self { server, address: format!("127.0.0.1:{port}"), data })
+    }
+
+    /// The process id of the broker itself, not of the script that started it.
+    pub fn pid(&self) -> Result<u32> {
+        let file = self.data.path().join("pid");
+        let said = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        said.trim().parse().context("RabbitMQ's pid file")
     }
 
     /// SIGTERM; any exit status will do.

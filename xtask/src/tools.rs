@@ -31,6 +31,8 @@ pub const GO: Tool = Tool { program: "go", packages: &["golang"] };
 pub const NODE: Tool = Tool { program: "node", packages: &["nodejs"] };
 /// Node's packages.
 pub const NPM: Tool = Tool { program: "npm", packages: &["npm"] };
+/// Redis.
+pub const REDIS: Tool = Tool { program: "redis-server", packages: &["redis-server"] };
 /// Python 3.
 pub const PYTHON: Tool = Tool { program: "python3", packages: &["python3", "python3-venv"] };
 
@@ -102,26 +104,30 @@ fn install_venv() -> Result<()> {
     must(Command::new("apt-get").args(["-q", "install", "-y", "python3-venv"]).stdout(Stdio::null()))
 }
 
-/// The directory with Apache Kafka's jars, fetched when `pom.xml` has changed.
+/// The directory with Apache Kafka's jars.
 pub fn kafka_jars(root: &Path) -> Result<PathBuf> {
-    jars(root, "Apache Kafka", "kafka-jars", "conformance/kafka/peer/pom.xml")
+    jars(&made(root).join("kafka-jars"), &root.join("conformance/kafka/peer/pom.xml"))
 }
 
 /// The directory with `ElasticMQ`'s jars, likewise.
 pub fn elasticmq_jars(root: &Path) -> Result<PathBuf> {
-    jars(root, "ElasticMQ", "elasticmq-jars", "conformance/sqs/peer/pom.xml")
+    jars(&made(root).join("elasticmq-jars"), &root.join("conformance/sqs/peer/pom.xml"))
 }
 
-fn jars(root: &Path, what: &str, folder: &str, pom: &str) -> Result<PathBuf> {
-    let jars = made(root).join(folder);
-    let pom = root.join(pom);
-    once(&jars, &pom, || {
-        println!("fetching {what}");
+/// The directory with the jars of `RabbitMQ`'s load tool.
+pub fn perftest_jars(root: &Path) -> Result<PathBuf> {
+    jars(&made(root).join("perftest-jars"), &root.join("conformance/amqp/perf/pom.xml"))
+}
+
+/// What `pom` asks for, in the directory `jars`; fetched when it has changed.
+pub fn jars(jars: &Path, pom: &Path) -> Result<PathBuf> {
+    once(jars, pom, || {
+        println!("fetching the jars of {}", pom.display());
         let mut maven = Command::new("mvn");
-        maven.args(["-q", "-B", "-f"]).arg(&pom).arg("dependency:copy-dependencies");
+        maven.args(["-q", "-B", "-f"]).arg(pom).arg("dependency:copy-dependencies");
         must(maven.arg(format!("-DoutputDirectory={}", jars.display())))
     })?;
-    Ok(jars)
+    Ok(jars.to_owned())
 }
 
 /// Does `work` unless it was done for `wanted` as it is now; a copy of `wanted` in `made` says so.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::perf::Tools;
-use super::report::{Report, Who};
+use super::report::Report;
 use super::usage::Usage;
 use crate::args::Args;
 use crate::clock::pause;
@@ -35,9 +35,13 @@ struct Plan {
     binary: Option<PathBuf>,
 }
 
+/// The columns of the table, by number.
+const OURS: usize = 0;
+const THEIRS: usize = 1;
+
 /// A broker under measurement.
 struct Subject {
-    who: Who,
+    who: usize,
     name: &'static str,
     tools: Tools,
     usage: Usage,
@@ -61,16 +65,16 @@ pub fn run(root: &Path, mut args: Args) -> Result<()> {
     let jars = tools::kafka_jars(root)?;
     let binary = plan.binary.clone().map_or_else(|| millstream::build(root), Ok)?;
     let place = Scratch::new(tools::made(root).join("bench"))?;
-    let mut report = Report::default();
+    let mut report = Report::of(&["Millstream", "Apache Kafka"]);
 
     let ours = Millstream::start(&binary, place.path(), &[])?;
     let theirs = Original::start(&jars, place.path(), Setting::AsItShips)?;
     let subjects = [
-        subject(Who::Millstream, "millstream", &jars, &ours.bootstrap, ours.pid())?,
-        subject(Who::Kafka, "kafka", &jars, &theirs.bootstrap, theirs.pid())?,
+        subject(OURS, "millstream", &jars, &ours.bootstrap, ours.pid())?,
+        subject(THEIRS, "kafka", &jars, &theirs.bootstrap, theirs.pid())?,
     ];
-    report.add("ready on an empty directory, ms", Who::Millstream, ours.ready_after.as_secs_f64() * 1e3);
-    report.add("ready on an empty directory, ms", Who::Kafka, theirs.ready_after.as_secs_f64() * 1e3);
+    report.add("ready on an empty directory, ms", OURS, ours.ready_after.as_secs_f64() * 1e3);
+    report.add("ready on an empty directory, ms", THEIRS, theirs.ready_after.as_secs_f64() * 1e3);
     pause(IDLE_AFTER);
     for subject in &subjects {
         report.add("resident, idle, MiB", subject.who, subject.usage.resident_mib()?);
@@ -102,7 +106,7 @@ pub fn run(root: &Path, mut args: Args) -> Result<()> {
     ours.stop()
 }
 
-fn subject(who: Who, name: &'static str, jars: &Path, bootstrap: &str, pid: u32) -> Result<Subject> {
+fn subject(who: usize, name: &'static str, jars: &Path, bootstrap: &str, pid: u32) -> Result<Subject> {
     let tools = Tools { jars: jars.to_owned(), bootstrap: bootstrap.to_owned() };
     Ok(Subject { who, name, tools, usage: Usage::of(pid)? })
 }
