@@ -3,7 +3,8 @@
 import socket
 import struct
 
-from harness import check, equal, holds
+from harness import check, equal, holds, until
+from serving import samples
 from settings import SMALL
 
 
@@ -55,6 +56,17 @@ def _(place):
     equal(amqp_login(server.amqp, "ann", "first")[0], 403)
     equal(amqp_login(server.amqp, "guest", "guest")[0], 403)
     equal([u["name"] for u in server.ok("user", "list", "--json").json()["users"]], ["ann", "bob"])
+
+
+@check("metrics count AMQP's connections and refused logins")
+def _(place):
+    server = place.serve(*SMALL)
+    amqp_login(server.amqp, "guest", "guest")
+    amqp_login(server.amqp, "guest", "wrong")
+    found = until(lambda: (lambda m: m["millstream_amqp_connections"] == 0 and m)(samples(server.get("/metrics")[2])), "the ends")
+    equal(found["millstream_amqp_connections_accepted_total"], 2.0)
+    equal(found["millstream_amqp_logins_refused_total"], 1.0)
+    equal(found["millstream_amqp_published_messages_total"], 0.0)
 
 
 @check("user permissions are set, shown, listed and taken away")

@@ -77,6 +77,9 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
             connections_max: cfg.amqp_connections_max,
             channels_max: cfg.amqp_channels_max,
             heartbeat_s: cfg.amqp_heartbeat_s,
+            consumer_timeout: (cfg.amqp_consumer_timeout_ms > 0)
+                .then(|| Duration::from_millis(cfg.amqp_consumer_timeout_ms)),
+            stats: crate::http::amqp_stats(),
             loopback_users: cfg.amqp_loopback_users.clone(),
             ..millstream_amqp::AmqpConfig::default()
         };

@@ -3,6 +3,8 @@
 //! Start at [`read`] and [`compare`]. Texts are those of `RabbitMQ`; names of types and reasons are as its language has them. Unknown
 //! arguments are kept, and not compared.
 
+use std::time::Duration;
+
 use millstream_broker::queue::policy::{Overflow, QueuePolicy};
 use millstream_broker::{DeadLetter, Header, HeaderValue};
 
@@ -92,6 +94,8 @@ pub(crate) fn read(queue: &str, kind: Kind, arguments: &[Header]) -> Result<Queu
     if policy.expires_ms == Some(0) {
         return Err(invalid(queue, EXPIRES, "{value_zero,0}"));
     }
+    // Acted upon where deliveries go out.
+    number(CONSUMER_TIMEOUT, TTL_MS_MAX)?;
     policy.overflow = match text(OVERFLOW)? {
         None | Some("drop-head") => Overflow::DropHead,
         Some("reject-publish") => Overflow::Reject,
@@ -128,6 +132,12 @@ pub(crate) fn read(queue: &str, kind: Kind, arguments: &[Header]) -> Result<Queu
         not_expired: false,
     });
     Ok(QueueArguments { policy, dead_letter })
+}
+
+/// The time in which deliveries of a queue with these arguments are to be settled.
+pub(crate) fn consumer_timeout(arguments: &[Header]) -> Option<Duration> {
+    let ms = find(arguments, CONSUMER_TIMEOUT).and_then(integer)?;
+    u64::try_from(ms).ok().map(Duration::from_millis)
 }
 
 /// The arguments that say what a policy says, as far as the protocol has words for it: the other way of [`read`].

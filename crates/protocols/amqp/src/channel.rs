@@ -24,6 +24,7 @@ use futures_util::FutureExt as _;
 use millstream_broker::queue::api::Delivery;
 use millstream_broker::{Action, Resource, Session};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::Instant;
 
 use crate::content::Content;
 use crate::error::ReplyCode;
@@ -95,6 +96,7 @@ pub(crate) struct Channel {
 
 impl Channel {
     pub(crate) fn new(number: u16, link: Arc<Link>, session: Session, inbox: mpsc::Receiver<Sent>) -> Self {
+        link.stats().channels.add(1);
         Self {
             number,
             link,
@@ -151,6 +153,10 @@ impl Channel {
         loop {
             self.link.outbox.room().await;
             let listens = !self.held && self.confirms.has_room();
+            let (look, looks) = match self.unacked.next_look() {
+                Some(at) => (at, true),
+                None => (Instant::now(), false),
+            };
             tokio::select! {
                 sent = self.inbox.recv(), if listens => match sent {
                     None => return Ok(End::Gone),
@@ -164,6 +170,7 @@ impl Channel {
                     self.deliver(deliveries).await?;
                 }
                 () = self.confirms.ready(), if !self.confirms.is_empty() => self.confirm()?,
+                () = tokio::time::sleep_until(look), if looks => self.check_overdue()?,
                 () = tokio::time::sleep(FULL_CHECK), if self.held => {
                     if self.inbox.is_closed() {
                         return Ok(End::Gone);
@@ -293,5 +300,13 @@ impl Channel {
         let user = &self.session.principal().name;
         let text = format!("access to {kind} '{name}' in vhost '/' refused for user '{user}'");
         Err(Exception::new(ReplyCode::AccessRefused, text))
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        let stats = self.link.stats();
+        stats.channels.sub(1);
+        stats.consumers.sub(self.consumers.len());
     }
 }

@@ -1,6 +1,9 @@
 //! Settings of the listener.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::stats::AmqpStats;
 
 /// Settings of an AMQP listener. `Default` is what `millstream serve` uses.
 #[derive(Clone)]
@@ -17,6 +20,10 @@ pub struct AmqpConfig {
     pub handshake_max: Duration,
     /// How long connections may go on once the listener is told to stop.
     pub drain_max: Duration,
+    /// What is counted.
+    pub stats: Arc<AmqpStats>,
+    /// A delivery that is not settled within closes its channel, unless its queue has an `x-consumer-timeout`; `None`: whenever.
+    pub consumer_timeout: Option<Duration>,
     /// Users that may log in from this machine only.
     pub loopback_users: Vec<String>,
 }
@@ -30,6 +37,8 @@ impl Default for AmqpConfig {
             heartbeat_s: 60,
             handshake_max: Duration::from_secs(10),
             drain_max: Duration::from_secs(3),
+            stats: Arc::default(),
+            consumer_timeout: Some(Duration::from_mins(30)),
             loopback_users: vec!["guest".to_owned()],
         }
     }

@@ -117,6 +117,7 @@ pub(crate) async fn shake<R: AsyncRead + Unpin>(
                 "no such user, or another password"
             };
             tracing::warn!(%user, %from, why, "an AMQP login was refused");
+            cfg.stats.logins_refused.add(1);
             // However long it took to tell: that says nothing of which users there are.
             tokio::time::sleep_until(refused_at).await;
             let text = format!(

@@ -28,6 +28,7 @@ mod names;
 mod outbox;
 pub mod properties;
 mod serve;
+mod stats;
 pub mod table;
 mod text;
 
@@ -36,3 +37,4 @@ pub use arguments::queue_arguments;
 pub use config::AmqpConfig;
 pub use error::{CodecError, EncodeError, ReplyCode};
 pub use serve::serve;
+pub use stats::{AmqpStats, Count};

@@ -12,6 +12,7 @@ use crate::config::AmqpConfig;
 use crate::exception::Exception;
 use crate::handshake::Client;
 use crate::outbox::Outbox;
+use crate::stats::AmqpStats;
 use crate::text;
 
 /// What the listener's connections share.
@@ -44,6 +45,11 @@ impl Link {
         Self { server, outbox, client: client.clone(), peer, fault, held: AtomicUsize::new(0) }
     }
 
+    /// What the listener counts.
+    pub(crate) fn stats(&self) -> &AmqpStats {
+        &self.server.cfg.stats
+    }
+
     /// Ends the whole connection. The first reason counts.
     pub(crate) fn fail(&self, exception: Exception) {
         let _ = self.fault.try_send(exception);
@@ -51,7 +57,11 @@ impl Link {
 
     /// A channel's publishing is held: the client is told, once.
     pub(crate) fn hold(&self) {
-        if self.held.fetch_add(1, Ordering::Relaxed) == 0 && self.client.hears_blocked {
+        if self.held.fetch_add(1, Ordering::Relaxed) > 0 {
+            return;
+        }
+        self.stats().connections_blocked.add(1);
+        if self.client.hears_blocked {
             let blocked = connection::Blocked { reason: text::short("low on disk") };
             self.outbox.method(0, &AMQPClass::Connection(connection::AMQPMethod::Blocked(blocked)));
         }
@@ -59,9 +69,22 @@ impl Link {
 
     /// It goes on.
     pub(crate) fn go_on(&self) {
-        if self.held.fetch_sub(1, Ordering::Relaxed) == 1 && self.client.hears_blocked {
+        if self.held.fetch_sub(1, Ordering::Relaxed) > 1 {
+            return;
+        }
+        self.stats().connections_blocked.sub(1);
+        if self.client.hears_blocked {
             let unblocked = connection::AMQPMethod::Unblocked(connection::Unblocked {});
             self.outbox.method(0, &AMQPClass::Connection(unblocked));
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // A channel that was cut off did not say that it goes on.
+        if self.held.load(Ordering::Relaxed) > 0 {
+            self.stats().connections_blocked.sub(1);
         }
     }
 }

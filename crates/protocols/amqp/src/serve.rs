@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::config::AmqpConfig;
 use crate::connection::{self, End};
 use crate::link::Server;
+use crate::stats::AmqpStats;
 
 /// How long to rest when a connection cannot be accepted (file descriptors, memory).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -25,6 +26,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let (connections_max, drain_max) = (cfg.connections_max, cfg.drain_max);
+    let stats = Arc::clone(&cfg.stats);
     let server = Arc::new(Server { broker, cfg });
     let (stop, stopped) = watch::channel(false);
     let room = Arc::new(Semaphore::new(connections_max));
@@ -46,16 +48,23 @@ pub async fn serve(
         };
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
             tracing::warn!(%peer, max = connections_max, "AMQP connection closed: too many connections");
+            stats.connections_refused.add(1);
             continue;
         };
         if socket.set_nodelay(true).is_err() {
             continue;
         }
         let (server, stopped) = (Arc::clone(&server), stopped.clone());
+        let stats = Arc::clone(&stats);
+        stats.connections_accepted.add(1);
+        stats.connections.add(1);
         tasks.spawn(async move {
+            let open = Open(&stats);
             if let End::Refused(reason) = connection::run(socket, peer, server, stopped).await {
+                stats.connections_refused.add(1);
                 tracing::warn!(%peer, %reason, "AMQP connection closed");
             }
+            drop(open);
             drop(place);
         });
     }
@@ -65,5 +74,14 @@ pub async fn serve(
     let drained = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(drain_max, drained).await.is_err() {
         tracing::warn!("AMQP connections were cut off");
+    }
+}
+
+/// Counts a connection as open while it is there, however it ends.
+struct Open<'a>(&'a AmqpStats);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.connections.sub(1);
     }
 }

@@ -3,9 +3,12 @@
 
 mod support;
 
+use std::time::Duration;
+
+use millstream_amqp::AmqpConfig;
 use millstream_amqp::methods::{AMQPClass, basic, channel, connection, queue};
 use millstream_testkit::log::mem::Commit;
-use millstream_types::Lsn;
+use millstream_types::{Lsn, Namespace};
 use support::Server;
 use tokio::io::AsyncWriteExt;
 
@@ -121,4 +124,29 @@ async fn a_failed_channel_ignores_what_comes_until_it_is_closed_and_opens_again(
     assert!(matches!(client.method().await.1, AMQPClass::Channel(channel::AMQPMethod::OpenOk(_))));
     client.declare("q").await;
     assert!(matches!(client.method().await.1, AMQPClass::Queue(queue::AMQPMethod::DeclareOk(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_is_not_settled_in_time_closes_its_channel_and_comes_again() {
+    let cfg = AmqpConfig { consumer_timeout: Some(Duration::from_millis(300)), ..AmqpConfig::default() };
+    let server = Server::start_with(Commit::AtOnce, cfg).await;
+    let mut client = server.client().await;
+    client.declare("q").await;
+    client.method().await;
+    client.publish("q", b"x").await;
+    client.select_confirms().await;
+    client.publish("q", b"y").await;
+    client.method().await;
+    let tag = client.get("q").await;
+    client.ack(tag).await;
+    client.get("q").await;
+    let (code, text) = client.channel_closed().await;
+    assert_eq!(code, 406);
+    assert!(
+        text.starts_with("PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 300 ms."),
+        "{text}"
+    );
+    client.open_channel(1).await;
+    client.get("q").await;
+    assert!(server.broker.queue(Namespace::DEFAULT, "q").is_some());
 }

@@ -47,6 +47,8 @@ keys! {
         |c, v| c.amqp_channels_max = number(v, 1, 65_535)?;
     "amqp.heartbeat_s" = "60", "Time between signs of life that AMQP clients are asked for, seconds; 0 = none.",
         |c, v| c.amqp_heartbeat_s = number(v, 0, 65_535)?;
+    "amqp.consumer_timeout_ms" = "1800000", "A delivery not settled within closes its channel, unless its queue has an x-consumer-timeout, milliseconds; 0 = never.",
+        |c, v| c.amqp_consumer_timeout_ms = number(v, 0, u64::from(u32::MAX))?;
     "amqp.loopback_users" = "guest", "Users that may log in from this machine only, with commas between; empty = none.",
         |c, v| c.amqp_loopback_users = v.split(',').map(|u| u.trim().to_owned()).filter(|u| !u.is_empty()).collect();
     "aws.listen" = "127.0.0.1:4566", "Address of the AWS listener (SQS), or off.",

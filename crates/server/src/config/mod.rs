@@ -39,6 +39,8 @@ pub struct Config {
     pub amqp_channels_max: u16,
     /// `amqp.heartbeat_s`.
     pub amqp_heartbeat_s: u16,
+    /// `amqp.consumer_timeout_ms`; 0 = none.
+    pub amqp_consumer_timeout_ms: u64,
     /// `amqp.loopback_users`.
     pub amqp_loopback_users: Vec<String>,
     /// `aws.listen`; `None` = off.
@@ -73,6 +75,7 @@ impl Default for Config {
             amqp_connections_max: 10_000,
             amqp_channels_max: 2_047,
             amqp_heartbeat_s: 60,
+            amqp_consumer_timeout_ms: 1_800_000,
             amqp_loopback_users: vec!["guest".to_owned()],
             aws: Some(SocketAddr::from(([127, 0, 0, 1], 4566))),
             aws_region: "us-east-1".to_owned(),

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use futures_util::future::join_all;
 use millstream_broker::group::{GroupInfo, GroupOp, GroupReply, GroupState};
 use millstream_broker::queue::api::QueueStats;
 use millstream_broker::{Broker, Session};
@@ -75,9 +76,12 @@ pub async fn groups(session: &Session) -> Result<Vec<GroupInfo>, ApiError> {
 
 /// The queues to be told of, and what is in them.
 pub async fn queues(session: &Session) -> Result<Vec<(String, QueueStats)>, ApiError> {
+    let mut defs = session.broker().queues(Namespace::DEFAULT);
+    defs.truncate(QUEUES_MAX);
+    let all = join_all(defs.iter().map(|d| session.queue_stats(d.id, false))).await;
     let mut told = Vec::new();
-    for def in session.broker().queues(Namespace::DEFAULT).into_iter().take(QUEUES_MAX) {
-        if let Some(stats) = session.queue_stats(def.id, false).await? {
+    for (def, stats) in defs.iter().zip(all) {
+        if let Some(stats) = stats? {
             told.push((def.name.clone(), stats));
         }
     }

@@ -1,11 +1,13 @@
 //! `GET /metrics`: Prometheus text. Counters come from the listeners' observers, gauges ([`gauges`]) are read when asked.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use millstream_amqp::AmqpStats;
 use millstream_broker::Broker;
 use millstream_broker::group::GroupInfo;
 use millstream_broker::queue::api::QueueStats;
@@ -64,6 +66,50 @@ impl Default for KafkaMetrics {
 /// The one set of counters of the process.
 pub static KAFKA: LazyLock<Arc<KafkaMetrics>> = LazyLock::new(|| Arc::new(KafkaMetrics::default()));
 
+/// Likewise of AMQP.
+pub static AMQP: LazyLock<Arc<AmqpStats>> = LazyLock::new(Arc::default);
+
+fn amqp(r: &mut Registry) {
+    let a = &**AMQP;
+    for (name, help, now) in [
+        ("amqp_connections", "Open AMQP connections", &a.connections),
+        (
+            "amqp_connections_blocked",
+            "Those whose publishing is held because the disk is full",
+            &a.connections_blocked,
+        ),
+        ("amqp_channels", "Open AMQP channels", &a.channels),
+        ("amqp_consumers", "Consumers of open AMQP channels", &a.consumers),
+    ] {
+        let gauge = Gauge::<u64, AtomicU64>::default();
+        gauge.set(now.get());
+        r.register(name, help, gauge);
+    }
+    for (name, help, total) in [
+        ("amqp_connections_accepted", "AMQP connections accepted", &a.connections_accepted),
+        (
+            "amqp_connections_refused",
+            "AMQP connections closed for a broken rule or the limit",
+            &a.connections_refused,
+        ),
+        ("amqp_logins_refused", "AMQP logins refused", &a.logins_refused),
+        ("amqp_published_messages", "Messages that AMQP clients published", &a.published),
+        ("amqp_confirmed_messages", "Of these, confirmed", &a.confirmed),
+        ("amqp_nacked_messages", "Of these, refused by a queue", &a.nacked),
+        ("amqp_returned_messages", "Of these, sent back as routed nowhere", &a.returned),
+        ("amqp_delivered_messages", "Messages delivered to AMQP clients", &a.delivered),
+        ("amqp_redelivered_messages", "Of these, marked as redelivered", &a.redelivered),
+        ("amqp_acked_deliveries", "Deliveries that AMQP clients acknowledged", &a.acked),
+        ("amqp_requeued_deliveries", "Deliveries that AMQP clients put back", &a.requeued),
+        ("amqp_rejected_deliveries", "Deliveries that AMQP clients rejected for good", &a.rejected),
+        ("amqp_consumer_timeouts", "AMQP channels closed for a delivery not settled in time", &a.timed_out),
+    ] {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(total.get());
+        r.register(name, help, counter);
+    }
+}
+
 impl Observer for KafkaMetrics {
     fn connection_opened(&self) {
         self.connections.inc();
@@ -112,6 +158,7 @@ fn registry(broker: &Broker, groups: &[GroupInfo], queues: &[(String, QueueStats
         Unit::Bytes,
         k.fetched.clone(),
     );
+    amqp(&mut r);
     gauges::register(&mut r, broker, groups, queues);
     r
 }

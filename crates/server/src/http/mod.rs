@@ -31,6 +31,11 @@ pub fn kafka_observer() -> Arc<dyn millstream_kafka::Observer> {
     Arc::clone(&metrics::KAFKA) as Arc<dyn millstream_kafka::Observer>
 }
 
+/// What the AMQP listener counts.
+pub fn amqp_stats() -> Arc<millstream_amqp::AmqpStats> {
+    Arc::clone(&metrics::AMQP)
+}
+
 /// Largest request body, bytes.
 const BODY_BYTES_MAX: usize = 16 << 20;
 

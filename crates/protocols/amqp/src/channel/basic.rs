@@ -46,6 +46,7 @@ impl Channel {
             return Err(Exception::not_implemented("requeue=false"));
         }
         for d in self.unacked.take_all() {
+            self.link.stats().requeued.add(1);
             self.settling.add(&d, Verb::Release { failed: true, delay_ms: None });
         }
         self.flush_settlements().await

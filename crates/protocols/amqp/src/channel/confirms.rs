@@ -115,6 +115,7 @@ impl Channel {
                         self.send_acks(acks);
                         let nack = b::Nack { delivery_tag: *n, multiple: false, requeue: false };
                         self.send(AMQPClass::Basic(b::AMQPMethod::Nack(nack)));
+                        self.link.stats().nacked.add(1);
                     }
                     *n += 1;
                 }
@@ -142,6 +143,7 @@ impl Channel {
 
     fn send_acks(&self, acks: &mut Acks) {
         if let Some((delivery_tag, n)) = acks.last.take() {
+            self.link.stats().confirmed.add(usize::try_from(n).unwrap_or_default());
             let ack = b::Ack { delivery_tag, multiple: n > 1 };
             self.send(AMQPClass::Basic(b::AMQPMethod::Ack(ack)));
         }
@@ -154,6 +156,7 @@ impl Channel {
             exchange: text::short(&message.exchange),
             routing_key: text::short(&message.routing_key),
         }));
+        self.link.stats().returned.add(1);
         // It came in like this, so it goes out.
         let _ = self.link.outbox.content(self.number, &class, &message.header, &message.body);
     }

@@ -1,6 +1,7 @@
 //! Consumers: `basic.consume` and `basic.cancel`, and telling a client that its queue is gone.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use amq_protocol::protocol::{AMQPClass, basic as b};
 use millstream_broker::queue::api::{ConsumerId, ConsumerOpts, LeaseKind, SubscribeError};
@@ -25,6 +26,8 @@ pub(super) struct Consumer {
     pub(super) no_ack: bool,
     /// Its queue says how often messages failed.
     pub(super) counts: bool,
+    /// Its deliveries are to be settled within.
+    pub(super) within: Option<Duration>,
 }
 
 /// A channel's consumers.
@@ -43,6 +46,9 @@ impl Consumers {
     }
     pub(super) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
     }
     pub(super) fn get(&self, id: ConsumerId) -> Option<&Consumer> {
         self.by_id.get(&id)
@@ -87,14 +93,22 @@ impl Channel {
         let asked = self.session.subscribe(def.id, id, opts).map_err(|e| exception(&name, &e))?;
         let subscribed = asked.await.map_err(|e| Exception::internal(&e))?;
         subscribed.map_err(|e| exception(&name, &ConsumeError::Subscribe(e)))?;
-        let counts = arguments::kind(&name, &QueueSettings::of(&def).arguments) == Ok(Kind::Quorum);
-        let consumer = Consumer { tag: tag.clone(), queue_name: name, no_ack: m.no_ack, counts };
+        let settings = QueueSettings::of(&def);
+        let counts = arguments::kind(&name, &settings.arguments) == Ok(Kind::Quorum);
+        let within = self.settle_within(&settings.arguments);
+        let consumer = Consumer { tag: tag.clone(), queue_name: name, no_ack: m.no_ack, counts, within };
         self.consumers.by_id.insert(id, consumer);
+        self.link.stats().consumers.add(1);
         if !m.nowait {
             let ok = b::ConsumeOk { consumer_tag: text::short(&tag) };
             self.send(AMQPClass::Basic(b::AMQPMethod::ConsumeOk(ok)));
         }
         Ok(())
+    }
+
+    /// The time that deliveries from a queue with these arguments are to be settled in.
+    pub(super) fn settle_within(&self, arguments: &[Header]) -> Option<Duration> {
+        arguments::consumer_timeout(arguments).or(self.link.server.cfg.consumer_timeout)
     }
 
     /// Ends a consumer. What it was given stays the channel's. No such consumer: it is ended.
@@ -106,6 +120,7 @@ impl Channel {
                 self.deliver(deliveries).await?;
             }
             let ended = self.consumers.by_id.remove(&id);
+            self.link.stats().consumers.sub(usize::from(ended.is_some()));
             if ended.is_some_and(|c| self.reply_to.as_deref() == Some(c.queue_name.as_str())) {
                 self.reply_to = None;
             }
@@ -120,6 +135,7 @@ impl Channel {
     /// The queue of a consumer is gone: a client that wants to know is told.
     pub(super) fn consumer_ended(&mut self, id: ConsumerId) {
         let Some(ended) = self.consumers.by_id.remove(&id) else { return };
+        self.link.stats().consumers.sub(1);
         if self.reply_to.as_deref() == Some(ended.queue_name.as_str()) {
             self.reply_to = None;
         }

@@ -21,6 +21,7 @@ impl Channel {
             return Err(Exception::new(ReplyCode::ConnectionForced, "the broker is stopping"));
         }
         let bodies = self.session.broker().read_bodies(&deliveries).await;
+        let (mut delivered, mut redelivered) = (0, 0);
         for (d, body) in deliveries.iter().zip(bodies) {
             let Some(consumer) = self.consumers.get(d.consumer).cloned() else {
                 // It came behind the consumer's end.
@@ -50,12 +51,16 @@ impl Channel {
                 self.settling.add(d, Verb::Reject);
                 continue;
             }
+            delivered += 1;
+            redelivered += usize::from(d.redelivered);
             if consumer.no_ack {
                 self.settling.add(d, Verb::Ack);
             } else {
-                self.unacked.add(tag, *d);
+                self.unacked.add(tag, *d, consumer.within);
             }
         }
+        self.link.stats().delivered.add(delivered);
+        self.link.stats().redelivered.add(redelivered);
         self.session.handed_over(&deliveries);
         self.flush_settlements().await
     }

@@ -61,7 +61,8 @@ impl Channel {
                 routing_key: text::short(&message.routing_key),
                 message_count: count(stats.map_or(0, |s| s.ready.n)),
             }));
-            let counts = arguments::kind(&name, &QueueSettings::of(&def).arguments) == Ok(Kind::Quorum);
+            let settings = QueueSettings::of(&def);
+            let counts = arguments::kind(&name, &settings.arguments) == Ok(Kind::Quorum);
             let (header, body) = header_of(message, counts.then_some(d.attempts));
             if let Err(e) = self.link.outbox.content(self.number, &class, &header, &body) {
                 self.settling.add(&d, Verb::Undelivered);
@@ -70,11 +71,13 @@ impl Channel {
                     "the message cannot be said in this protocol: {e}"
                 )));
             }
+            self.link.stats().delivered.add(1);
+            self.link.stats().redelivered.add(usize::from(d.redelivered));
             if m.no_ack {
                 self.settling.add(&d, Verb::Ack);
                 return self.flush_settlements().await;
             }
-            self.unacked.add(tag, d);
+            self.unacked.add(tag, d, self.settle_within(&settings.arguments));
             return Ok(());
         }
     }

@@ -114,6 +114,7 @@ impl Channel {
         // An exchange may go; whether it is there is looked at again with the next batch.
         self.batch.checked = None;
         let n = messages.len() as u64;
+        self.link.stats().published.add(messages.len());
         let publishing = self.session.publish(messages).await.map_err(|e| refused(&e.why))?;
         self.confirms.add(publishing, n, self.confirming, mandatory);
         Ok(())

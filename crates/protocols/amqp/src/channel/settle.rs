@@ -4,10 +4,12 @@
 //! or connection's `close-ok`, goes out.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use amq_protocol::protocol::basic as b;
 use millstream_broker::queue::api::{Delivery, SettleItem, Verb};
 use millstream_broker::{Asked, Refused, Settled, settle_item};
+use tokio::time::Instant;
 
 use crate::channel::Channel;
 use crate::exception::Exception;
@@ -17,11 +19,27 @@ const SETTLE_ITEMS_MAX: usize = 4_096;
 /// Positions that one item has at most.
 const RUN_MAX: u32 = 4_096;
 
+/// Looks for deliveries that were not settled in time are so far apart: a quarter of the shortest time, within these.
+const LOOK_MIN: Duration = Duration::from_millis(20);
+const LOOK_MAX: Duration = Duration::from_mins(1);
+
+/// A delivery that is out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Out {
+    pub(super) delivery: Delivery,
+    since: Instant,
+    /// To be settled within; `None`: whenever.
+    within: Option<Duration>,
+}
+
 /// Deliveries by their tags.
 #[derive(Debug, Default)]
 pub(super) struct Unacked {
-    by_tag: BTreeMap<u64, Delivery>,
+    by_tag: BTreeMap<u64, Out>,
     last_tag: u64,
+    /// The shortest time that any had to be settled in.
+    shortest: Option<Duration>,
+    next_look: Option<Instant>,
 }
 
 impl Unacked {
@@ -31,17 +49,49 @@ impl Unacked {
         self.last_tag
     }
 
-    pub(super) fn add(&mut self, tag: u64, delivery: Delivery) {
-        self.by_tag.insert(tag, delivery);
+    /// A delivery went out, to be settled within a time.
+    pub(super) fn add(&mut self, tag: u64, delivery: Delivery, within: Option<Duration>) {
+        let since = Instant::now();
+        self.by_tag.insert(tag, Out { delivery, since, within });
+        let Some(within) = within else { return };
+        if self.shortest.is_none_or(|s| within < s) {
+            self.shortest = Some(within);
+            self.next_look = None;
+        }
+        self.next_look.get_or_insert(since + (within / 4).clamp(LOOK_MIN, LOOK_MAX));
+    }
+
+    /// A delivery is out again, as it was.
+    pub(super) fn add_again(&mut self, tag: u64, out: Out) {
+        self.by_tag.insert(tag, out);
+        if let Some(shortest) = self.shortest {
+            self.next_look.get_or_insert(Instant::now() + (shortest / 4).clamp(LOOK_MIN, LOOK_MAX));
+        }
+    }
+
+    /// When to look for what was not settled in time; `None`: nothing is out that would have to be.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.next_look
+    }
+
+    /// The time that a delivery had, if it is over for one.
+    fn overdue(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        self.next_look = None;
+        if let Some(shortest) = self.shortest.filter(|_| !self.by_tag.is_empty()) {
+            self.next_look = Some(now + (shortest / 4).clamp(LOOK_MIN, LOOK_MAX));
+        }
+        let over = |o: &Out| o.within.filter(|within| o.since + *within <= now);
+        self.by_tag.values().find_map(over)
     }
 
     /// All of them, in order.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Delivery> + use<> {
-        std::mem::take(&mut self.by_tag).into_values()
+        std::mem::take(&mut self.by_tag).into_values().map(|o| o.delivery)
     }
 
     /// What a tag means; with `multiple`, all up to it, and 0 stands for all.
-    fn take(&mut self, tag: u64, multiple: bool) -> Result<Vec<(u64, Delivery)>, Exception> {
+    fn take(&mut self, tag: u64, multiple: bool) -> Result<Vec<(u64, Out)>, Exception> {
         if multiple && tag == 0 {
             return Ok(std::mem::take(&mut self.by_tag).into_iter().collect());
         }
@@ -98,13 +148,38 @@ impl Channel {
 
     fn settle(&mut self, tag: u64, multiple: bool, verb: Verb) -> Result<(), Exception> {
         let deliveries = self.unacked.take(tag, multiple)?;
+        let stats = self.link.stats();
+        let count = match verb {
+            Verb::Ack | Verb::AckLate => &stats.acked,
+            Verb::Reject => &stats.rejected,
+            Verb::Release { .. } | Verb::Undelivered => &stats.requeued,
+        };
+        count.add(deliveries.len());
         if let Some(tx) = &mut self.tx {
             return tx.settle(deliveries, verb);
         }
-        for (_, d) in deliveries {
-            self.settling.add(&d, verb);
+        for (_, out) in deliveries {
+            self.settling.add(&out.delivery, verb);
         }
         Ok(())
+    }
+
+    /// Ends the channel if a delivery was not settled in time; its deliveries then go back to their queues.
+    pub(super) fn check_overdue(&mut self) -> Result<(), Exception> {
+        let Some(within) = self.unacked.overdue() else { return Ok(()) };
+        self.link.stats().timed_out.add(1);
+        tracing::warn!(
+            channel = self.number,
+            user = self.link.client.user,
+            peer = %self.link.peer,
+            within_ms = within.as_millis(),
+            "an AMQP consumer did not settle a delivery in time"
+        );
+        Err(Exception::precondition(format!(
+            "delivery acknowledgement on channel {} timed out. Timeout value used: {} ms. This timeout value can be configured, see consumers doc guide to learn more",
+            self.number,
+            within.as_millis()
+        )))
     }
 
     /// Submits what was gathered.
@@ -163,7 +238,7 @@ mod tests {
         let mut all = Unacked::default();
         for pos in 0..n {
             let tag = all.next_tag();
-            all.add(tag, delivery(pos));
+            all.add(tag, delivery(pos), None);
         }
         all
     }
@@ -171,7 +246,7 @@ mod tests {
     #[test]
     fn multiple_takes_all_up_to_the_tag_and_zero_takes_all() {
         let mut all = unacked(5);
-        let positions = |d: Vec<(u64, Delivery)>| d.iter().map(|(_, d)| d.pos).collect::<Vec<_>>();
+        let positions = |d: Vec<(u64, Out)>| d.iter().map(|(_, o)| o.delivery.pos).collect::<Vec<_>>();
         assert_eq!(positions(all.take(2, false).unwrap()), [1]);
         assert_eq!(positions(all.take(3, true).unwrap()), [0, 2]);
         assert_eq!(positions(all.take(0, true).unwrap()), [3, 4]);
@@ -186,6 +261,24 @@ mod tests {
             let e = all.take(tag, multiple).unwrap_err();
             assert_eq!(e.reply_text(), format!("PRECONDITION_FAILED - unknown delivery tag {tag}"));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_that_is_over_is_told_and_what_was_settled_is_not_waited_for() {
+        let mut all = Unacked::default();
+        let (short, long) = (Duration::from_secs(1), Duration::from_mins(1));
+        let (a, b) = (all.next_tag(), all.next_tag());
+        all.add(a, delivery(0), Some(long));
+        all.add(b, delivery(1), Some(short));
+        assert_eq!(all.next_look(), Some(Instant::now() + short / 4));
+        tokio::time::advance(short).await;
+        assert_eq!(all.overdue(), Some(short));
+        all.take(b, false).unwrap();
+        assert_eq!(all.overdue(), None);
+        tokio::time::advance(long).await;
+        assert_eq!(all.overdue(), Some(long));
+        all.take(a, false).unwrap();
+        assert_eq!((all.overdue(), all.next_look()), (None, None));
     }
 
     #[test]

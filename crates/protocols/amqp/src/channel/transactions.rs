@@ -4,10 +4,10 @@
 
 use amq_protocol::protocol::{AMQPClass, tx as t};
 use millstream_broker::TransactionError;
-use millstream_broker::queue::api::{Delivery, Verb};
+use millstream_broker::queue::api::Verb;
 
 use crate::channel::publish::Batch;
-use crate::channel::settle::Settling;
+use crate::channel::settle::{Out, Settling};
 use crate::channel::{Channel, FULL_CHECK};
 use crate::error::ReplyCode;
 use crate::exception::Exception;
@@ -21,13 +21,13 @@ const BYTES_MAX: usize = millstream_broker::TRANSACT_BYTES_MAX;
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     pub(super) batch: Batch,
-    settled: Vec<(u64, Delivery, Verb)>,
+    settled: Vec<(u64, Out, Verb)>,
 }
 
 impl Transaction {
     /// Keeps settlements, with their tags: a rollback gives these back.
-    pub(super) fn settle(&mut self, deliveries: Vec<(u64, Delivery)>, verb: Verb) -> Result<(), Exception> {
-        self.settled.extend(deliveries.into_iter().map(|(tag, d)| (tag, d, verb)));
+    pub(super) fn settle(&mut self, deliveries: Vec<(u64, Out)>, verb: Verb) -> Result<(), Exception> {
+        self.settled.extend(deliveries.into_iter().map(|(tag, out)| (tag, out, verb)));
         self.check()
     }
 
@@ -58,8 +58,8 @@ impl Channel {
                 M::CommitOk(t::CommitOk {})
             }
             M::Rollback(_) => {
-                for (tag, d, _) in self.open_transaction()?.settled {
-                    self.unacked.add(tag, d);
+                for (tag, out, _) in self.open_transaction()?.settled {
+                    self.unacked.add_again(tag, out);
                 }
                 M::RollbackOk(t::RollbackOk {})
             }
@@ -78,14 +78,15 @@ impl Channel {
     async fn commit(&mut self) -> Result<(), Exception> {
         let Transaction { mut batch, settled } = self.open_transaction()?;
         let mut settling = Settling::default();
-        for (_, d, verb) in &settled {
-            settling.add(d, *verb);
+        for (_, out, verb) in &settled {
+            settling.add(&out.delivery, *verb);
         }
         let (messages, mandatory) = batch.take();
         if messages.is_empty() && settled.is_empty() {
             return self.settled().await; // what was settled before the channel had transactions
         }
         self.wait_for_room(!messages.is_empty()).await?;
+        self.link.stats().published.add(messages.len());
         let tx = millstream_broker::Transaction {
             publish: messages,
             settle: settling.take(),

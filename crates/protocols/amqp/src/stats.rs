@@ -1,0 +1,60 @@
+//! What an AMQP listener counts. Counted by the batch, not by the message, where there is one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that goes up, or up and down.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+    pub(crate) fn add(&self, n: usize) {
+        self.0.fetch_add(n as u64, Ordering::Relaxed);
+    }
+    pub(crate) fn sub(&self, n: usize) {
+        self.0.fetch_sub(n as u64, Ordering::Relaxed);
+    }
+}
+
+/// What a listener counts. Those that say *open* are of this moment, the others since the listener began.
+#[derive(Debug, Default)]
+pub struct AmqpStats {
+    /// Open connections.
+    pub connections: Count,
+    /// Connections ever accepted.
+    pub connections_accepted: Count,
+    /// Connections closed for a broken rule, or refused because there were too many.
+    pub connections_refused: Count,
+    /// Logins refused.
+    pub logins_refused: Count,
+    /// Open connections whose publishing is held because the disk is full.
+    pub connections_blocked: Count,
+    /// Open channels.
+    pub channels: Count,
+    /// Consumers of open channels.
+    pub consumers: Count,
+    /// Messages published.
+    pub published: Count,
+    /// Of these, confirmed.
+    pub confirmed: Count,
+    /// Of these, refused by a queue, and said so with a nack.
+    pub nacked: Count,
+    /// Of these, sent back because they were routed nowhere.
+    pub returned: Count,
+    /// Messages delivered, those that were asked for with `basic.get` included.
+    pub delivered: Count,
+    /// Of these, marked as redelivered.
+    pub redelivered: Count,
+    /// Deliveries acknowledged by clients.
+    pub acked: Count,
+    /// Deliveries put back by clients (nack or reject with requeue, recover).
+    pub requeued: Count,
+    /// Deliveries rejected for good.
+    pub rejected: Count,
+    /// Channels closed because a delivery was not settled in time.
+    pub timed_out: Count,
+}
