@@ -198,7 +198,9 @@ impl Mover {
                         // It is not ours any more: purged, or its queue is gone.
                         Err(MoveError::NotHeld) => {}
                         // Tried again, and routed again.
-                        Err(MoveError::Refused(Refusal::Full | Refusal::Gone)) => self.again(work),
+                        Err(MoveError::Refused(Refusal::Full | Refusal::Gone | Refusal::DedupFull)) => {
+                            self.again(work)
+                        }
                     }
                 }
                 Ok(())
@@ -262,6 +264,7 @@ pub(crate) fn moving(
             expiry_ms: None,
             key_hash: body.key_hash,
             origin: Some(body.origin.unwrap_or(home)),
+            dedup: None,
             envelope_len,
             max_ts_ms: body.max_ts_ms,
             body: pieces,

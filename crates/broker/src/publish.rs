@@ -47,6 +47,8 @@ pub struct NewMessage {
     pub ttl_ms: Option<u64>,
     /// Not to be delivered before so long, milliseconds; `None`: as each queue says.
     pub delay_ms: Option<u64>,
+    /// Hash of its id, under a secret: queues that watch ids (`id_window_ms`) know it again by, and do not take it twice.
+    pub dedup: Option<u128>,
 }
 
 /// What became of a message.
@@ -56,6 +58,8 @@ pub struct PublishOutcome {
     pub routed: bool,
     /// Queues and topics that took it.
     pub accepted: u32,
+    /// A queue had it already, by its id: it is counted among those that took it, and was not appended again.
+    pub duplicate: bool,
     /// Those that did not, and why.
     pub refused: Vec<(String, PublishRefusal)>,
 }
@@ -67,6 +71,19 @@ pub enum PublishRefusal {
     Full,
     /// Larger than the topic takes.
     TooLarge,
+    /// So many ids are remembered that whether this one came before would not be known: to be tried again later.
+    DedupFull,
+}
+
+impl PublishRefusal {
+    /// A queue's; `None`: it is gone.
+    pub(crate) fn of(why: Refusal) -> Option<Self> {
+        match why {
+            Refusal::Gone => None,
+            Refusal::Full => Some(Self::Full),
+            Refusal::DedupFull => Some(Self::DedupFull),
+        }
+    }
 }
 
 /// A batch of which nothing was published: it may be published again.
@@ -236,6 +253,7 @@ impl Routed {
                 expiry_ms: new.ttl_ms.map(|ttl| now_ms.saturating_add(ttl)),
                 key_hash: None,
                 origin: None,
+                dedup: new.dedup,
                 envelope_len,
                 max_ts_ms,
                 body,
@@ -392,9 +410,10 @@ async fn collect(
         Reply::Barrier => Transacted::default(),
         _ => return Err(CallError::FateUnknown),
     };
-    for ((index, to), Published { accepted, refused, .. }) in of_queue.into_iter().zip(published) {
+    for ((index, to), Published { accepted, duplicate, refused, .. }) in of_queue.into_iter().zip(published) {
         let Some(Ok(outcome)) = outcomes.get_mut(index) else { continue };
         outcome.accepted += accepted;
+        outcome.duplicate |= duplicate;
         let gone = refused.iter().any(|r| r.1 == Refusal::Gone);
         if gone {
             again.push(index);
@@ -402,8 +421,8 @@ async fn collect(
             took.extend(stays.map(|id| (index, Place::Queue(id))));
         }
         for (id, why) in refused {
-            if why == Refusal::Full {
-                outcome.refused.push((name_of(core, id), PublishRefusal::Full));
+            if let Some(why) = PublishRefusal::of(why) {
+                outcome.refused.push((name_of(core, id), why));
             }
         }
     }

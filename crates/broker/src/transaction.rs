@@ -9,7 +9,7 @@ use millstream_engine::op::{
     AppendError, AppendItem, Appended, Op, Reply, TRANSACT_BYTES_MAX, TRANSACT_OPS_MAX, Tolerance, Transact,
     TransactError, Transacted,
 };
-use millstream_engine::queue::api::{HeldItem, Published, Refusal, SettleItem};
+use millstream_engine::queue::api::{HeldItem, Published, SettleItem};
 use millstream_engine::task::TaskStep;
 use millstream_log::Class;
 use thiserror::Error;
@@ -78,6 +78,7 @@ impl fmt::Display for PublishRefusal {
         f.write_str(match self {
             Self::Full => "is full",
             Self::TooLarge => "takes no message so large",
+            Self::DedupFull => "remembers as many ids as it can",
         })
     }
 }
@@ -167,12 +168,14 @@ impl Session {
                     }
                     return Ok(TransactionOutcome { published: outcomes, appended: appended.collect() });
                 }
-                Err(TransactError::Publish { index, queue, why: Refusal::Full }) => {
-                    let item = of_queue.get(index).copied().unwrap_or_default();
-                    let why = NotPublished::Refused(name_of(self.core(), queue), PublishRefusal::Full);
-                    return Err(TransactionError::Publish { item, why });
-                }
-                Err(TransactError::Publish { index, why: Refusal::Gone, .. }) => of_queue.get(index),
+                Err(TransactError::Publish { index, queue, why }) => match PublishRefusal::of(why) {
+                    None => of_queue.get(index),
+                    Some(why) => {
+                        let item = of_queue.get(index).copied().unwrap_or_default();
+                        let why = NotPublished::Refused(name_of(self.core(), queue), why);
+                        return Err(TransactionError::Publish { item, why });
+                    }
+                },
                 Err(TransactError::Append { index, error: AppendError::Gone }) if index < routed_appends => {
                     of_topic.get(index)
                 }
@@ -194,8 +197,10 @@ impl Session {
     fn note(&self, outcomes: &mut PublishOutcomes, item: usize, published: Published) {
         let Some(Ok(outcome)) = outcomes.get_mut(item) else { return };
         outcome.accepted += published.accepted;
-        for (queue, _) in published.refused {
-            outcome.refused.push((name_of(self.core(), queue), PublishRefusal::Full));
+        outcome.duplicate |= published.duplicate;
+        for (queue, why) in published.refused {
+            let why = PublishRefusal::of(why).unwrap_or(PublishRefusal::Full);
+            outcome.refused.push((name_of(self.core(), queue), why));
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::op::{Answer, AppendError, AppendItem, Commits, Draft, Effects, Now, O
 use crate::queue::WindowSizes;
 use crate::queue::api::WindowRead;
 use crate::queue::directory::Directory;
+use crate::queue::ids::IDS_MAX;
 use crate::queue::queues::{Cx, Queues};
 use crate::rows::id::{Counter, Ids};
 use crate::state::State;
@@ -36,6 +37,8 @@ pub struct EngineConfig {
     pub group_initial_rebalance_delay_ms: u64,
     /// How much of each lane of a queue is kept in memory.
     pub queue_windows: WindowSizes,
+    /// Ids of messages remembered, of all queues together.
+    pub ids_max: usize,
 }
 
 impl Default for EngineConfig {
@@ -45,6 +48,7 @@ impl Default for EngineConfig {
             offsets_retention_ms: 7 * 24 * 3_600_000,
             group_initial_rebalance_delay_ms: 3_000,
             queue_windows: WindowSizes::default(),
+            ids_max: IDS_MAX,
         }
     }
 }
@@ -94,6 +98,7 @@ impl Engine {
         let epoch = u64::from(self.live.leader_epoch);
         self.queues.sizes = self.cfg.queue_windows;
         self.queues.serve(&self.state.queues, epoch, now);
+        self.queues.open_ids(&self.state.queues, self.cfg.ids_max, now);
         Ok(())
     }
 

@@ -48,6 +48,8 @@ pub mod family {
     pub const CHUNK: u8 = 0x31;
     /// Delays of queues. See [`crate::queue::rows::due`].
     pub const DUE: u8 = 0x32;
+    /// Ids of messages published lately. See [`crate::queue::rows::ids`].
+    pub const IDS: u8 = 0x33;
     /// Tasks. See [`super::task`].
     pub const TASK: u8 = 0x40;
 }

@@ -66,7 +66,7 @@ impl State {
             Some(&family::EXCHANGE) => self.exchange_effect(lsn, key, bytes),
             Some(&family::TASK) => self.tasks.apply_effect(lsn, key, bytes),
             Some(&family::BIND) => self.bind.apply_effect(lsn, key, bytes),
-            Some(&(family::QUEUE | family::HEAD | family::CHUNK | family::DUE)) => {
+            Some(&(family::QUEUE | family::HEAD | family::CHUNK | family::DUE | family::IDS)) => {
                 self.queues.apply_effect(lsn, key, bytes)
             }
             _ => return Err(LoadError::family(key)),

@@ -10,6 +10,7 @@ use millstream_types::limits::NAME_BYTES_MAX;
 use millstream_types::{ConnId, LogId, Lsn, Namespace, ObjectId};
 use thiserror::Error;
 
+use super::ids::IDS_MAX;
 use super::policy::QueuePolicy;
 use crate::op::Ticket;
 
@@ -244,6 +245,8 @@ pub struct Publish {
     pub key_hash: Option<u64>,
     /// Its first home, if it is moved.
     pub origin: Option<(LogId, u64)>,
+    /// Hash of its id, under a secret of the store's: what queues with an `id_window_ms` know it again by.
+    pub dedup: Option<u128>,
     /// Bytes of envelope at the front of the body.
     pub envelope_len: u32,
     /// Its timestamp, milliseconds, -1 = none.
@@ -270,9 +273,11 @@ impl From<ObjectId> for Target {
 /// What became of one message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// Queues that took it.
+    /// Queues that have it.
     pub accepted: u32,
-    /// Where it is, in the first of them.
+    /// One of them at least had it already, by its id: it was not appended there again.
+    pub duplicate: bool,
+    /// Where it is, in the first of them; of a duplicate, where the first one is or was.
     pub home: Option<(LogId, u64)>,
     /// Queues that did not, and why.
     pub refused: Vec<(ObjectId, Refusal)>,
@@ -287,6 +292,9 @@ pub enum Refusal {
     /// It is full.
     #[error("the queue is full")]
     Full,
+    /// Ids are remembered of as many messages as can be: whether this one came before would not be known.
+    #[error("more than {IDS_MAX} ids are remembered")]
+    DedupFull,
 }
 
 /// How long a lease is.

@@ -9,7 +9,7 @@ use millstream_types::limits::NAME_BYTES_MAX;
 use millstream_types::{LogId, Namespace, ObjectId, ObjectKind};
 
 use super::api::{QUEUES_MAX, QueueChange, QueueDef, QueueError, QueueReply, ReceiveError};
-use super::policy::{Backoff, DELAY_MS_MAX, LEASE_MS_MAX, QueuePolicy};
+use super::policy::{Backoff, DELAY_MS_MAX, ID_WINDOW_MS_MAX, LEASE_MS_MAX, QueuePolicy};
 use super::queues::{Cx, Queues};
 use super::rows::def::{self, DefRow, QueueName};
 use super::rows::head::HeadKey;
@@ -87,6 +87,7 @@ impl Queues {
             }
             for (id, after) in &by_id {
                 if after.is_none() && self.directory.by_id(*id).is_some() {
+                    self.ids.forget_queue(&cx.state.queues, *id);
                     self.delete_logs(&cx.state.queues, *id);
                 }
             }
@@ -187,6 +188,9 @@ fn check_policy(p: &QueuePolicy) -> Result<(), QueueError> {
     }
     if p.expires_ms == Some(0) {
         return bad("expires_ms");
+    }
+    if p.id_window_ms.is_some_and(|ms| ms == 0 || ms > ID_WINDOW_MS_MAX) {
+        return bad("id_window_ms");
     }
     match p.backoff {
         Backoff::Exponential { jitter_percent, .. } if jitter_percent > 100 => bad("backoff"),

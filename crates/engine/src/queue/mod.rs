@@ -10,6 +10,7 @@ mod consumer;
 mod delays;
 pub mod directory;
 mod dispatch;
+pub mod ids;
 mod keys;
 mod lane;
 mod late;

@@ -1,8 +1,9 @@
 //! What a queue does with its messages: limits, time to live, retries, priorities. Set by its owner, kept with its definition.
 //!
-//! Bytes, version 1, little-endian: `version u8 · flags u8 (1 = has a dead-letter target, 2 = single active consumer, 4 = goes with its
+//! Bytes, version 2, little-endian: `version u8 · flags u8 (1 = has a dead-letter target, 2 = single active consumer, 4 = goes with its
 //! last consumer) · priority_max u8 · on_exhausted u8 · overflow u8 · ordering u8 · lease_ms u64 · attempts_max u32 · ttl_ms u64 ·
-//! messages_max u64 · bytes_max u64 · delay_ms u64 · expires_ms u64 · backoff (what u8, base_ms u64, max_ms u64, jitter_percent u8)`. In
+//! messages_max u64 · bytes_max u64 · delay_ms u64 · expires_ms u64 · backoff (what u8, base_ms u64, max_ms u64, jitter_percent u8) · id_window_ms u64`. Version 1 ends
+//! with the backoff. In
 //! optional numbers the largest stands for "none".
 
 use crate::codec::{Dec, DecodeError, Enc};
@@ -14,7 +15,10 @@ pub const LEASE_MS_MAX: u64 = 12 * 3_600_000;
 /// Longest delay of a publish, milliseconds: 366 days.
 pub const DELAY_MS_MAX: u64 = 366 * 24 * 3_600_000;
 
-const VERSION: u8 = 1;
+/// Longest window in which an id is recognised, milliseconds: a day.
+pub const ID_WINDOW_MS_MAX: u64 = 24 * 3_600_000;
+
+const VERSION: u8 = 2;
 const HAS_TARGET: u8 = 1;
 const SINGLE_ACTIVE: u8 = 2;
 const AUTO_DELETE: u8 = 4;
@@ -115,6 +119,9 @@ pub struct QueuePolicy {
     pub single_active: bool,
     /// The queue goes with its last consumer.
     pub auto_delete: bool,
+    /// A message whose id came within so long before is not appended again, milliseconds, 1 to [`ID_WINDOW_MS_MAX`]; `None`: ids are not
+    /// looked at. Made longer, it does not bring back what was forgotten.
+    pub id_window_ms: Option<u64>,
 }
 
 impl Default for QueuePolicy {
@@ -135,6 +142,7 @@ impl Default for QueuePolicy {
             expires_ms: None,
             single_active: false,
             auto_delete: false,
+            id_window_ms: None,
         }
     }
 }
@@ -205,6 +213,7 @@ impl QueuePolicy {
         out.u64(base);
         out.u64(max);
         out.u8(jitter);
+        out.u64(none(self.id_window_ms));
     }
 
     /// Reads it off the front.
@@ -213,7 +222,7 @@ impl QueuePolicy {
     /// If [`QueuePolicy::put`] did not write it.
     pub fn take(d: &mut Dec<'_>) -> Result<Self, DecodeError> {
         let none = |v: u64| (v != u64::MAX).then_some(v);
-        d.version(VERSION)?;
+        let version = d.version(VERSION)?;
         let flags = d.u8()?;
         if flags & !(HAS_TARGET | SINGLE_ACTIVE | AUTO_DELETE) != 0 {
             return Err(DecodeError::Value { what: "policy flags" });
@@ -248,6 +257,7 @@ impl QueuePolicy {
             2 => Backoff::Exponential { base_ms, max_ms, jitter_percent },
             _ => return Err(DecodeError::Value { what: "backoff" }),
         };
+        let id_window_ms = if version >= 2 { none(d.u64()?) } else { None };
         Ok(Self {
             lease_ms,
             attempts_max,
@@ -264,6 +274,7 @@ impl QueuePolicy {
             expires_ms,
             single_active: flags & SINGLE_ACTIVE != 0,
             auto_delete: flags & AUTO_DELETE != 0,
+            id_window_ms,
         })
     }
 }
@@ -299,7 +310,21 @@ mod tests {
             expires_ms: Some(2),
             single_active: true,
             auto_delete: true,
+            id_window_ms: Some(300_000),
         });
+    }
+
+    #[test]
+    fn a_policy_of_version_one_is_read() {
+        let policy = QueuePolicy { attempts_max: Some(3), ..QueuePolicy::default() };
+        let mut bytes = Vec::new();
+        policy.put(&mut bytes);
+        assert_eq!((bytes.len(), bytes[0]), (84, 2));
+        bytes.truncate(76);
+        bytes[0] = 1;
+        let mut d = Dec::new(&bytes);
+        assert_eq!(QueuePolicy::take(&mut d).unwrap(), policy);
+        assert!(d.is_empty());
     }
 
     #[test]

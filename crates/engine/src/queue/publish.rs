@@ -24,6 +24,14 @@ const DROPS_PER_PUBLISH: usize = 4;
 /// A queue that takes a message: when it is due there, and where it goes.
 pub(super) type Place = (Option<u64>, (LogId, u64));
 
+/// What a queue did with a message.
+enum Taken {
+    /// It is appended there. True: the queue refuses it all the same, and it goes to the dead-letter target through it.
+    Appended(Place, bool),
+    /// Its id came before, with the message that is there.
+    Duplicate((LogId, u64)),
+}
+
 /// Which queues of a message were named before: few are looked through, many are remembered.
 #[derive(Default)]
 pub(super) struct Seen {
@@ -93,7 +101,12 @@ impl Queues {
                 continue;
             }
             match self.take(cx, message, target, bytes) {
-                Ok((place, refused)) => {
+                Ok(Taken::Duplicate(home)) => {
+                    result.accepted += 1;
+                    result.duplicate = true;
+                    result.home.get_or_insert(home);
+                }
+                Ok(Taken::Appended(place, refused)) => {
                     places.push(place);
                     if refused {
                         result.refused.push((target.queue, Refusal::Full));
@@ -127,19 +140,25 @@ impl Queues {
         result
     }
 
-    /// One queue takes a message, or says why not. True: it refuses it, and the message goes to its dead-letter target through it.
+    /// One queue takes a message, or says why not.
     fn take(
         &mut self,
         cx: &Cx<'_>,
         message: &Publish,
         target: &Target,
         bytes: u32,
-    ) -> Result<(Place, bool), Refusal> {
+    ) -> Result<Taken, Refusal> {
         let rows = &cx.state.queues;
         let now_ms = cx.now.wall_ms;
         let id = target.queue;
         let sizes = self.sizes;
+        if let Some(hash) = message.dedup
+            && let Some(home) = self.came_before(rows, id, hash, now_ms)?
+        {
+            return Ok(Taken::Duplicate(home));
+        }
         let queue = self.load(rows, id).ok_or(Refusal::Gone)?;
+        let watched = message.dedup.filter(|_| queue.policy().id_window_ms.is_some());
         let due_ms = queue.due_ms(target, now_ms);
         let full = queue.refuses(due_ms, Tally::one(bytes));
         let policy = queue.policy();
@@ -192,8 +211,27 @@ impl Queues {
             queue.ready.add(bytes);
             self.make_room(rows, id);
         }
+        if let Some(hash) = watched.filter(|_| !full) {
+            self.ids.note(id, hash, number, pos);
+        }
         self.shown.push_back((Lsn(u64::MAX), id, number, end));
-        Ok(((due_ms, (LogId::new(id, number), pos)), full))
+        Ok(Taken::Appended((due_ms, (LogId::new(id, number), pos)), full))
+    }
+
+    /// Where the message is that had this id before, if the queue looks for it. Refused if that would not be known of this one later.
+    fn came_before(
+        &mut self,
+        rows: &QueueRows,
+        id: ObjectId,
+        hash: u128,
+        now_ms: u64,
+    ) -> Result<Option<(LogId, u64)>, Refusal> {
+        let queue = self.load(rows, id).ok_or(Refusal::Gone)?;
+        let Some(window_ms) = queue.policy().id_window_ms else { return Ok(None) };
+        match self.ids.find(rows, id, hash, window_ms, now_ms) {
+            None if self.ids.is_full(0) => Err(Refusal::DedupFull),
+            known => Ok(known),
+        }
     }
 
     /// Drops what is over the queue's limits, in delivery order, a few at a time.

@@ -16,6 +16,7 @@ use super::api::{ConsumerId, ConsumerOpts, QueueOp, QueueReply, Receive, Receive
 use super::consumer::{Sessions, Waiter};
 use super::directory::Directory;
 use super::dispatch::Taken;
+use super::ids::IdWindow;
 use super::lane::WindowSizes;
 use super::lease::Has;
 use super::live::{Queue, Turn};
@@ -52,6 +53,7 @@ pub(crate) struct Queues {
     /// Queues whose messages are to be marked: the log was not closed cleanly.
     pub(crate) unmarked: VecDeque<ObjectId>,
     pub(crate) record: Record,
+    pub(crate) ids: IdWindow,
     pub(crate) taken: Taken,
     pub(crate) freed: Vec<ConnId>,
     pub(crate) durable: Lsn,
@@ -158,7 +160,7 @@ impl Queues {
         if !(self.runnable.is_empty() && self.untidy.is_empty() && self.unmarked.is_empty()) {
             return Some(self.now.mono_ms);
         }
-        let at = self.timers.next_ms()?;
+        let at = self.timers.next_ms().into_iter().chain(self.ids.next_ms()).min()?;
         Some(self.now.mono_ms.saturating_add(at.saturating_sub(self.now.wall_ms)))
     }
 
@@ -220,7 +222,7 @@ impl Queues {
         if self.record.is_empty() && more.is_empty() {
             return None;
         }
-        let Self { record, live, taken, timers, .. } = self;
+        let Self { record, live, taken, timers, ids, .. } = self;
         taken.forget_numbers();
         let facts = |id: ObjectId, number: u16| {
             let Some(queue) = live.get_mut(id) else { return LaneFacts { purge_no: 0, floor: 0 } };
@@ -247,6 +249,7 @@ impl Queues {
                 super::tidy::floor_pieces(lane, &cx.state.queues, record);
             }
         }
+        ids.seal(&cx.state.queues, record, cx.now.wall_ms);
         let mut ops = record.ops(|i| bodies(i));
         ops.extend_from_slice(more);
         let lsn = cx.log.commit(permit, &ops, waiter);
@@ -254,6 +257,8 @@ impl Queues {
         drop(ops);
         *cx.last_lsn = lsn;
         self.record.clear();
+        let directory = &self.directory;
+        self.ids.recorded(&cx.state.queues, |id| directory.by_id(id)?.policy.id_window_ms);
         for (id, number, chunk) in &touched {
             self.settled(cx, *id, *number, *chunk);
         }
@@ -532,6 +537,7 @@ impl Queues {
         }
         self.dispatch(cx);
         self.tidy(cx);
+        self.forget_ids(cx);
         self.wake_freed();
     }
 

@@ -1,11 +1,12 @@
-//! The durable state of all queues: definitions, heads, chunks, delays, changed only by records. It decides nothing and knows no time.
+//! The durable state of all queues: definitions, heads, chunks, delays, ids, changed only by records. It decides nothing and knows no time.
 //!
-//! Start at [`QueueRows`]. One file per family: [`def`], [`head`], [`chunk`], [`due`].
+//! Start at [`QueueRows`]. One file per family: [`def`], [`head`], [`chunk`], [`due`], [`ids`].
 
 pub mod chunk;
 pub mod def;
 pub mod due;
 pub mod head;
+pub mod ids;
 pub mod set;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use self::chunk::{Chunk, ChunkKey, offset};
 use self::def::{DefRow, QueueName};
 use self::due::{Due, DueKey};
 use self::head::{Head, HeadKey};
+use self::ids::{IdsKey, IdsRow};
 use super::api::DELAY_LANE;
 use crate::attrs::SingleAttrs;
 use crate::codec::DecodeError;
@@ -35,6 +37,8 @@ pub struct QueueRows {
     pub chunks: Table<ChunkKey, Chunk>,
     /// Messages that wait for their time, by queue, minute, lane and chunk.
     pub due: Table<DueKey, Due>,
+    /// Ids of messages published lately, by queue and minute.
+    pub ids: Table<IdsKey, IdsRow>,
 }
 
 impl QueueRows {
@@ -44,7 +48,8 @@ impl QueueRows {
     /// If the store fails or holds what cannot be read.
     pub fn load(rows: &Arc<dyn StateReader>) -> Result<Self, LoadError> {
         let (defs, heads) = (Table::load(rows)?, Table::load(rows)?);
-        Ok(Self { defs, heads, chunks: Table::load(rows)?, due: Table::load(rows)? })
+        let (chunks, due, ids) = (Table::load(rows)?, Table::load(rows)?, Table::load(rows)?);
+        Ok(Self { defs, heads, chunks, due, ids })
     }
 
     /// Applies one effect of record `lsn` to the row it names.
@@ -57,6 +62,7 @@ impl QueueRows {
             Some(&family::HEAD) => self.heads.apply_effect(lsn, key, bytes),
             Some(&family::CHUNK) => self.chunks.apply_effect(lsn, key, bytes),
             Some(&family::DUE) => self.due.apply_effect(lsn, key, bytes),
+            Some(&family::IDS) => self.ids.apply_effect(lsn, key, bytes),
             _ => Err(DecodeError::Value { what: "row family" }),
         }
     }
@@ -83,6 +89,10 @@ impl QueueRows {
         for key in due {
             self.due.apply(lsn, &key, |row| *row = None);
         }
+        let ids: Vec<IdsKey> = self.ids.of(queue).map(|(k, _)| *k).collect();
+        for key in ids {
+            self.ids.apply(lsn, &key, |row| *row = None);
+        }
     }
 
     /// Record `lsn` is complete.
@@ -91,11 +101,12 @@ impl QueueRows {
         self.heads.record_end(lsn);
         self.chunks.record_end(lsn);
         self.due.record_end(lsn);
+        self.ids.record_end(lsn);
     }
 
     /// The tables, for the flusher.
-    pub fn tables(&mut self) -> [&mut dyn Dirty; 4] {
-        [&mut self.defs, &mut self.heads, &mut self.chunks, &mut self.due]
+    pub fn tables(&mut self) -> [&mut dyn Dirty; 5] {
+        [&mut self.defs, &mut self.heads, &mut self.chunks, &mut self.due, &mut self.ids]
     }
 
     /// The chunk that a position is in, if it has seen purge `purge_no`: else nothing in it counts.

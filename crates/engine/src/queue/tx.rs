@@ -2,7 +2,7 @@
 //!
 //! Start at [`Queues::conflict`], which looks at all of it and changes nothing, and [`Queues::transact`], which has it happen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_log::{Op as LogOp, Permit};
 use millstream_types::{ConnId, Lsn, ObjectId};
@@ -35,6 +35,7 @@ impl Queues {
     /// The first message that a queue does not take, those before it taken.
     fn refused(&mut self, cx: &Cx<'_>, tx: &Transact) -> Option<TransactError> {
         let mut more: BTreeMap<ObjectId, Tally> = BTreeMap::new();
+        let mut ids: BTreeSet<(ObjectId, u128)> = BTreeSet::new();
         for (index, message) in tx.publishes.iter().enumerate() {
             let (bytes, mut seen) = (payload_of(message), Seen::default());
             for (i, target) in message.to.iter().enumerate() {
@@ -45,6 +46,20 @@ impl Queues {
                     continue;
                 }
                 let due_ms = live.due_ms(target, cx.now.wall_ms);
+                let watched = message.dedup.zip(live.policy().id_window_ms);
+                if let Some((hash, window_ms)) = watched {
+                    let (rows, now_ms) = (&cx.state.queues, cx.now.wall_ms);
+                    if ids.contains(&(queue, hash))
+                        || self.ids.find(rows, queue, hash, window_ms, now_ms).is_some()
+                    {
+                        continue;
+                    }
+                    if self.ids.is_full(ids.len()) {
+                        return error(Refusal::DedupFull);
+                    }
+                    ids.insert((queue, hash));
+                }
+                let Some(live) = self.live.get(queue) else { return error(Refusal::Gone) };
                 if due_ms.is_none() {
                     let more = more.entry(queue).or_default();
                     more.add(bytes);

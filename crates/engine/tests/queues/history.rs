@@ -37,6 +37,8 @@ pub struct Run {
     next_session: u64,
     next_consumer: u64,
     moves: Vec<MoveWork>,
+    /// How often the clock was set back.
+    era: u128,
     pub stats: BTreeMap<&'static str, u64>,
 }
 
@@ -77,6 +79,7 @@ impl Run {
             next_session: 4,
             next_consumer: 1,
             moves: Vec::new(),
+            era: 0,
             stats: BTreeMap::new(),
         };
         for name in NAMES {
@@ -129,6 +132,9 @@ impl Run {
         p.ordering = *self.dice.of(&[Ordering::None, Ordering::ByKey, Ordering::ByKey, Ordering::Fair]);
         if self.one_in(6) {
             p.delay_ms = self.dice.below(200);
+        }
+        if self.one_in(2) {
+            p.id_window_ms = Some(400);
         }
         p
     }
@@ -191,6 +197,7 @@ impl Run {
             expiry_ms: self.one_in(4).then(|| self.now() + self.dice.below(500)),
             key_hash: *self.dice.of(&[None, Some(1), Some(2), Some(2), Some(3)]),
             origin: None,
+            dedup: self.one_in(3).then(|| self.era << 8 | u128::from(self.dice.below(12))),
             envelope_len: 3,
             max_ts_ms: -1,
             body: vec![Bytes::from_static(b"env"), Bytes::from(payload)],
@@ -215,6 +222,7 @@ impl Run {
         let (now, lsn) = (self.now(), u64::MAX);
         let bytes = p.body.iter().map(|b| b.len() as u32).sum::<u32>() - p.envelope_len;
         let mut result = Published::default();
+        let mut duplicates = 0;
         let mut seen = BTreeSet::new();
         for t in &p.to {
             if !seen.insert(t.queue) {
@@ -225,6 +233,13 @@ impl Run {
                 continue;
             };
             let q = &mut self.model.queues[i];
+            if let Some((lane, pos)) = q.known(p.dedup, now) {
+                result.accepted += 1;
+                result.duplicate = true;
+                result.home.get_or_insert((LogId::new(t.queue, lane), pos));
+                duplicates += 1;
+                continue;
+            }
             let delays = q.policy.delay_ms > 0 && q.policy.ordering != Ordering::ByKey;
             let own = delays.then(|| now + q.policy.delay_ms);
             let due = t.due_ms.or(own).filter(|d| *d > now);
@@ -262,12 +277,19 @@ impl Run {
                 continue;
             }
             q.msgs.push(m);
+            q.ids.extend(p.dedup.filter(|_| q.policy.id_window_ms.is_some()).map(|id| Came {
+                id,
+                at: now,
+                lane,
+                pos,
+            }));
             result.accepted += 1;
             result.home.get_or_insert((LogId::new(t.queue, lane), pos));
             if due.is_none() {
                 q.drop_heads(4);
             }
         }
+        *self.stats.entry("duplicates").or_default() += duplicates;
         result
     }
 
@@ -620,8 +642,9 @@ impl Run {
         let Some(q) = self.queue() else { return };
         if self.one_in(2) {
             let (id, expect) = (self.model.queues[q].id, self.model.queues[q].version);
-            let ordering = self.model.queues[q].policy.ordering;
-            let policy = QueuePolicy { ordering, ..self.policy() };
+            // What was forgotten by a shorter window is not predicted.
+            let QueuePolicy { ordering, id_window_ms, .. } = self.model.queues[q].policy;
+            let policy = QueuePolicy { ordering, id_window_ms, ..self.policy() };
             self.model.queues[q].policy = policy.clone();
             self.model.queues[q].version += 1;
             let change = QueueChange::Alter { id, expect, policy, settings: Default::default() };
@@ -655,7 +678,10 @@ impl Run {
         let by = *self.dice.of(&[0, 0, 0, 500, 86_400_000]);
         let back = self.one_in(2);
         let wall = &mut self.world.now.wall_ms;
+        let before = *wall;
         *wall = if back { wall.saturating_sub(by).max(1_000) } else { *wall + by };
+        // How long an id is known over such a jump depends on when its row went: it is not used again.
+        self.era += u128::from(*wall < before);
     }
 
     fn opened(&mut self, clean: bool) {
@@ -706,7 +732,8 @@ impl Run {
             75..76 => self.hold(),
             76..78 => self.unpark(),
             78..84 => {
-                let ms = self.dice.below(120);
+                // Once in a while so long that rows of ids go.
+                let ms = if self.one_in(20) { 61_000 } else { self.dice.below(120) };
                 self.world.later(ms);
             }
             84..90 => {

@@ -4,7 +4,7 @@
 //! - [`model`]: queues as naively as they can be said.
 //! - [`history`]: random histories; a failing seed says how to run it again.
 //! - [`bugs`]: promises broken on purpose, which the histories must notice.
-//! - [`behaviour`], [`definitions`], [`keys`], [`nastiest`]: rules with numbers one can check by hand.
+//! - [`behaviour`], [`definitions`], [`keys`], [`ids`], [`nastiest`]: rules with numbers one can check by hand.
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 #[path = "../support/mod.rs"]
@@ -14,6 +14,7 @@ mod behaviour;
 mod bugs;
 mod definitions;
 mod history;
+mod ids;
 mod keys;
 mod model;
 mod nastiest;

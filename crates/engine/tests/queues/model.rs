@@ -61,6 +61,15 @@ pub struct Wait {
     pub deadline: u64,
 }
 
+/// An id, and the message that had it.
+#[derive(Clone, Debug)]
+pub struct Came {
+    pub id: u128,
+    pub at: u64,
+    pub lane: u16,
+    pub pos: u64,
+}
+
 #[derive(Clone, Debug)]
 pub struct Q {
     pub id: ObjectId,
@@ -73,6 +82,8 @@ pub struct Q {
     pub waits: Vec<Wait>,
     /// A consumer rode, as recorded.
     pub riding: bool,
+    /// Ids that came.
+    pub ids: Vec<Came>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -116,6 +127,13 @@ impl Msg {
 impl Q {
     pub fn seed(&self, m: &Msg) -> u64 {
         mix(self.id.0 << 16 | u64::from(m.lane)) ^ m.pos
+    }
+
+    /// The message that had this id within the window.
+    pub fn known(&self, id: Option<u128>, now: u64) -> Option<(u16, u64)> {
+        let (id, window) = id.zip(self.policy.id_window_ms)?;
+        let found = self.ids.iter().rev().find(|i| i.id == id && i.at + window > now)?;
+        Some((found.lane, found.pos))
     }
 
     /// The next message, by index. `durable`: only what is visible.
@@ -387,7 +405,18 @@ impl Model {
         let first = if self.objects <= SEEDED_QUEUES { SEEDED_FIRST } else { 0 };
         let name = name.to_owned();
         let (msgs, cons, waits) = (Vec::new(), Vec::new(), Vec::new());
-        self.queues.push(Q { id, name, policy, version: 1, msgs, first, cons, waits, riding: false });
+        self.queues.push(Q {
+            id,
+            name,
+            policy,
+            version: 1,
+            msgs,
+            first,
+            cons,
+            waits,
+            riding: false,
+            ids: Vec::new(),
+        });
         id
     }
 }

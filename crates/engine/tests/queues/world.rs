@@ -351,6 +351,7 @@ pub fn message(to: &[ObjectId]) -> Publish {
         expiry_ms: None,
         key_hash: None,
         origin: None,
+        dedup: None,
         envelope_len: 2,
         max_ts_ms: -1,
         body: vec![Bytes::from_static(b"ee"), Bytes::from_static(b"payload")],

@@ -87,6 +87,7 @@ impl Line {
             priority: self.priority.unwrap_or(0),
             ttl_ms: self.ttl_ms,
             delay_ms: self.delay_ms,
+            dedup: None,
         })
     }
 }
@@ -123,6 +124,7 @@ pub async fn publish(
             let refused = outcome.refused.first().map(|r| match r.1 {
                 PublishRefusal::Full => "the queue is full",
                 PublishRefusal::TooLarge => "larger than it may be",
+                PublishRefusal::DedupFull => "too many ids are remembered",
             });
             if let Some(why) = refused.or((!outcome.routed).then_some("the queue is gone")) {
                 let text = format!("line {}: {why}; {stored} before it were stored", stored + 1);

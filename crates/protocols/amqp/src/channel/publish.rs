@@ -86,7 +86,7 @@ impl Channel {
             deaths: Vec::new(),
             payload: Some(body),
         };
-        batch.messages.push(NewMessage { message, transient, priority, ttl_ms, delay_ms: None });
+        batch.messages.push(NewMessage { message, transient, priority, ttl_ms, ..NewMessage::default() });
         if let Some(tx) = &self.tx {
             return tx.check();
         }
