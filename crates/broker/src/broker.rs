@@ -240,6 +240,12 @@ impl Broker {
     pub fn refused_for_room(&self) -> u64 {
         self.inner.gate.refused()
     }
+    /// Ids of messages that are remembered, so that one which comes again is known; at most
+    /// [`IDS_MAX`](millstream_engine::queue::ids::IDS_MAX).
+    #[must_use]
+    pub fn ids_remembered(&self) -> usize {
+        self.shared().ids.load(Ordering::Relaxed)
+    }
     /// Largest body of one append, bytes: what the log takes as one operation, whatever a topic's settings allow.
     #[must_use]
     pub fn append_bytes_max(&self) -> usize {

@@ -199,7 +199,7 @@ impl Mover {
                         Err(MoveError::NotHeld) => {}
                         // Tried again, and routed again.
                         Err(MoveError::Refused(Refusal::Full | Refusal::Gone | Refusal::DedupFull)) => {
-                            self.again(work)
+                            self.again(work);
                         }
                     }
                 }

@@ -4,6 +4,7 @@
 //! does, and says through [`Inbox::nudge`] that it came further.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -129,6 +130,8 @@ pub(crate) struct Shared {
     /// Names of the queues that each owner has, or may have soon.
     pub(crate) owned: Mutex<HashMap<u64, Vec<(Namespace, String)>>>,
     pub(crate) moved: Arc<Moves>,
+    /// Ids of messages that are remembered.
+    pub(crate) ids: AtomicUsize,
     pub(crate) catalogue: RwLock<Arc<Snapshot>>,
     pub(crate) routes: RwLock<Arc<Routes>>,
     pub(crate) inbox: Inbox,
@@ -146,6 +149,7 @@ impl Shared {
             owners: Tray::default(),
             owned: Mutex::default(),
             moved: Arc::default(),
+            ids: AtomicUsize::new(0),
             catalogue: RwLock::default(),
             routes: RwLock::default(),
             inbox: Inbox::default(),
@@ -255,6 +259,7 @@ impl Sequencer {
         }
         self.sequence.end_turn();
         self.answer();
+        self.shared.ids.store(self.engine.ids_remembered(), Ordering::Relaxed);
         self.offer_rows();
     }
 

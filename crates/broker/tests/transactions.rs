@@ -228,6 +228,30 @@ async fn what_is_published_to_queues_and_topics_at_once_is_one_record() {
     close(broker).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_id_came_before_is_taken_once() {
+    let place = Place::new(8);
+    let broker = place.open();
+    let s = session(&broker);
+    let mut new = NewQueue::named("q");
+    new.policy.id_window_ms = Some(300_000);
+    let q = s.declare_queue(new).await.unwrap().def;
+    let with_id = |id| NewMessage { dedup: Some(id), ..text("q", "m") };
+    let done = s.publish(vec![with_id(1), with_id(2), with_id(1)]).await.unwrap().await.unwrap();
+    let done: Vec<_> = done.into_iter().map(|o| o.map(|o| (o.accepted, o.duplicate)).unwrap()).collect();
+    assert_eq!(done, [(1, false), (1, false), (1, true)]);
+    drop(s);
+    close(broker).await;
+    let broker = place.open();
+    let s = session(&broker);
+    let tx = Transaction { publish: vec![with_id(2), with_id(3)], ..Transaction::default() };
+    let done = s.transaction(&tx).await.unwrap().published;
+    let done: Vec<_> = done.into_iter().map(|o| o.map(|o| (o.accepted, o.duplicate)).unwrap()).collect();
+    assert_eq!((done, ready(&s, &q).await), (vec![(1, true), (1, false)], 3));
+    assert_eq!(broker.ids_remembered(), 3);
+    close(broker).await;
+}
+
 const KIND: TaskKind = TaskKind(9);
 
 fn new_task(name: &str) -> NewTask {

@@ -114,6 +114,12 @@ impl Engine {
         Arc::clone(&self.queues.directory)
     }
 
+    /// Ids of messages that are remembered; at most [`EngineConfig::ids_max`].
+    #[must_use]
+    pub fn ids_remembered(&self) -> usize {
+        self.queues.ids.len()
+    }
+
     /// Heads that a queue wanted read ([`Effects::reads`]).
     pub fn window_read(&mut self, now: Now, read: WindowRead) {
         self.now = now;

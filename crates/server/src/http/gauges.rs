@@ -129,6 +129,7 @@ pub fn register(r: &mut Registry, broker: &Broker, groups: &[GroupInfo], queues:
     one("log_merge_budget_bytes", "Bytes that merges may write now", log.merge_budget_bytes());
     one("log_freed_files", "Files of the log freed since the start", log.freed_files());
     let room = broker.room();
+    one("message_ids", "Ids of messages that are remembered", broker.ids_remembered() as u64);
     one("disk_full", "1 while publishing is held for want of room", u64::from(broker.is_full()));
     one("disk_free_bytes", "Free on the file system of the data directory", room.free_bytes);
     one("disk_reserve_bytes", "Publishing is held below so many free bytes", room.reserve_bytes);
