@@ -20,8 +20,10 @@ use crate::session::{ITEM_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Session};
 /// Where a message is that a queue took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// Its first home: what its public id is made from.
+    /// Its first home: what its public id is made from. Of a duplicate, that of its original.
     pub home: (LogId, u64),
+    /// It was there already, by its id.
+    pub duplicate: bool,
 }
 
 /// Why a queue did not take a message.
@@ -33,6 +35,9 @@ pub enum SendError {
     /// The queue is full.
     #[error("the queue is full")]
     Full,
+    /// So many ids are remembered that whether this one came before would not be known: to be tried again later.
+    #[error("too many ids are remembered")]
+    DedupFull,
     /// It cannot be kept.
     #[error(transparent)]
     Message(#[from] EnvelopeError),
@@ -103,6 +108,7 @@ impl Session {
             expiry_ms: new.ttl_ms.map(|ttl| now_ms.saturating_add(ttl)),
             key_hash: None,
             origin: None,
+            dedup: new.dedup,
             envelope_len,
             max_ts_ms,
             body,
@@ -115,9 +121,10 @@ impl Session {
 
 fn sent(published: &Published) -> Result<Sent, SendError> {
     match (published.home, published.refused.first()) {
-        (Some(home), _) => Ok(Sent { home }),
+        (Some(home), _) => Ok(Sent { home, duplicate: published.duplicate }),
         // What a full queue gives to its dead-letter target was refused all the same.
         (None, Some((_, Refusal::Full))) => Err(SendError::Full),
-        (None, _) => Err(SendError::Gone),
+        (None, Some((_, Refusal::DedupFull))) => Err(SendError::DedupFull),
+        (None, Some((_, Refusal::Gone)) | None) => Err(SendError::Gone),
     }
 }

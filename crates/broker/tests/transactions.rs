@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_broker::group::{Commit, CommittedOffset, GroupError, GroupOp, GroupReply, Who};
-use millstream_broker::queue::api::{Delivery, LeaseKind, QueueDef, Receive, SettleError, Verb};
+use millstream_broker::queue::api::{Delivery, LEASES_MAX, LeaseKind, QueueDef, Receive, SettleError, Verb};
 use millstream_broker::queue::policy::{Overflow, QueuePolicy};
 use millstream_broker::task::{CursorStep, Task, TaskConflict, TaskError, TaskKind, TaskState, TaskStep};
 use millstream_broker::{
@@ -64,6 +64,7 @@ async fn get(s: &Session, def: &QueueDef) -> Vec<Delivery> {
         lease: LeaseKind::Bound,
         ride: true,
         auto_ack: false,
+        leases_max: LEASES_MAX,
     };
     s.receive(what).unwrap().await.unwrap().unwrap()
 }

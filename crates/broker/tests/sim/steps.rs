@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_broker::group::{Commit, CommittedOffset, GroupOp, GroupReply, Who};
-use millstream_broker::queue::api::{LeaseKind, QueueDef, Receive, SettleError, Verb};
+use millstream_broker::queue::api::{LEASES_MAX, LeaseKind, QueueDef, Receive, SettleError, Verb};
 use millstream_broker::task::{CursorStep, TaskConflict, TaskKind, TaskState, TaskStep};
 use millstream_broker::{
     Broker, CallError, Content, Message, NewMessage, NewQueue, NewTask, NewTopic, PartitionView, Principal,
@@ -79,6 +79,7 @@ fn receive(queue: &QueueDef, max: u32, auto_ack: bool) -> Receive {
         lease: LeaseKind::Bound,
         ride: true,
         auto_ack,
+        leases_max: LEASES_MAX,
     }
 }
 

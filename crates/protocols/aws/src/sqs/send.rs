@@ -99,6 +99,10 @@ fn refused(e: SendError) -> AwsError {
         SendError::Full => {
             AwsError::new(Kind::OverLimit, "The queue is full: it refuses messages until some are gone.")
         }
+        SendError::DedupFull => AwsError::new(
+            Kind::OverLimit,
+            "Too many deduplication ids are remembered: try again in some minutes.",
+        ),
         SendError::Message(EnvelopeError::TooLarge { what, max }) => AwsError::invalid(&format!(
             "One or more parameters are invalid. Reason: the {what} must not exceed {max}."
         )),
