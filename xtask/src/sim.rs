@@ -83,6 +83,18 @@ const VARIANTS: &[Variant] = &[
         weight: 3,
     },
     Variant {
+        name: "log-merging",
+        package: "millstream-log",
+        test: "histories_agree_with_the_model_while_what_lives_is_merged",
+        weight: 3,
+    },
+    Variant {
+        name: "log-queues-merging",
+        package: "millstream-log",
+        test: "queues_that_are_settled_keep_what_lives_while_it_is_merged_again_and_again",
+        weight: 3,
+    },
+    Variant {
         name: "broker-memory",
         package: "millstream-broker",
         test: "a_broker_over_a_log_in_memory_keeps_its_promises",
@@ -105,6 +117,12 @@ const VARIANTS: &[Variant] = &[
         package: "millstream-broker",
         test: "a_broker_whose_rows_are_kept_and_whose_files_are_freed_keeps_its_promises_too",
         weight: 5,
+    },
+    Variant {
+        name: "broker-merging",
+        package: "millstream-broker",
+        test: "a_broker_whose_messages_are_merged_again_and_again_keeps_its_promises_too",
+        weight: 4,
     },
 ];
 

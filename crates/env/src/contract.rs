@@ -32,6 +32,7 @@ macro_rules! disk_contract {
                 a_removed_file_stays_readable_while_open
                 renaming_replaces
                 allocating_sets_the_length_and_keeps_the_bytes
+                shortening_gives_back_the_end_and_what_grows_again_reads_as_zeros
                 direct_and_buffered_handles_see_the_same_bytes
                 a_direct_read_ends_at_the_end_of_the_file
                 a_lock_is_held_by_one_until_it_is_dropped
@@ -218,6 +219,17 @@ pub fn allocating_sets_the_length_and_keeps_the_bytes(disk: &dyn Disk) {
     assert_eq!(bytes.len(), 1 << 20);
     assert_eq!(bytes.get(..3), Some(b"abc".as_slice()));
     assert!(bytes.iter().skip(3).all(|b| *b == 0));
+}
+
+/// See the name.
+pub fn shortening_gives_back_the_end_and_what_grows_again_reads_as_zeros(disk: &dyn Disk) {
+    let file = create(disk, "f", &[7; 3 * 4096]);
+    file.shorten(4096).unwrap();
+    file.shorten(8192).unwrap();
+    file.sync_data().unwrap();
+    assert_eq!((file.len().unwrap(), all(&*file)), (4096, vec![7; 4096]));
+    file.allocate(8192).unwrap();
+    assert_eq!(all(&*file), [[7; 4096], [0; 4096]].concat());
 }
 
 /// See the name.

@@ -220,6 +220,10 @@ impl File for HoldFile {
         self.inner.allocate(len)
     }
 
+    fn shorten(&self, len: u64) -> io::Result<()> {
+        self.inner.shorten(len)
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }

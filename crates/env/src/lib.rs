@@ -228,6 +228,15 @@ pub trait File: Send + Sync {
     /// `StorageFull` when there is no room (the length is then as before), and whatever else the disk says.
     fn allocate(&self, len: u64) -> io::Result<()>;
 
+    /// Gives back the room from `len` on, a multiple of [`ALIGN`], if the file is longer. Not to run beside a write there.
+    ///
+    /// # Durability
+    /// Not durable before a sync: a crash before may leave the old length with what was there.
+    ///
+    /// # Errors
+    /// Whatever the disk says; the length is then as before.
+    fn shorten(&self, len: u64) -> io::Result<()>;
+
     /// Length in bytes.
     ///
     /// # Errors

@@ -16,6 +16,8 @@ pub enum Bug {
     CountsRetireTwice,
     /// A frame says what was durable when it was closed, not when its write began: the sync in between is not in it.
     FillsDurableLsnEarly,
+    /// A merge leaves the last entry of each log behind.
+    LosesWhatItMerges,
 }
 
 /// What is broken; nothing, but in tests.

@@ -7,7 +7,7 @@ use millstream_env::sim::{Call, Fault};
 use millstream_log::mem::Commit;
 use millstream_log::{
     Bounds, BoxFuture, DiskLog, EntryHead, Extent, Head, Level, Limits, LogConfig, LogStore, Lost, Marks,
-    OnDurable, OpenError, Opened, ReadError, ReadOutcome, Reader, Replay, StateReader, Watermarks,
+    OnDurable, OpenError, Opened, ReadError, ReadOutcome, Reader, Replay, StateReader, StoreKind, Watermarks,
 };
 
 use millstream_testkit::under::{LogUnderTest, Mem, OnSim};
@@ -60,6 +60,18 @@ fn a_reader_that_moves_entries_is_noticed() {
 #[test]
 fn answers_before_the_sync_are_noticed() {
     must_be_caught("answers before the sync", 40, |seed| with(on_sim(seed), Bug::AnswersEarly));
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_message_that_a_merge_leaves_behind_is_noticed() {
+    must_be_caught("lost in a merge", 100, |seed| {
+        let make = |env, rows| -> Box<dyn LogStore> {
+            let log = DiskLog::with_store(env, StoreKind::Sim(rows));
+            Box::new(log.with_bug(millstream_log::Bug::LosesWhatItMerges))
+        };
+        Box::new(OnSim::with_rows(seed, make).merging_at_once())
+    });
 }
 
 fn memory() -> Mem {

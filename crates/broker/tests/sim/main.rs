@@ -48,6 +48,7 @@ fn many(few: u64, make: impl Fn(u64) -> Box<dyn LogUnderTest>) -> Tally {
         ("dead-lettered", sum.buried),
         ("steps", sum.steps),
         ("steps of a twin too late", sum.late),
+        ("merges", sum.merges),
     ]);
     sum
 }
@@ -100,4 +101,14 @@ fn a_broker_whose_rows_are_kept_and_whose_files_are_freed_keeps_its_promises_too
         Box::new(log.adopting_at_once())
     });
     assert!(sum.crashes < 400 || (sum.acknowledged > 0 && sum.checked > 0), "{sum:?}");
+}
+
+#[test]
+fn a_broker_whose_messages_are_merged_again_and_again_keeps_its_promises_too() {
+    let sum = many(60, |seed| {
+        let log =
+            OnSim::with_rows(seed, |env, rows| Box::new(DiskLog::with_store(env, StoreKind::Sim(rows))));
+        Box::new(log.merging_at_once())
+    });
+    assert!(sum.crashes < 200 || (sum.acknowledged > 0 && sum.checked > 0 && sum.merges > 0), "{sum:?}");
 }

@@ -47,6 +47,8 @@ pub struct Tally {
     /// Of workers.
     pub steps: u64,
     pub late: u64,
+    /// Packs that the log wrote, where its openings ended by themselves.
+    pub merges: u64,
 }
 
 impl AddAssign for Tally {
@@ -63,6 +65,7 @@ impl AddAssign for Tally {
         self.buried += o.buried;
         self.steps += o.steps;
         self.late += o.late;
+        self.merges += o.merges;
     }
 }
 
@@ -371,6 +374,7 @@ impl<'a> World<'a> {
             End::Kill => drop(self.machine.kill() || self.machine.crash()),
         }
         let up = self.up.take().expect("up between restarts");
+        self.tally.merges += up.broker.log_stats().merges();
         up.broker.close();
         self.clients.answers(usize::MAX).await?;
         self.queues.broker_went(&up.broker).await?;

@@ -148,6 +148,10 @@ impl File for OsFile {
         done
     }
 
+    fn shorten(&self, len: u64) -> io::Result<()> {
+        if self.len()? > len { Ok(rustix::fs::ftruncate(&self.fd, len)?) } else { Ok(()) }
+    }
+
     fn len(&self) -> io::Result<u64> {
         let size = rustix::fs::fstat(&self.fd)?.st_size;
         u64::try_from(size).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))

@@ -80,6 +80,9 @@ impl SimInode {
             // The length may land without all of the data: the gap reads as zeros.
             if whole || (each && rng.coin()) {
                 self.base.grow(op.end);
+                if op.shortens {
+                    self.base.shorten(op.end);
+                }
             }
         }
         self.now = self.base.clone();

@@ -30,7 +30,7 @@ pub enum Call {
     /// `sync_data` and `sync_all`. What a failed sync should have covered stays readable; whether it is on
     /// the disk is open, and a later sync does not cover it unless it is written again (as Linux does).
     Sync,
-    /// `allocate`.
+    /// `allocate` and `shorten`.
     Allocate,
 }
 

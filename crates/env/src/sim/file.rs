@@ -126,6 +126,17 @@ impl File for SimFile {
         verdict.tell(())
     }
 
+    fn shorten(&self, len: u64) -> io::Result<()> {
+        self.expect_writable()?;
+        assert!(len.is_multiple_of(wide(ALIGN)), "{} is shortened to {len} bytes", self.path);
+        let mut state = self.state.lock();
+        let verdict = state.enter(Call::Allocate, &self.path, None)?;
+        if verdict.whole()? {
+            state.shorten(self.file, len)?;
+        }
+        verdict.tell(())
+    }
+
     fn len(&self) -> io::Result<u64> {
         let mut state = self.state.lock();
         state.expect_power()?;

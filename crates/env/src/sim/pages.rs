@@ -36,6 +36,14 @@ impl Pages {
         self.len = self.len.max(len);
     }
 
+    /// Forgets what lies behind `len`, a multiple of the sectors' size.
+    pub(super) fn shorten(&mut self, len: u64) {
+        if len < self.len {
+            self.len = len;
+            self.map.split_off(&len.div_ceil(wide(self.sector_bytes)));
+        }
+    }
+
     /// Offset of the end of a sector.
     pub(super) fn sector_end(&self, sector: u64) -> u64 {
         (sector + 1) * wide(self.sector_bytes)

@@ -60,6 +60,8 @@ pub(super) struct Pending {
     pub(super) end: u64,
     /// Length of the file after it.
     pub(super) len_after: u64,
+    /// It gave back what lay behind `end`.
+    pub(super) shortens: bool,
     /// A sync of it failed: no other will cover it.
     pub(super) given_up: bool,
 }
@@ -208,7 +210,8 @@ impl State {
         let inode = self.file(file)?;
         let sectors = inode.now.write(offset, data);
         let (end, len_after) = (offset + wide(data.len()), inode.now.len());
-        inode.pending.push(Pending { write, sectors, end, len_after, given_up: false });
+        let shortens = false;
+        inode.pending.push(Pending { write, sectors, end, len_after, shortens, given_up: false });
         Ok(())
     }
 
@@ -224,8 +227,22 @@ impl State {
                 sectors: Vec::new(),
                 end: len,
                 len_after: len,
+                shortens: false,
                 given_up: false,
             });
+        }
+        Ok(())
+    }
+
+    /// Shortens a file in the cache.
+    pub(super) fn shorten(&mut self, file: u64, len: u64) -> io::Result<()> {
+        let write = self.next_write;
+        self.next_write += 1;
+        let inode = self.file(file)?;
+        if len < inode.now.len() {
+            inode.now.shorten(len);
+            let (sectors, end, len_after) = (Vec::new(), len, len);
+            inode.pending.push(Pending { write, sectors, end, len_after, shortens: true, given_up: false });
         }
         Ok(())
     }
@@ -244,6 +261,9 @@ impl SimInode {
                 self.base.put(sector, content);
             }
             self.base.grow(op.end);
+            if op.shortens {
+                self.base.shorten(op.end);
+            }
         }
         self.pending = kept;
     }

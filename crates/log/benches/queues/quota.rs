@@ -89,6 +89,9 @@ impl File for QuotaFile {
         }
         self.file.allocate(len)
     }
+    fn shorten(&self, len: u64) -> io::Result<()> {
+        self.file.shorten(len)
+    }
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }

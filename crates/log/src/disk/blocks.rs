@@ -50,6 +50,11 @@ impl Blocks {
         align(block, BLOCK_BYTES)
     }
 
+    /// Lets go of full blocks: they are freed once no reader holds a frame of them.
+    pub(crate) fn forget_idle(&mut self) {
+        self.full = VecDeque::new();
+    }
+
     /// The room behind a frame.
     pub(crate) fn give_back(&mut self, rest: BytesMut) {
         if rest.capacity() > self.open.capacity() {

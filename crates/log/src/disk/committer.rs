@@ -253,7 +253,8 @@ impl Committer {
         if self.space.is_some() {
             write.events.drain(..).for_each(|e| self.tell(e));
             let behind = core.space_ops_behind.fetch_add(write.space.len(), Ordering::AcqRel);
-            let (held, free) = if behind < SPACE_OPS_BEHIND_MAX {
+            let in_time = behind < SPACE_OPS_BEHIND_MAX && !core.index_behind.load(Ordering::Acquire);
+            let (held, free) = if in_time {
                 (Vec::new(), write.permits)
             } else {
                 write.permits.into_iter().partition(|permit| permit.class == Class::Publish)

@@ -1,7 +1,7 @@
 //! [`Core`]: what the sequencer, the committer and readers share. Lock order: `open`, then `tail`; `handing` with neither.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::{Bytes, BytesMut};
@@ -113,6 +113,8 @@ pub(crate) struct Core {
     pub _lock: Box<dyn Send + Sync>,
     /// Operations on space that the keeper was told of and has not applied.
     pub space_ops_behind: AtomicUsize,
+    /// The index in memory takes more than it may, and files wait to be given theirs on disk: publishers get no room back before.
+    pub index_behind: AtomicBool,
     pub bugs: Bugs,
 }
 

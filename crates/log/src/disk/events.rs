@@ -104,7 +104,7 @@ pub(crate) enum SpaceEvent {
         upto: Lsn,
         /// (record, what it did).
         ops: Vec<(Lsn, SpaceOp)>,
-        /// Room that publishers get back only now, because the accountant was far behind.
+        /// Room that publishers get back only when the accountant is no longer far behind.
         held: Vec<Permit>,
     },
     /// A file comes into use.

@@ -11,15 +11,16 @@ use std::time::Duration;
 use millstream_env::{Clock, Disk};
 use millstream_types::LogId;
 
-use super::adopt::write_index;
+use super::adopt::{give_back_rest, write_index};
 use super::cold::Cold;
 use super::core::Core;
 use super::events::{FileId, SealedFile, SpaceEvent, SpaceOp};
 use super::file::{SegFile, path};
 use super::merge::Merging;
 use super::sink::Sink;
-use crate::api::{LogConfig, RowBatch, StoreError};
+use crate::api::{Level, LogConfig, Permit, RowBatch, StoreError};
 use crate::bugs::Bug;
+use crate::format::bytes::len64;
 use crate::format::rows::{
     END_KEY, EndRow, LOGS, META_KEY, MetaRow, TOMBSTONES, encode, encode_object, last_number, object_key,
     tombstone_key,
@@ -35,6 +36,15 @@ const EVENTS_MAX: usize = 256;
 const DIRTY_ROWS_MAX: usize = 20_000;
 /// Index in memory of full files above which they are given one on disk.
 const INDEX_BYTES_MAX: u64 = 32 << 20;
+/// Index in memory above which publishers get no room back, if there are files to be given theirs on disk: else many logs of a few
+/// messages each would take memory faster than it is freed.
+const INDEX_BYTES_HELD: u64 = 2 * INDEX_BYTES_MAX;
+/// Without records for so long, the log is idle ...
+const IDLE_NS: u64 = 2_000_000_000;
+/// ... and keeps no more than this of its frames in memory.
+const IDLE_TAIL_BYTES: usize = 8 << 20;
+/// Logs looked at while a lock is held that commits wait for.
+const LOGS_AT_ONCE: usize = 2048;
 /// A stop begins no more indexes after this time; what is left is read by the next opening.
 const STOP_ADOPTING_NS_MAX: u64 = 2_000_000_000;
 /// A place in the log is noted each so many bytes.
@@ -75,6 +85,10 @@ pub(crate) struct Keeper {
     notes: VecDeque<(u64, u64)>,
     bytes: u64,
     look_for_adoption: bool,
+    /// Room that publishers get back when the index in memory is small enough.
+    held: Vec<Permit>,
+    /// When the last records came; `None` = the log is idle, and memory was given back.
+    records_ns: Option<u64>,
     merging: Merging,
 }
 
@@ -107,6 +121,8 @@ impl Keeper {
             notes: VecDeque::new(),
             bytes: 0,
             look_for_adoption: true,
+            held: Vec::new(),
+            records_ns: Some(now),
             merging,
         }
     }
@@ -159,7 +175,12 @@ impl Keeper {
                 adopted.extend(self.adopt(file)?);
             }
         }
-        let rows = self.take_rows();
+        // Rows are taken only when those before them are written: the floor goes with them.
+        let mut rows = self.take_rows();
+        while self.sink.has_ready(self.durable) {
+            self.write(&rows, &adopted)?;
+            (rows, adopted) = (self.take_rows(), Vec::new());
+        }
         self.kept.end = end;
         self.write(&rows, &adopted)?;
         self.let_go();
@@ -180,7 +201,8 @@ impl Keeper {
                 }
                 account.applied_to(upto);
                 self.core.space_ops_behind.fetch_sub(ops.len(), Ordering::AcqRel);
-                drop(held);
+                self.held.extend(held);
+                self.records_ns = Some(self.clock.mono_ns());
                 self.merging.appended(appended);
                 self.durable = self.durable.max(upto.0);
                 if self.notes.back().is_none_or(|(_, bytes)| self.bytes - bytes >= NOTE_BYTES) {
@@ -203,6 +225,7 @@ impl Keeper {
         if !self.may_store()? {
             // Nothing is lost by it: what is not written is replayed. Files that may go free room.
             self.let_go();
+            self.held.clear();
             return Ok(());
         }
         if self.kept.account.has_work() {
@@ -227,7 +250,38 @@ impl Keeper {
         self.merging.begin(&self.kept.account, now, self.core.gate.is_full());
         self.let_go();
         self.ask(now, interval_ns);
+        self.hold();
+        self.rest(now);
         Ok(())
+    }
+
+    /// Bytes of what is in memory of files without an index on disk.
+    fn index_bytes(&self) -> u64 {
+        self.core.tail().index_bytes() + len64(self.kept.account.open_bytes())
+    }
+
+    /// Lets publishers have their room back, or holds them if there are files to adopt first.
+    fn hold(&mut self) {
+        let behind = self.kept.account.to_adopt().next().is_some() && self.index_bytes() > INDEX_BYTES_HELD;
+        self.core.index_behind.store(behind, Ordering::Release);
+        self.look_for_adoption |= behind;
+        if !behind {
+            self.held.clear();
+        }
+    }
+
+    /// Gives memory back when the log is idle.
+    fn rest(&mut self, now: u64) {
+        if self.records_ns.is_some_and(|last| now.saturating_sub(last) >= IDLE_NS) {
+            self.records_ns = None;
+            let (core, mut tail) = (&self.core, self.core.tail_mut());
+            // No frame comes while this is held. None may go before it is durable; whoever reads one keeps it.
+            if core.marks.level(Level::Durable) == core.marks.level(Level::Sequenced) {
+                tail.evict(IDLE_TAIL_BYTES.min(core.tail_bytes));
+            }
+            drop(tail);
+            core.open().blocks.forget_idle();
+        }
     }
 
     /// The engine's rows that may be written, and what they say of the floor of its effects.
@@ -291,11 +345,18 @@ impl Keeper {
         }
         self.core.watch.batch(|| self.kept.store.write(&batch))?;
         self.kept.meta = meta;
-        for key in batch.iter().map(|(key, _)| key).filter(|key| key.starts_with(LOGS)) {
-            self.cold.changed(LogId(last_number(key).unwrap_or_default()));
+        let (mut logs, mut gone) = (Vec::new(), Vec::new());
+        for (key, row) in batch.iter().filter(|(key, _)| key.starts_with(LOGS)) {
+            let log = LogId(last_number(key).unwrap_or_default());
+            self.cold.changed(log);
+            if row.is_some() { logs.push(log) } else { gone.push((log, None)) }
         }
+        drop(batch);
         for (id, lap) in adopted {
-            self.core.tail_mut().leave(*id, *lap);
+            self.leave(*id, *lap, &mut logs);
+            if let Some(row) = self.kept.account.file(*id) {
+                give_back_rest(&self.disk, *id, row, self.cfg.segment_bytes);
+            }
         }
         if let Some((id, _)) = rows.last() {
             self.sink.set_flushed(*id, rows);
@@ -304,13 +365,42 @@ impl Keeper {
             self.kept.sealed.remove(&(id, lap));
             // Who has the file now, from the shelf or from the tail, may read on; nobody finds it any more.
             let in_tail = self.core.tail().handle(id, lap);
-            self.core.tail_mut().leave(id, lap);
+            self.leave(id, lap, &mut logs);
             let on_shelf = self.cold.remove(id, lap);
             self.leaving.push((id, [in_tail, on_shelf]));
             self.merging.freed();
         }
+        self.core.tail_mut().forget(&gone);
+        self.forget(logs)?;
         while self.notes.front().is_some_and(|(lsn, _)| *lsn < self.object_floor) && self.notes.len() > 1 {
             self.notes.pop_front();
+        }
+        Ok(())
+    }
+
+    /// A file's runs go from memory, some at a time: who appends or reads waits no longer than for those.
+    fn leave(&self, id: FileId, lap: u64, bare: &mut Vec<LogId>) {
+        let some = || self.core.tail_mut().leave(id, lap, LOGS_AT_ONCE);
+        while let Some(logs) = some() {
+            bare.extend(logs);
+        }
+    }
+
+    /// Of logs of which nothing is in memory but what their rows say, nothing stays. All changes to rows are durable now.
+    fn forget(&self, mut logs: Vec<LogId>) -> Result<(), StoreError> {
+        logs.sort_unstable();
+        logs.dedup();
+        for logs in logs.chunks(LOGS_AT_ONCE) {
+            let bare: Vec<LogId> = {
+                let tail = self.core.tail();
+                logs.iter().copied().filter(|log| tail.is_bare(*log)).collect()
+            };
+            if bare.is_empty() {
+                continue;
+            }
+            let rows = self.kept.account.log_rows(&bare)?;
+            let rows: Vec<_> = bare.into_iter().zip(rows.into_iter().map(Some)).collect();
+            self.core.tail_mut().forget(&rows);
         }
         Ok(())
     }
@@ -345,18 +435,26 @@ impl Keeper {
         if !std::mem::take(&mut self.look_for_adoption) && !full {
             return Ok(adopted);
         }
+        if !full && self.kept.store.is_behind() {
+            self.look_for_adoption = true;
+            return Ok(adopted);
+        }
         let waiting: Vec<(FileId, u64)> = self.kept.account.to_adopt().collect();
         // The last record of a full file may not be applied yet.
         self.look_for_adoption = self.kept.account.awaits_adoption();
         let files_max = self.cfg.replay_bytes / 2 / self.cfg.segment_bytes.max(1);
         let files_max = usize::try_from(files_max).unwrap_or(usize::MAX);
-        let index_bytes =
-            self.core.tail().index_bytes() + u64::try_from(self.kept.account.open_bytes()).unwrap_or(0);
+        let index_bytes = self.index_bytes();
         let share = index_bytes / u64::try_from(waiting.len() + 1).unwrap_or(1).max(1);
         let over = index_bytes.saturating_sub(INDEX_BYTES_MAX).div_ceil(share.max(1));
         let over = usize::try_from(over).unwrap_or(usize::MAX).max(waiting.len().saturating_sub(files_max));
         let n = if full { waiting.len() } else { over.min(waiting.len()) };
         for file in waiting.into_iter().take(n) {
+            if self.kept.account.dirty() >= DIRTY_ROWS_MAX {
+                // Each batch is in memory as a whole.
+                self.look_for_adoption = true;
+                break;
+            }
             adopted.extend(self.adopt(file)?);
         }
         Ok(adopted)
@@ -365,7 +463,9 @@ impl Keeper {
     /// Gives a file its index.
     fn adopt(&mut self, (id, lap): (FileId, u64)) -> Result<Option<(FileId, u64)>, StoreError> {
         let Some(sealed) = self.kept.sealed.remove(&(id, lap)) else { return Ok(None) };
-        let runs = self.core.tail().runs(id, lap);
+        let logs = self.core.tail().logs_in(id, lap);
+        let runs = logs.chunks(LOGS_AT_ONCE).map(|logs| self.core.tail().runs(id, lap, logs));
+        let runs: Vec<_> = runs.flatten().collect();
         let at = write_index(&self.disk, &self.core.store, &sealed, &runs)
             .map_err(|e| StoreError { file: path(id), cause: format!("its index cannot be written: {e}") })?;
         self.kept.account.adopt(id, lap, at)?;

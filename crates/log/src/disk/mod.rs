@@ -33,7 +33,7 @@ mod writer;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::thread::JoinHandle;
@@ -57,7 +57,7 @@ use self::readers::ReaderThreads;
 use self::recover::{Recovered, meta, recover};
 use self::sink::Sink;
 use self::watchdog::Watch;
-use self::writer::{Head, Writer};
+use self::writer::Writer;
 use crate::api::{Gate, LogConfig, LogStats, LogStore, OpenError, Opened, Replay, StateReader, StateSink};
 use crate::bugs::Bugs;
 use crate::format::header::Meta;
@@ -173,12 +173,6 @@ fn start(
     rows: Arc<dyn StateReader>,
     keeping: Option<(Kept, Arc<Sink>, u64)>,
 ) -> io::Result<Opened> {
-    let head = |l: &tail::LogTail| Head {
-        next: l.next,
-        use_no: l.runs.back().map_or(0, |run| run.use_no),
-        last_pos: l.runs.back().and_then(|run| run.entries.last()).map_or(0, |e| e.pos),
-    };
-    let heads: Vec<_> = r.tail.logs().map(|(id, l)| (id, head(l))).collect();
     let place = Place::start(Arc::clone(&r.file), r.use_no);
     let blocks = Blocks::new(cfg.tail_bytes + cfg.inflight_bytes);
     let open =
@@ -199,6 +193,7 @@ fn start(
         tail: RwLock::new(r.tail),
         _lock: lock,
         space_ops_behind: AtomicUsize::new(0),
+        index_behind: AtomicBool::new(false),
         bugs,
     });
     let (mut cold, mut events, mut keeper, mut writers) = (None, None, None, None);
@@ -226,7 +221,7 @@ fn start(
     let committer = Committer::new(Arc::clone(&core), r.file, r.use_no, r.end, events);
     let mut threads = vec![spawn("log-committer", &core, move || committer.run())?, spawn_pool(&core)?];
     threads.extend(keeper);
-    let writer = Writer::new(Arc::clone(&core), r.next, heads.into_iter(), accounting, threads, writers);
+    let writer = Writer::new(Arc::clone(&core), r.next, accounting, threads, writers);
     Ok(Opened {
         epoch: Epoch(r.epoch),
         sequencer: Box::new(writer),

@@ -12,6 +12,9 @@ const DIRECTORY_BYTES: usize = 48;
 /// Bytes of a restart point in a run.
 const RESTART_BYTES: usize = 24;
 const ENTRIES_PER_RESTART: usize = 64;
+/// Logs that have entries in a file. With so many there the file is full, however few bytes it holds: its index is kept in memory
+/// until it is adopted, and adopting it changes two rows for each of them, in one batch.
+pub(crate) const LOGS_MAX: usize = 1 << 15;
 /// Bytes of a footer block that are content; four more are its checksum.
 const BLOCK_CONTENT_BYTES: usize = 4092;
 
@@ -65,7 +68,8 @@ impl Place {
 
     /// Whether a frame of `frame_bytes` (unpadded) at the next place fits, with this footer behind it.
     pub(crate) fn holds(&self, frame_bytes: usize, footer: &FooterRoom) -> bool {
-        size(self.offset) + align4k(frame_bytes) + footer.bytes() <= size(self.file.bytes)
+        footer.logs <= LOGS_MAX
+            && size(self.offset) + align4k(frame_bytes) + footer.bytes() <= size(self.file.bytes)
     }
 
     /// Goes behind a frame of this padded size.

@@ -41,6 +41,8 @@ struct State {
     ready: VecDeque<Arc<SegFile>>,
     /// Files whose content nobody needs any more.
     free: VecDeque<FileId>,
+    /// Those of them that are shorter than a segment file: to use one again takes room, so they are removed.
+    short: VecDeque<FileId>,
     next_id: u64,
     next_lap: u64,
     stop: bool,
@@ -53,6 +55,10 @@ struct State {
 impl State {
     fn seen(&self) -> Seen {
         Seen { ready: self.ready.len(), free_files: self.free.len(), ..self.at }
+    }
+
+    fn next_to_remove(&mut self) -> Option<FileId> {
+        self.short.pop_front().or_else(|| self.free.pop_front())
     }
 }
 
@@ -77,7 +83,15 @@ impl ReadyPool {
 
     /// Gives back a file whose content nobody needs any more.
     pub(crate) fn give_back(&self, id: FileId) {
-        self.lock().free.push_back(id);
+        // What cannot be told is found when it is used again.
+        let len = self.disk.open(&path(id), OpenMode::Read).and_then(|file| file.len());
+        let mut s = self.lock();
+        if len.is_ok_and(|len| len < self.sizes.segment_bytes) {
+            s.short.push_back(id);
+        } else {
+            s.free.push_back(id);
+        }
+        drop(s);
         self.changed.notify_all();
     }
 
@@ -285,7 +299,7 @@ impl ReadyPool {
                 self.ballast.take().map(|()| self.lock().at.ballast_bytes = self.sizes.ballast_bytes())
             }
             Step::Unlink => {
-                let Some(id) = self.lock().free.pop_front() else { return Ok(Duration::ZERO) };
+                let Some(id) = self.lock().next_to_remove() else { return Ok(Duration::ZERO) };
                 match self.disk.remove(&path(id)) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
                     _ => return Ok(UNLINK_PAUSE),
@@ -316,7 +330,10 @@ impl ReadyPool {
                 }
                 self.look(&mut s);
                 self.judge(&mut s);
-                self.sizes.next(&s.seen())
+                let next = self.sizes.next(&s.seen());
+                // Who waits for a file that can be had goes first.
+                let first = s.at.waiting && matches!(next, Step::Create | Step::Recycle);
+                if s.short.is_empty() || first { next } else { Step::Unlink }
             };
             let pause = self.step(step)?;
             let mut s = self.lock();

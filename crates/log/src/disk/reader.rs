@@ -350,8 +350,16 @@ impl Reader for DiskReader {
 
     fn bounds(&self, log: LogId) -> Bounds {
         // What files without an index in memory say; a store that fails ends the log elsewhere.
-        let row = self.cold.as_ref().and_then(|cold| cold.log(log).ok()).unwrap_or_default();
-        let tail = self.core.tail();
+        let row = || self.cold.as_ref().and_then(|cold| cold.log(log).ok()).unwrap_or_default();
+        let (row, tail) = loop {
+            let left = self.core.tail().left();
+            let row = row();
+            let tail = self.core.tail();
+            // Between the two looks it may have gone from here to there.
+            if tail.left() == left {
+                break (row, tail);
+            }
+        };
         let Some(l) = tail.log(log) else {
             return Bounds { start: row.start, next: row.next, bytes: row.bytes, max_ts_ms: row.max_ts_ms };
         };

@@ -14,8 +14,10 @@ use crate::store::{STATE_DIR, StateStore};
 
 /// A slice: what the engine encodes in about 200 microseconds.
 const SLICE: Budget = Budget { rows_max: 1024, bytes_max: 256 << 10 };
-/// Bytes that wait; above, no more is wanted.
-const WAITING_BYTES_MAX: usize = 32 << 20;
+/// Bytes that wait; above, no more is wanted. They are in memory twice, with places in a table.
+const WAITING_BYTES_MAX: usize = 8 << 20;
+/// Bytes written at once, unless one slice has more: on their way into the store they are in memory several times.
+const WRITTEN_BYTES_MAX: usize = 4 << 20;
 
 /// Rows between the engine and the store.
 pub(crate) struct Sink {
@@ -86,11 +88,22 @@ impl Sink {
         len64(self.lock().bytes)
     }
 
-    /// The first batches in which every row includes durable records only. They are still seen by readers.
+    /// Whether [`Sink::take_ready`] would find any.
+    pub(crate) fn has_ready(&self, durable: u64) -> bool {
+        self.lock().batches.front().is_some_and(|(_, b)| b.rows.iter().all(|r| r.row_lsn.0 <= durable))
+    }
+
+    /// The first batches in which every row includes durable records only, as many as are written at once. They are still seen by
+    /// readers.
     pub(crate) fn take_ready(&self, durable: u64) -> Vec<(u64, RowBatch)> {
         let mut s = self.lock();
-        let ready = |b: &RowBatch| b.rows.iter().all(|r| r.row_lsn.0 <= durable);
-        let n = s.batches.iter().take_while(|(_, b)| ready(b)).count();
+        let mut bytes = 0;
+        let ready = |(_, b): &&(u64, RowBatch)| {
+            let within = bytes < WRITTEN_BYTES_MAX;
+            bytes += bytes_of(b);
+            within && b.rows.iter().all(|r| r.row_lsn.0 <= durable)
+        };
+        let n = s.batches.iter().take_while(ready).count();
         s.batches.drain(..n).collect()
     }
 

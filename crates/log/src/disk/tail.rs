@@ -11,6 +11,7 @@ use millstream_types::LogId;
 use super::events::FileId;
 use super::file::SegFile;
 use crate::format::bytes::{len32, len64, size};
+use crate::format::rows::LogRow;
 
 /// Where one entry lies in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +117,14 @@ impl LogTail {
 
 struct FileUse {
     file: Arc<SegFile>,
+    /// Those that have a run here.
     logs: Vec<LogId>,
+    /// In all runs.
+    entries: usize,
 }
+
+/// Bytes that a log and its run take, roughly: places in tables, and memory of their own.
+const RUN_BYTES: usize = 240;
 
 struct TailFrame {
     use_no: u64,
@@ -133,19 +140,19 @@ pub(crate) struct Tail {
     files: HashMap<u64, FileUse>,
     frames: VecDeque<TailFrame>,
     frame_bytes: usize,
-    /// Grows whenever files leave: whoever looked below before that must look again.
+    /// Grows whenever runs or logs leave: whoever looked below before that must look again.
     left: u64,
 }
 
 impl Tail {
-    /// How often files have left the index.
+    /// How often anything has left the index.
     pub(crate) fn left(&self) -> u64 {
         self.left
     }
 
     /// A file comes into use.
     pub(crate) fn add_file(&mut self, use_no: u64, file: Arc<SegFile>) {
-        self.files.insert(use_no, FileUse { file, logs: Vec::new() });
+        self.files.insert(use_no, FileUse { file, logs: Vec::new(), entries: 0 });
     }
 
     pub(crate) fn file(&self, use_no: u64) -> Option<&Arc<SegFile>> {
@@ -172,9 +179,10 @@ impl Tail {
         })
     }
 
-    /// Adds an entry behind all others of its log.
-    pub(crate) fn push(&mut self, log: LogId, use_no: u64, lsn: u64, mut e: IndexEntry) {
+    /// Adds an entry behind all others of its log. Whether its position is behind theirs, as far as they are here.
+    pub(crate) fn push(&mut self, log: LogId, use_no: u64, lsn: u64, mut e: IndexEntry) -> bool {
         let l = self.log_mut(log);
+        let follows = l.runs.back().is_none_or(|r| r.end() <= e.pos);
         (l.next, l.ends) = (e.end(), true);
         l.max_ts_ms = l.max_ts_ms.max(e.max_ts_ms);
         let fresh = l.runs.back().is_none_or(|r| r.use_no != use_no);
@@ -188,9 +196,13 @@ impl Tail {
             run.max_ts_ms = run.max_ts_ms.max(e.max_ts_ms);
             run.entries.push(e);
         }
-        if fresh && let Some(f) = self.files.get_mut(&use_no) {
-            f.logs.push(log);
+        if let Some(f) = self.files.get_mut(&use_no) {
+            f.entries += 1;
+            if fresh {
+                f.logs.push(log);
+            }
         }
+        follows
     }
 
     /// A trim became durable.
@@ -227,11 +239,16 @@ impl Tail {
         inside.then(|| f.data.slice(at..at + size(u64::from(e.len))))
     }
 
-    /// The runs of a file: the source of its footer. Logs ascending.
-    pub(crate) fn runs(&self, file: FileId, lap: u64) -> Vec<(LogId, Vec<IndexEntry>)> {
-        let Some((use_no, f)) = self.find(file, lap) else { return Vec::new() };
-        let mut logs = f.logs.clone();
+    /// The logs that have a run in a file, ascending.
+    pub(crate) fn logs_in(&self, file: FileId, lap: u64) -> Vec<LogId> {
+        let mut logs = self.find(file, lap).map_or_else(Vec::new, |(_, f)| f.logs.clone());
         logs.sort_unstable();
+        logs
+    }
+
+    /// The runs of logs in a file: the source of its footer.
+    pub(crate) fn runs(&self, file: FileId, lap: u64, logs: &[LogId]) -> Vec<(LogId, Vec<IndexEntry>)> {
+        let Some((use_no, _)) = self.find(file, lap) else { return Vec::new() };
         let run = |log: &LogId| self.logs.get(log)?.runs.iter().find(|r| r.use_no == use_no);
         logs.iter().filter_map(|log| Some((*log, run(log)?.entries.clone()))).collect()
     }
@@ -249,14 +266,42 @@ impl Tail {
         self.find(file, lap).map_or_else(Weak::new, |(_, f)| Arc::downgrade(&f.file))
     }
 
-    /// The file has an index on disk now, or nothing in it lives: its runs go.
-    pub(crate) fn leave(&mut self, file: FileId, lap: u64) {
-        let Some((use_no, _)) = self.find(file, lap) else { return };
-        let Some(f) = self.files.remove(&use_no) else { return };
+    /// The file has an index on disk now, or nothing in it lives: the runs of at most `max` logs go, and after the last the file.
+    /// Gives those of the logs that have no run left; `None` if the file is gone.
+    pub(crate) fn leave(&mut self, file: FileId, lap: u64, max: usize) -> Option<Vec<LogId>> {
+        let (use_no, _) = self.find(file, lap)?;
+        let f = self.files.get_mut(&use_no)?;
         self.left += 1;
-        for log in f.logs {
+        let logs = f.logs.split_off(f.logs.len().saturating_sub(max));
+        let mut bare = Vec::new();
+        for log in logs {
             if let Some(l) = self.logs.get_mut(&log) {
                 l.runs.retain(|r| r.use_no != use_no);
+                if l.runs.is_empty() {
+                    bare.push(log);
+                }
+            }
+        }
+        if f.logs.is_empty() {
+            self.files.remove(&use_no);
+        }
+        Some(bare)
+    }
+
+    /// Whether nothing of a log is here but where it starts and ends.
+    pub(crate) fn is_bare(&self, log: LogId) -> bool {
+        self.logs.get(&log).is_some_and(|l| l.runs.is_empty())
+    }
+
+    /// Forgets logs of which the durable rows say no less than is known here; rows of logs that are gone are `None`.
+    pub(crate) fn forget(&mut self, rows: &[(LogId, Option<LogRow>)]) {
+        for (log, row) in rows {
+            let Some(l) = self.logs.get(log) else { continue };
+            let known = row
+                .is_none_or(|row| l.start <= row.start && l.next <= row.next && l.max_ts_ms <= row.max_ts_ms);
+            if known && l.runs.is_empty() {
+                self.logs.remove(log);
+                self.left += 1;
             }
         }
     }
@@ -267,7 +312,7 @@ impl Tail {
 
     /// Bytes that the index takes, roughly.
     pub(crate) fn index_bytes(&self) -> u64 {
-        let runs = self.logs.values().flat_map(|l| &l.runs);
-        runs.map(|r| 96 + len64(r.entries.capacity() * size_of::<IndexEntry>())).sum()
+        let of = |f: &FileUse| f.logs.len() * RUN_BYTES + f.entries * size_of::<IndexEntry>();
+        self.files.values().map(|f| len64(of(f))).sum()
     }
 }

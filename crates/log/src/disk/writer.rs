@@ -19,15 +19,25 @@ use crate::format::frame::{CONTINUES_IN, CONTINUES_OUT, FRAME_BYTES_MAX, FRAME_H
 use crate::format::op::{content_len, encode, encoded_len};
 use crate::format::part::{PART_HEADER_BYTES, PartHeader, PartKind};
 
-/// What the sequencer knows of a log without asking the index.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Head {
-    /// One past the last position.
-    pub next: u64,
-    /// The file in which its last entry lies.
-    pub use_no: u64,
-    /// First position of that entry.
-    pub last_pos: u64,
+/// First position of the last entry of each log that has any in the file being written: what its footer will need.
+#[derive(Default)]
+struct Heads {
+    use_no: u64,
+    last: HashMap<LogId, u64, foldhash::fast::RandomState>,
+}
+
+impl Heads {
+    fn last(&self, use_no: u64, log: LogId) -> Option<u64> {
+        if self.use_no == use_no { self.last.get(&log).copied() } else { None }
+    }
+
+    fn set(&mut self, use_no: u64, log: LogId, pos: u64) {
+        if self.use_no != use_no {
+            self.use_no = use_no;
+            self.last.clear();
+        }
+        self.last.insert(log, pos);
+    }
 }
 
 /// An entry of the record being encoded.
@@ -41,7 +51,7 @@ struct Put {
 pub(crate) struct Writer {
     core: Arc<Core>,
     next: u64,
-    heads: HashMap<LogId, Head, foldhash::fast::RandomState>,
+    heads: Heads,
     /// Whether anyone accounts for space.
     accounting: bool,
     /// Of the record being encoded; kept for their memory.
@@ -66,12 +76,11 @@ impl Writer {
     pub(crate) fn new(
         core: Arc<Core>,
         next: u64,
-        heads: impl Iterator<Item = (LogId, Head)>,
         accounting: bool,
         threads: Vec<JoinHandle<()>>,
         rows: Option<Arc<Sink>>,
     ) -> Self {
-        let heads = heads.collect();
+        let heads = Heads::default();
         let (lens, puts, trims, space) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Self { core, next, heads, accounting, lens, puts, trims, space, threads, rows }
     }
@@ -122,8 +131,8 @@ impl Writer {
 
     fn add_to_footer(&self, use_no: u64, op: &Op<'_>, footer: &mut FooterRoom) {
         let mut add = |log: LogId, pos: u64, count: u32| {
-            let here = self.heads.get(&log).filter(|h| h.use_no == use_no);
-            footer.add(here.map(|h| pos.saturating_sub(h.last_pos)), count);
+            let last = self.heads.last(use_no, log);
+            footer.add(last.map(|last| pos.saturating_sub(last)), count);
         };
         match op {
             Op::Append { log, pos, count, .. } => add(*log, *pos, *count),
@@ -258,9 +267,7 @@ impl Writer {
     }
 
     fn put(&mut self, frame: &Frame, lsn: u64, log: LogId, entry: IndexEntry) {
-        let head = self.heads.entry(log).or_default();
-        assert!(entry.pos >= head.next, "position {} in log {} is below {}", entry.pos, log.0, head.next);
-        *head = Head { next: entry.end(), use_no: frame.use_no, last_pos: entry.pos };
+        self.heads.set(frame.use_no, log, entry.pos);
         self.puts.push(Put { log, use_no: frame.use_no, entry });
         if self.accounting {
             let at = Addr { file: frame.file.id, lap: frame.file.lap, offset: entry.offset, len: entry.len };
@@ -308,7 +315,8 @@ impl Writer {
         if !self.puts.is_empty() {
             let mut tail = core.tail_mut();
             for p in self.puts.drain(..) {
-                tail.push(p.log, p.use_no, lsn, p.entry);
+                let follows = tail.push(p.log, p.use_no, lsn, p.entry);
+                assert!(follows, "position {} of log {} does not follow", p.entry.pos, p.log.0);
             }
         }
         core.marks.set_sequenced(lsn);

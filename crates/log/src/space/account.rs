@@ -97,6 +97,11 @@ impl Account {
         self.files.iter().map(|(id, row)| (*id, row))
     }
 
+    /// The row of an adopted file or a pack.
+    pub(crate) fn file(&self, id: FileId) -> Option<&FileRow> {
+        self.files.get(&id)
+    }
+
     /// A lap comes into use; `first_lsn` is the first LSN of which a part may lie in it.
     pub(crate) fn begin(&mut self, id: FileId, lap: u64, first_lsn: u64) {
         if !self.is_adopted(id, lap) {

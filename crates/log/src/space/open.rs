@@ -7,6 +7,9 @@ use millstream_types::LogId;
 use crate::disk::events::{Addr, FileId};
 use crate::format::bytes::{align8, len64, size};
 
+/// Bytes that a log takes here beside its stretches, roughly.
+const LOG_BYTES: usize = 64;
+
 /// Appended positions of a log in a file, without holes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stretch {
@@ -57,6 +60,8 @@ pub(crate) struct OpenFile {
     /// The heads of its logs are in the rows: it no longer holds the floor.
     pub heads_saved: bool,
     pub logs: HashMap<LogId, Vec<Stretch>, foldhash::fast::RandomState>,
+    /// Of all logs.
+    stretches: usize,
     /// Positions neither retired nor trimmed.
     pub live: u64,
     /// Bytes that its entries take, and as extents count them.
@@ -79,6 +84,7 @@ impl OpenFile {
             sealed: false,
             heads_saved: false,
             logs,
+            stretches: 0,
             live: 0,
             stored: 0,
             content: 0,
@@ -113,6 +119,7 @@ impl OpenFile {
         }
         let end = pos.saturating_add(count);
         let whole = end - pos;
+        self.stretches += 1;
         stretches.push(Stretch { first: pos, end, retired: 0, bytes, max_ts_ms, whole, dead: false });
     }
 
@@ -143,7 +150,6 @@ impl OpenFile {
 
     /// Bytes in memory, roughly.
     pub(crate) fn bytes(&self) -> usize {
-        let stretches: usize = self.logs.values().map(|v| v.capacity() * size_of::<Stretch>() + 48).sum();
-        stretches + size_of::<Self>()
+        self.logs.len() * LOG_BYTES + self.stretches * size_of::<Stretch>() + size_of::<Self>()
     }
 }

@@ -6,7 +6,9 @@ use std::ops::Bound;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use ::fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use ::fjall::{
+    AbstractTree, Database, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable,
+};
 use millstream_env::Disk;
 
 use super::{Change, Pair, STATE_DIR, StateStore};
@@ -22,13 +24,15 @@ const MEMTABLE_BYTES_MAX: u64 = 8 << 20;
 const MEMTABLE_BYTES_MIN: u64 = 1 << 20;
 const MEMTABLES_PER_RESERVE: u64 = 4;
 const CACHE_BYTES: u64 = 16 << 20;
-const WORKERS: usize = 1;
+/// One may be at a long compaction; only another then makes tables of what is in memory.
+const WORKERS: usize = 2;
 const ROWS: &str = "rows";
 
 /// A Fjall database with one keyspace.
 pub(crate) struct FjallStore {
     db: Database,
     rows: Keyspace,
+    memtable_bytes: u64,
     dir: PathBuf,
 }
 
@@ -56,7 +60,7 @@ impl FjallStore {
             (reserve_bytes / MEMTABLES_PER_RESERVE).clamp(MEMTABLE_BYTES_MIN, MEMTABLE_BYTES_MAX);
         let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes);
         let rows = db.keyspace(ROWS, options).map_err(|e| failed(&e))?;
-        Ok(Self { db, rows, dir })
+        Ok(Self { db, rows, memtable_bytes, dir })
     }
 }
 
@@ -119,14 +123,24 @@ impl StateStore for FjallStore {
     }
 
     fn write(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
+        let batch = OwnedWriteBatch::with_capacity(self.db.clone(), changes.len());
+        let mut batch = batch.durability(Some(PersistMode::SyncAll));
         for (key, value) in changes {
             match value {
                 Some(value) => batch.insert(&self.rows, key.as_slice(), value.as_slice()),
                 None => batch.remove(&self.rows, key.as_slice()),
             }
         }
-        batch.commit().map_err(|e| failed(&e))
+        batch.commit().map_err(|e| failed(&e))?;
+        // Left to its workers, a memtable grows until one of them is done with what it is at.
+        if self.rows.tree.active_memtable().size() > self.memtable_bytes {
+            self.rows.rotate_memtable().map_err(|e| failed(&e))?;
+        }
+        Ok(())
+    }
+
+    fn is_behind(&self) -> bool {
+        self.rows.tree.sealed_memtable_count() > 0
     }
 
     fn owed_bytes(&self) -> u64 {

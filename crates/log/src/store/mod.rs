@@ -60,6 +60,11 @@ pub(crate) trait StateStore: Send + Sync {
     /// If the store fails; whether the batch will be found by the next opening is then unknown.
     fn write(&self, changes: &[Change]) -> Result<(), StoreError>;
 
+    /// Whether batches are still in memory that it is making tables of: a large one is better written later.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// Bytes of the disk that it may still take though it holds no more than now: its journal grows before it is begun anew.
     fn owed_bytes(&self) -> u64 {
         0

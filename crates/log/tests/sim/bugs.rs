@@ -87,8 +87,19 @@ fn a_retire_that_is_counted_twice_is_noticed() {
 }
 
 #[test]
+fn an_entry_that_a_merge_leaves_behind_is_noticed() {
+    must_be_noticed("loses what it merges", Shape::Queues, |seed| {
+        let make = |env, rows| -> Box<dyn LogStore> {
+            Box::new(DiskLog::with_store(env, StoreKind::Sim(rows)).with_bug(Bug::LosesWhatItMerges))
+        };
+        Box::new(OnSim::with_rows(seed, make).merging_at_once())
+    });
+}
+
+#[test]
 fn without_a_bug_the_same_seeds_find_nothing() {
     for seed in 0..2 {
         model::run(seed, &*queues(seed, with_rows), Shape::Queues);
+        model::run(seed, &OnSim::with_rows(seed, with_rows).merging_at_once(), Shape::Queues);
     }
 }

@@ -20,6 +20,7 @@ use millstream_env::Disk;
 
 use self::policy::{Candidate, Wants, choose};
 use self::worker::{Brake, Fault, Job, Merger, Outcome};
+use super::adopt::held_bytes;
 use super::cold::Cold;
 use super::core::Core;
 use super::events::FileId;
@@ -103,6 +104,7 @@ impl Merging {
             cold,
             brake: Arc::clone(&brake),
             bytes_per_s: cfg.merge_bytes_per_s,
+            bugs: core.bugs.clone(),
         };
         let thread = super::spawn("log-merger", core, move || merger.run(&inbox, &outbox))?;
         Ok(Self {
@@ -233,13 +235,14 @@ impl Merging {
             let size = if id.is_pack() {
                 row.footer_off + row.footer_len + len64(BLOCK_BYTES)
             } else {
-                self.segment_bytes
+                held_bytes(row, self.segment_bytes)
             };
             // Dead within the time, if it goes on dying as it did.
             let died = self.past.get(&file).map_or(0, |then| then.saturating_sub(row.live));
             let dying =
                 u128::from(died) * u128::from(DYING_NS) >= u128::from(row.live) * u128::from(since_ns);
-            let dying = died > 0 && dying;
+            // In no time at all nothing has a pace.
+            let dying = died > 0 && since_ns > 0 && dying;
             let age = account.applied().saturating_sub(row.last_lsn) + 1;
             Candidate { file, size, live, age, dying }
         };

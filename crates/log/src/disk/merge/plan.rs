@@ -8,6 +8,7 @@ use millstream_types::LogId;
 
 use super::worker::Fault;
 use crate::api::StoreError;
+use crate::disk::adopt::held_bytes;
 use crate::disk::cold::Cold;
 use crate::disk::events::FileId;
 use crate::disk::file::{SegFile, path};
@@ -77,8 +78,8 @@ impl Plan {
             let Some((file, row)) = held else { continue };
             let found = look(cold, &file, &row)?;
             plan.weighed.push(((*id, *lap), row.live, found.bytes));
-            let too_much =
-                u128::from(found.bytes) * 1000 > u128::from(file.bytes) * u128::from(live_permille_max);
+            let held = if id.is_pack() { file.bytes } else { held_bytes(&row, file.bytes) };
+            let too_much = u128::from(found.bytes) * 1000 > u128::from(held) * u128::from(live_permille_max);
             if too_much || (extents > 0 && extents + found.extents > EXTENTS_MAX) {
                 continue;
             }

@@ -101,7 +101,7 @@ pub(crate) fn recover(
     file.direct.sync_data().map_err(failed)?;
     // Only now is the cut fixed, and what lay behind it nobody's.
     for (id, lap) in w.files.iter().skip(whole) {
-        tail.leave(*id, *lap);
+        while tail.leave(*id, *lap, usize::MAX).is_some() {}
         pool.give_back(*id);
         if let Some(kept) = &mut kept {
             kept.account.forget(*id, *lap);
