@@ -1,15 +1,16 @@
 //! [`Cold`]: finds entries in adopted files and packs by their rows and footers. Everything here may do I/O: reader threads only, but
 //! for [`Cold::log`], which reads one row, and [`Cold::log_at_hand`], which reads nothing.
 
-use std::collections::{HashMap, VecDeque};
-use std::io;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use millstream_env::Disk;
+use millstream_env::{Disk, File, OpenMode};
 use millstream_types::LogId;
 
 use super::events::FileId;
 use super::file::{SegFile, path};
+use super::rebuild::footer_of;
 use super::tail::IndexEntry;
 use crate::api::{ReadError, StoreError};
 use crate::format::bytes::{len64, size};
@@ -53,6 +54,8 @@ struct Shelf {
     /// In the order in which they came.
     footers_in: VecDeque<(FileId, u64)>,
     footer_looks: usize,
+    /// Files whose damaged index cannot be made anew.
+    beyond: HashSet<(FileId, u64)>,
 }
 
 impl Shelf {
@@ -113,6 +116,7 @@ impl Cold {
     pub(crate) fn remove(&self, id: FileId, lap: u64) -> Weak<SegFile> {
         let mut held = self.shelf();
         held.open.retain(|f| (f.id, f.lap) != (id, lap));
+        held.beyond.remove(&(id, lap));
         if held.footers.remove(&(id, lap)).is_some() {
             held.footers_in.retain(|of| *of != (id, lap));
         }
@@ -230,22 +234,66 @@ impl Cold {
             _ => ReadError::Io { file: path(x.file), error: e.to_string() },
         })?;
         let Some((file, row)) = held else { return Ok(false) };
-        let footer = self.footer(&file, &row);
-        let take = |e: IndexEntry| e.pos < x.end && f(Found { e, file: Arc::clone(&file) });
-        let read = || match footer.find(log)? {
-            Some(listed) => footer.entries(&listed, from.max(x.first), take),
+        // What was taken before damage was met is not given again.
+        let mut at = from.max(x.first);
+        let mut read = |footer: &Footer<'_>| match footer.find(log)? {
+            Some(listed) => footer.entries(&listed, at, |e| {
+                at = at.max(e.end());
+                e.pos < x.end && f(Found { e, file: Arc::clone(&file) })
+            }),
             // All that lived of it lay below a trim that is not finished.
             None if x.file.is_pack() => Ok(()),
             None => Err(Rotten),
         };
-        read().map_err(|Rotten| match footer.failed() {
-            Some(e) => ReadError::Io { file: path(x.file), error: e.to_string() },
-            None => ReadError::Damaged {
-                first: from.max(x.first),
-                end: x.end,
-                file: format!("the index of {} (log {})", path(x.file), log.0),
-            },
-        })?;
+        let io = |e: &io::Error| ReadError::Io { file: path(x.file), error: e.to_string() };
+        let footer = self.footer(&file, &row);
+        let Err(Rotten) = read(&footer) else { return Ok(true) };
+        if let Some(e) = footer.failed() {
+            return Err(io(e));
+        }
+        if self.mend(&file, &row).map_err(|e| io(&e))? && read(&self.footer(&file, &row)).is_ok() {
+            return Ok(true);
+        }
+        Err(ReadError::Damaged {
+            first: at,
+            end: x.end,
+            file: format!("the index of {} (log {})", path(x.file), log.0),
+        })
+    }
+
+    /// Makes a file's damaged index anew from its content, in memory and on the disk. Whether that could be done.
+    ///
+    /// # Errors
+    /// If the content cannot be read. What cannot be written is made anew again when it is needed.
+    pub(super) fn mend(&self, file: &SegFile, row: &FileRow) -> io::Result<bool> {
+        let of = (file.id, file.lap);
+        if self.shelf().beyond.contains(&of) {
+            return Ok(false);
+        }
+        let Some(raw) = footer_of(file, row, &self.id)? else {
+            tracing::warn!(
+                file = path(file.id),
+                "the index of a file is damaged, and so is what it tells of"
+            );
+            self.shelf().beyond.insert(of);
+            return Ok(false);
+        };
+        {
+            let mut held = self.shelf();
+            if held.files.get(&file.id).is_some_and(|f| f.row.lap == file.lap)
+                && held.footers.insert(of, Arc::new(Blocks::filled(&raw))).is_none()
+            {
+                held.footers_in.push_back(of);
+            }
+        }
+        // The handle of the file is held: nothing else is written there meanwhile.
+        let write = |on: Arc<dyn File>| {
+            on.write_at(row.footer_off, &[IoSlice::new(&raw)])?;
+            on.sync_data()
+        };
+        let written = self.disk.open(&path(file.id), OpenMode::Write).and_then(write);
+        let error = written.err().map(|e| e.to_string());
+        tracing::warn!(file = path(file.id), error, "the index of a file was damaged, and made anew");
         Ok(true)
     }
 }

@@ -274,6 +274,7 @@ impl Keeper {
     fn rest(&mut self, now: u64) {
         if self.records_ns.is_some_and(|last| now.saturating_sub(last) >= IDLE_NS) {
             self.records_ns = None;
+            self.look_for_adoption = true;
             let (core, mut tail) = (&self.core, self.core.tail_mut());
             // No frame comes while this is held. None may go before it is durable; whoever reads one keeps it.
             if core.marks.level(Level::Durable) == core.marks.level(Level::Sequenced) {
@@ -448,7 +449,7 @@ impl Keeper {
         let share = index_bytes / u64::try_from(waiting.len() + 1).unwrap_or(1).max(1);
         let over = index_bytes.saturating_sub(INDEX_BYTES_MAX).div_ceil(share.max(1));
         let over = usize::try_from(over).unwrap_or(usize::MAX).max(waiting.len().saturating_sub(files_max));
-        let n = if full { waiting.len() } else { over.min(waiting.len()) };
+        let n = if full || self.records_ns.is_none() { waiting.len() } else { over.min(waiting.len()) };
         for file in waiting.into_iter().take(n) {
             if self.kept.account.dirty() >= DIRTY_ROWS_MAX {
                 // Each batch is in memory as a whole.

@@ -22,6 +22,7 @@ pub(crate) mod place;
 pub(crate) mod pool;
 mod reader;
 pub(crate) mod readers;
+mod rebuild;
 mod recover;
 mod room;
 mod sink;

@@ -14,7 +14,7 @@ use millstream_env::{Disk, OpenMode};
 use super::ballast::Ballast;
 use super::events::FileId;
 use super::file::{SEG_DIR, SegFile, path};
-use super::room::{OPENING_FILES, SETTLE_FILES, Seen, Sizes, Step};
+use super::room::{MergeRoom, OPENING_FILES, SETTLE_FILES, Seen, Sizes, Step};
 use crate::api::Gate;
 use crate::format::header::{BLOCK_BYTES, SegmentHeader};
 use crate::format::ids::StoreId;
@@ -175,6 +175,23 @@ impl ReadyPool {
         self.look(&mut s);
         self.changed.notify_all();
         Ok(true)
+    }
+
+    /// Whether a merge may write a pack of so many bytes; it gets the ballast if room is short (`hurry`) and that is what it lacks.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn may_merge(&self, pack_bytes: u64, hurry: bool) -> io::Result<bool> {
+        let room = {
+            let mut s = self.lock();
+            self.look(&mut s);
+            self.sizes.merge(&s.seen(), pack_bytes, hurry)
+        };
+        match room {
+            MergeRoom::Enough => Ok(true),
+            MergeRoom::WithBallast => self.give_ballast(),
+            MergeRoom::None => Ok(false),
+        }
     }
 
     /// What is on the disk before anything runs: the room, and whether publishing is stopped from the start.

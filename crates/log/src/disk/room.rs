@@ -98,6 +98,17 @@ pub(crate) enum Step {
     Rest,
 }
 
+/// Room for a merge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MergeRoom {
+    /// There is enough.
+    Enough,
+    /// There is if the ballast is given for it.
+    WithBallast,
+    /// There is not.
+    None,
+}
+
 impl Seen {
     fn total(&self) -> u64 {
         self.free_bytes.saturating_add(self.ballast_bytes)
@@ -113,6 +124,19 @@ impl Sizes {
     /// Bytes that must really be free for the store to write a batch of so many bytes.
     pub(crate) fn store_bytes(&self, batch_bytes: u64) -> u64 {
         (self.reserve_bytes / STORE_PART).max(batch_bytes.saturating_mul(2))
+    }
+
+    /// Whether a merge may write a pack of so many bytes. What the state store needs stays free, or the pack could not be installed.
+    /// Where room is short (`hurry`) the reserve is what merges are for; else it is left alone.
+    pub(crate) fn merge(&self, seen: &Seen, pack_bytes: u64, hurry: bool) -> MergeRoom {
+        let spared = if hurry { self.store_bytes(0) } else { self.reserve_bytes };
+        let need = pack_bytes.saturating_add(spared);
+        let enough = if hurry { seen.free_bytes } else { seen.total().min(seen.free_bytes + spared) };
+        match () {
+            () if enough >= need => MergeRoom::Enough,
+            () if hurry && seen.total() >= need => MergeRoom::WithBallast,
+            () => MergeRoom::None,
+        }
     }
 
     /// Bytes that making a log takes: the reserve, the state store, the files kept back, the one in use and one to publish into.

@@ -10,5 +10,6 @@ mod kept_crash;
 mod merge;
 mod merge_crash;
 mod nasty;
+mod rebuild;
 mod resolve;
 mod support;

@@ -137,6 +137,17 @@ impl Blocks {
         Self { cells, held_bytes }
     }
 
+    /// All of a footer, which is known.
+    pub(crate) fn filled(raw: &[u8]) -> Self {
+        let blocks = Self::new(raw.len());
+        for (cell, block) in blocks.cells.iter().zip(raw.chunks(BLOCK_BYTES)) {
+            let content: Box<[u8]> = block.get(..CONTENT_BYTES).unwrap_or_default().into();
+            blocks.held_bytes.fetch_add(content.len(), Ordering::Relaxed);
+            let _ = cell.set(content);
+        }
+        blocks
+    }
+
     /// Bytes in memory.
     pub(crate) fn bytes(&self) -> usize {
         self.held_bytes.load(Ordering::Relaxed)

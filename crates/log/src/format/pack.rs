@@ -111,8 +111,8 @@ impl BlockHeader {
         b
     }
 
-    #[cfg(test)]
-    fn decode(b: &[u8]) -> Option<Self> {
+    /// Reads the header; `None` if it is damaged.
+    pub(crate) fn decode(b: &[u8]) -> Option<Self> {
         let sound = array_at(b, 0)? == BLOCK_MAGIC
             && u32_at(b, 4)? == super::crc::crc32c(b.get(8..BLOCK_HEADER_BYTES)?);
         sound.then_some(())?;

@@ -99,12 +99,11 @@ impl Merging {
         let (jobs, inbox) = sync_channel(1);
         let (outbox, outcomes) = sync_channel(1);
         let merger = Merger {
+            core: Arc::clone(core),
             disk: Arc::clone(&disk),
-            store: core.store,
             cold,
             brake: Arc::clone(&brake),
             bytes_per_s: cfg.merge_bytes_per_s,
-            bugs: core.bugs.clone(),
         };
         let thread = super::spawn("log-merger", core, move || merger.run(&inbox, &outbox))?;
         Ok(Self {

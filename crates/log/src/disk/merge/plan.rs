@@ -15,6 +15,8 @@ use crate::disk::file::{SegFile, path};
 use crate::disk::tail::IndexEntry;
 use crate::format::bytes::{align8, len64, size};
 use crate::format::footer::{Footer, Listed, Rotten};
+use crate::format::header::BLOCK_BYTES;
+use crate::format::pack::BLOCK_HEADER_BYTES;
 use crate::format::retired::{CHUNK_POSITIONS, Retired};
 use crate::format::rows::{ExtentRow, FileRow, LogRow, log_key, retired, retired_key};
 use crate::store::StateStore;
@@ -23,6 +25,10 @@ use crate::store::StateStore;
 const EXTENTS: usize = 256;
 /// Extents that one merge moves: the keeper does it in one go. A single file may have more.
 const EXTENTS_MAX: usize = 20_000;
+
+/// Bytes of an entry in an index, and of a log with its first restart point.
+const INDEX_BYTES: usize = 16;
+const LOG_INDEX_BYTES: usize = 72;
 
 /// An entry to be copied as it is.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +108,15 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Bytes of the pack at most, about: its entries, its index, its header and its trailer.
+    pub(super) fn pack_bytes(&self) -> u64 {
+        let own = self.own.iter().flat_map(|(_, items)| items).map(|i| (padded(i.e.len), 1));
+        let shared = self.shared.iter().map(|s| (padded(s.len), s.to.len()));
+        let entries = own.chain(shared).map(|(bytes, n)| bytes + n * INDEX_BYTES);
+        let logs = self.logs.len() * (BLOCK_HEADER_BYTES + LOG_INDEX_BYTES);
+        len64(entries.sum::<usize>() + logs + 4 * BLOCK_BYTES)
+    }
+
     /// Whether nothing is to be copied.
     pub(super) fn is_empty(&self) -> bool {
         self.own.is_empty() && self.shared.is_empty()
@@ -113,29 +128,41 @@ pub(super) fn padded(len: u32) -> usize {
     align8(size(u64::from(len)))
 }
 
-fn look(cold: &Cold, file: &SegFile, row: &FileRow) -> Result<Found, Fault> {
-    let failed = |e: String| Fault::Source((file.id, file.lap), e);
-    let raw = file.read(row.footer_off, size(row.footer_len)).map_err(|e| failed(e.to_string()))?;
-    let footer = Footer::parse(&raw);
-    let rotten = |Rotten| failed(format!("the index of {} is damaged", path(file.id)));
-    let listed = footer.logs().map_err(rotten)?;
-    // An entry that more than one log leads to is a fan-out, also if only one of them still lives.
-    let (mut seen, mut many) = (HashSet::new(), HashSet::new());
-    let mut runs = Vec::with_capacity(listed.len());
-    for l in &listed {
+/// What an index says of each log.
+fn runs_of(raw: &[u8]) -> Result<Vec<(Listed, Vec<IndexEntry>)>, Rotten> {
+    let footer = Footer::parse(raw);
+    let run = |l: Listed| {
         let mut run = Vec::new();
         let all = |e: IndexEntry| {
             run.push(e);
             true
         };
-        footer.entries(l, 0, all).map_err(rotten)?;
+        footer.entries(&l, 0, all)?;
+        Ok((l, run))
+    };
+    footer.logs()?.into_iter().map(run).collect()
+}
+
+fn look(cold: &Cold, file: &SegFile, row: &FileRow) -> Result<Found, Fault> {
+    let failed = |e: String| Fault::Source((file.id, file.lap), e);
+    let index = || {
+        let raw = file.read(row.footer_off, size(row.footer_len)).map_err(|e| failed(e.to_string()))?;
+        Ok::<_, Fault>(runs_of(&raw))
+    };
+    let mut runs = index()?;
+    if runs.is_err() && cold.mend(file, row).map_err(|e| failed(e.to_string()))? {
+        runs = index()?;
+    }
+    let runs = runs.map_err(|Rotten| failed(format!("the index of {} is damaged", path(file.id))))?;
+    // An entry that more than one log leads to is a fan-out, also if only one of them still lives.
+    let (mut seen, mut many) = (HashSet::new(), HashSet::new());
+    for (_, run) in &runs {
         many.extend(run.iter().map(|e| e.offset).filter(|at| !seen.insert(*at)));
-        runs.push(run);
     }
     drop(seen);
     let mut found = Found::default();
-    for (l, run) in listed.iter().zip(runs) {
-        let lives = Lives::of(cold, l, (file.id, file.lap))?;
+    for (l, run) in runs {
+        let lives = Lives::of(cold, &l, (file.id, file.lap))?;
         let Some((first, end)) = lives.range() else { continue };
         found.logs.push((l.log, first, end));
         found.extents += lives.extents.len();

@@ -11,11 +11,11 @@ use millstream_env::Disk;
 use super::copy::write;
 use super::plan::Plan;
 use crate::api::StoreError;
-use crate::bugs::{Bug, Bugs};
+use crate::bugs::Bug;
 use crate::disk::cold::Cold;
+use crate::disk::core::Core;
 use crate::disk::events::FileId;
 use crate::disk::file::path;
-use crate::format::ids::StoreId;
 use crate::space::Packed;
 
 /// How long a merge that failed holds back the next.
@@ -100,12 +100,11 @@ impl Pace {
 
 /// The thread's own state.
 pub(super) struct Merger {
+    pub core: Arc<Core>,
     pub disk: Arc<dyn Disk>,
-    pub store: StoreId,
     pub cold: Arc<Cold>,
     pub brake: Arc<Brake>,
     pub bytes_per_s: u64,
-    pub bugs: Bugs,
 }
 
 impl Merger {
@@ -135,12 +134,16 @@ impl Merger {
         if plan.is_empty() {
             return Ok(None);
         }
-        if self.bugs.has(Bug::LosesWhatItMerges) {
+        if self.core.bugs.has(Bug::LosesWhatItMerges) {
             plan.own.iter_mut().for_each(|(_, items)| items.truncate(items.len().saturating_sub(1)));
+        }
+        let room = self.core.pool.may_merge(plan.pack_bytes(), job.hurry);
+        if !room.map_err(|e| Fault::pack(&e))? {
+            return Err(Fault::NoRoom);
         }
         let bytes_per_s = if job.hurry { 0 } else { self.bytes_per_s };
         let pace = Pace { brake: Arc::clone(&self.brake), bytes_per_s };
-        let written = write(&self.disk, &self.store, job.id, &plan, &pace)?;
+        let written = write(&self.disk, &self.core.store, job.id, &plan, &pace)?;
         let packed = Packed {
             id: job.id,
             footer_off: written.footer_off,

@@ -163,3 +163,21 @@ fn what_may_be_in_flight_shrinks_only_near_the_end() {
     // 36 MiB to resume and three files more, less the 25 that are free.
     assert_eq!(room.needed_bytes, (36 + 3 * 8 - 25) * MIB);
 }
+
+#[test]
+fn a_merge_leaves_the_store_its_room_and_gets_the_ballast_only_where_room_is_short() {
+    let at = |free: u64, ballast: u64, hurry| {
+        let seen = Seen { free_bytes: free * MIB, ballast_bytes: ballast * MIB, ..WELL };
+        SIZES.merge(&seen, 64 * MIB, hurry)
+    };
+    // The store needs 6 MiB; 24 are the reserve.
+    assert_eq!(at(70, 12, true), MergeRoom::Enough);
+    assert_eq!(at(69, 12, true), MergeRoom::WithBallast);
+    assert_eq!(at(58, 12, true), MergeRoom::WithBallast);
+    assert_eq!(at(57, 12, true), MergeRoom::None);
+    assert_eq!(at(69, 0, true), MergeRoom::None);
+    assert_eq!(at(76, 12, false), MergeRoom::Enough);
+    assert_eq!(at(75, 12, false), MergeRoom::None);
+    assert_eq!(at(88, 0, false), MergeRoom::Enough);
+    assert_eq!(at(87, 0, false), MergeRoom::None);
+}

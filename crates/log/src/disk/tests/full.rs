@@ -8,6 +8,7 @@ use millstream_env::sim::{Call, Fault, SimDisk};
 use millstream_types::{LogId, Lsn};
 
 use super::kept::*;
+use super::merge::open_eager;
 use super::support::*;
 use crate::api::*;
 use crate::disk::DiskLog;
@@ -34,7 +35,10 @@ struct Load {
 
 impl Load {
     fn open(disk: &Arc<SimDisk>, store: &SimStore) -> Self {
-        let log = open_kept(disk, store);
+        Self::of(disk, store, open_kept(disk, store))
+    }
+
+    fn of(disk: &Arc<SimDisk>, store: &SimStore, log: Log) -> Self {
         let bounds = log.o.reader.bounds(LogId(1));
         let (disk, store) = (Arc::clone(disk), store.clone());
         Self { log, disk, store, next: bounds.next, start: bounds.start }
@@ -367,6 +371,27 @@ fn the_ballast_goes_to_the_store_and_comes_back_before_publishing_does() {
     load.disk.set_capacity_bytes(40 * MIB);
     load.until("room again", |l| !l.is_full());
     assert_eq!(load.log.o.gate.room().ballast_bytes, 2 * MIB);
+}
+
+#[test]
+fn a_merge_on_a_full_disk_gets_the_ballast_and_gives_room_back() {
+    let (disk, store) = (SimDisk::new(8), SimStore::new());
+    disk.set_capacity_bytes(24 * MIB);
+    let mut load = Load::of(&disk, &store, open_eager(&disk, &store));
+    load.fill();
+    let live = load.next;
+    // Three of five go, everywhere: nothing comes free but by merging.
+    // What is free is enough for the state store, and not for a pack beside it; with the ballast it is.
+    let space = Disk::space(&*disk).unwrap();
+    disk.set_capacity_bytes(space.total_bytes - space.free_bytes + MIB + 64 * 1024);
+    for pos in (0..live).filter(|pos| pos % 5 > 1) {
+        load.settle(pos);
+    }
+    load.until("merges", |l| l.log.o.stats.merges() > 0);
+    load.until("room", |l| !l.is_full());
+    load.publish().unwrap();
+    let left: Vec<u64> = load.log.read(1).iter().map(|(pos, _)| *pos).filter(|pos| pos % 5 < 2).collect();
+    assert!(left.iter().copied().filter(|pos| *pos < live).eq((0..live).filter(|pos| pos % 5 < 2)));
 }
 
 #[test]
