@@ -58,7 +58,9 @@ fn encode(entries: &[(LogId, IndexEntry)]) -> Vec<u8> {
     }
     let mut runs: Vec<_> = runs.into_iter().collect();
     // In a pack fan-outs lie behind all else.
-    runs.iter_mut().for_each(|(_, run)| run.sort_by_key(|e| e.pos));
+    for (_, run) in &mut runs {
+        run.sort_by_key(|e| e.pos);
+    }
     footer::encode(&runs)
 }
 
