@@ -10,7 +10,8 @@ import os
 import sys
 import tempfile
 
-import directory  # noqa: F401  (importing a module registers its checks)
+import bridges  # noqa: F401  (importing a module registers its checks)
+import directory  # noqa: F401
 import fulldisk  # noqa: F401
 import groups  # noqa: F401
 import helps  # noqa: F401

@@ -49,6 +49,14 @@ const SOLOS: &[Solo] = &[
         within: Duration::from_mins(8),
     },
     Solo {
+        name: "bridge",
+        program: "crash/bridge.py",
+        libraries: true,
+        arguments: &["--rounds", "8"],
+        needs: &[&tools::PYTHON],
+        within: Duration::from_mins(5),
+    },
+    Solo {
         name: "hold_sync",
         program: "crash/hold_sync.py",
         python: tools::python,

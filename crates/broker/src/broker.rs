@@ -17,6 +17,7 @@ use millstream_types::{ConnId, Epoch, LogId, Lsn, Namespace};
 use tokio::sync::Notify;
 
 use crate::auth::{Action, Authorizer, Decision, Principal, Resource};
+use crate::bridge::Bridges;
 use crate::config::BrokerConfig;
 use crate::error::CallError;
 use crate::mailbox::Mailbox;
@@ -50,6 +51,7 @@ struct Inner {
     report: OpenReport,
     stats: Arc<LogStats>,
     next_conn: AtomicU64,
+    bridges: Bridges,
     closing: AtomicBool,
     closed: Notify,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -148,6 +150,7 @@ impl Broker {
             report,
             stats,
             next_conn: AtomicU64::new(1),
+            bridges: Bridges::default(),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
             thread: Mutex::new(Some(thread)),
@@ -159,6 +162,7 @@ impl Broker {
         tokio::spawn(crate::windows::run(broker.clone()));
         tokio::spawn(crate::mover::run(broker.clone()));
         tokio::spawn(crate::owners::run(broker.clone()));
+        tokio::spawn(crate::bridge::worker::start_all(broker.clone()));
         Ok(broker)
     }
 
@@ -297,6 +301,9 @@ impl Broker {
     /// Resolves when `lsn` is durable.
     pub(crate) async fn durable(&self, lsn: Lsn) -> Result<(), CallError> {
         self.inner.marks.reached(lsn).await.map_err(|_| CallError::FateUnknown)
+    }
+    pub(crate) fn bridges_live(&self) -> &Bridges {
+        &self.inner.bridges
     }
     pub(crate) fn directory(&self) -> &Directory {
         &self.inner.shared.directory

@@ -10,6 +10,7 @@ mod asked;
 mod auth;
 pub mod batch;
 mod bodies;
+pub mod bridge;
 mod broker;
 mod config;
 mod consume;

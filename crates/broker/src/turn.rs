@@ -19,6 +19,7 @@ use millstream_engine::queue::api::{
 use millstream_engine::queue::directory::Directory;
 use millstream_log::{Class, Gate, Permit, Sequence, StateSink, Watermarks};
 use millstream_types::{ConnId, Lsn, Namespace, ObjectId};
+use tokio::sync::watch;
 
 use crate::consume::{settle_bytes, settle_item};
 use crate::mailbox::{Mailbox, Published};
@@ -134,6 +135,10 @@ pub(crate) struct Shared {
     pub(crate) ids: AtomicUsize,
     pub(crate) catalogue: RwLock<Arc<Snapshot>>,
     pub(crate) routes: RwLock<Arc<Routes>>,
+    /// Topics changed.
+    pub(crate) catalogue_changed: watch::Sender<()>,
+    /// Topics, queues, exchanges or bindings changed.
+    pub(crate) changed: watch::Sender<()>,
     pub(crate) inbox: Inbox,
 }
 
@@ -152,6 +157,8 @@ impl Shared {
             ids: AtomicUsize::new(0),
             catalogue: RwLock::default(),
             routes: RwLock::default(),
+            catalogue_changed: watch::Sender::default(),
+            changed: watch::Sender::default(),
             inbox: Inbox::default(),
         }
     }
@@ -166,9 +173,12 @@ impl Shared {
         let last =
             std::mem::replace(&mut *self.routes.write().unwrap_or_else(PoisonError::into_inner), routes);
         drop(last);
+        self.changed.send_replace(());
     }
     pub(crate) fn set_catalogue(&self, snapshot: Arc<Snapshot>) {
         *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        self.catalogue_changed.send_replace(());
+        self.changed.send_replace(());
     }
 }
 
@@ -426,6 +436,9 @@ impl Sequencer {
             }
         }
         for a in self.effects.answers.drain(..) {
+            if let Reply::Queue(QueueReply::Changed(Ok(_))) = &a.reply {
+                self.shared.changed.send_replace(());
+            }
             let unheard = match self.sessions.get(&a.session) {
                 None => Some(a.reply),
                 Some(mailbox) => {

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use millstream_broker::{Broker, OpenError};
+use millstream_broker::bridge::BridgeError;
+use millstream_broker::{Broker, OpenError, Principal, SessionOptions};
 use millstream_env::{Clock, Env};
 use millstream_log::DiskLog;
+use millstream_types::Namespace;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -54,6 +56,7 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
     }
     let broker = tokio::task::block_in_place(|| open(cfg, &env))?;
     health.set(broker.clone());
+    bridges(&broker, cfg).await?;
     let mut out = std::io::stdout();
     if let Some((listener, addr)) = kafka {
         writeln!(out, "kafka  {addr}")?;
@@ -128,6 +131,21 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
     let closing = broker.clone();
     tokio::task::spawn_blocking(move || closing.close()).await.context("closing the broker")?;
     Ok(code)
+}
+
+/// Makes the bridges of the configuration that are not there, and changes those that are otherwise.
+async fn bridges(broker: &Broker, cfg: &Config) -> anyhow::Result<()> {
+    let session = broker.session(Principal::anonymous(), Namespace::DEFAULT, SessionOptions::default());
+    for (name, def) in &cfg.bridges {
+        let done = match session.bridge(name).await {
+            Err(BridgeError::NotFound(_)) => session.create_bridge(name, def, true).await.map(drop),
+            Ok(there) if there.def.as_ref() == Ok(def) => Ok(()),
+            Ok(_) => session.redefine_bridge(name, def).await.map(drop),
+            Err(e) => Err(e),
+        };
+        done.with_context(|| format!("bridge {name:?} of the configuration"))?;
+    }
+    Ok(())
 }
 
 fn open(cfg: &Config, env: &Env) -> anyhow::Result<Broker> {

@@ -1,6 +1,7 @@
 //! The command line: `serve`, and what people ask of a running broker.
 
 mod binding;
+mod bridge;
 mod client;
 mod consume;
 mod exchange;
@@ -45,6 +46,8 @@ enum Command {
     Exchange(exchange::Exchange),
     /// Create, list, delete bindings
     Binding(binding::Binding),
+    /// Create, list, describe, pause, resume, delete bridges between topics and queues
+    Bridge(bridge::Bridge),
     /// Publish messages to a topic or a queue, from arguments, a file or standard input
     Produce(produce::Produce),
     /// Read a topic's messages from an offset or a time, or take a queue's; to the end or following
@@ -138,6 +141,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Queue(q) => q.run(),
         Command::Exchange(e) => e.run(),
         Command::Binding(b) => b.run(),
+        Command::Bridge(b) => b.run(),
         Command::Produce(p) => p.run(),
         Command::Consume(c) => c.run(),
         Command::Group(g) => g.run(),

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use millstream_aws::AccessKey;
 use millstream_broker::BrokerConfig;
+use millstream_broker::bridge::BridgeDef;
 
 pub use keys::KEYS;
 
@@ -59,6 +60,8 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// `insecure`: listen on other than loopback addresses without authentication.
     pub insecure: bool,
+    /// Bridges that are to be there: `[[bridge]]` in the file.
+    pub bridges: Vec<(String, BridgeDef)>,
     /// The broker's.
     pub broker: BrokerConfig,
 }
@@ -85,6 +88,7 @@ impl Default for Config {
             aws_cooldown_s: 60,
             http: Some(SocketAddr::from(([127, 0, 0, 1], 15672))),
             insecure: false,
+            bridges: Vec::new(),
             broker: BrokerConfig::default(),
         }
     }
@@ -104,8 +108,11 @@ impl Config {
         if let Some(path) = file {
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-            let table: toml::Table =
+            let mut table: toml::Table =
                 text.parse().with_context(|| format!("{} is not TOML", path.display()))?;
+            if let Some(bridges) = table.remove("bridge") {
+                cfg.bridges = read_bridges(bridges).with_context(|| format!("in {}", path.display()))?;
+            }
             for (key, value) in flatten(&table)? {
                 cfg.set(&key, &value).with_context(|| format!("in {}", path.display()))?;
             }
@@ -154,6 +161,25 @@ impl Config {
     }
 }
 
+/// `[[bridge]]` tables: a name, and what a bridge's definition has as JSON.
+fn read_bridges(bridges: toml::Value) -> anyhow::Result<Vec<(String, BridgeDef)>> {
+    let toml::Value::Array(all) = bridges else { bail!("write [[bridge]], with two brackets") };
+    let mut out: Vec<(String, BridgeDef)> = Vec::with_capacity(all.len());
+    for (n, bridge) in all.into_iter().enumerate() {
+        let mut o = serde_json::to_value(bridge)?;
+        let name = o.as_object_mut().and_then(|o| o.remove("name"));
+        let Some(serde_json::Value::String(name)) = name.filter(|n| n != "") else {
+            bail!("bridge {} has no name", n + 1);
+        };
+        if out.iter().any(|(other, _)| *other == name) {
+            bail!("there are two bridges {name:?}");
+        }
+        let def = BridgeDef::parse(&o).with_context(|| format!("bridge {name:?}"))?;
+        out.push((name, def));
+    }
+    Ok(out)
+}
+
 /// `[a] b = 1` as `("a.b", "1")`.
 fn flatten(table: &toml::Table) -> anyhow::Result<BTreeMap<String, String>> {
     fn walk(prefix: &str, table: &toml::Table, out: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
@@ -198,6 +224,26 @@ mod tests {
     fn an_unknown_key_is_refused_wherever_it_stands() {
         assert!(load(&[("MILLSTREAM_TOPICS_COLOUR", "3")], &[]).is_err());
         assert!(load(&[], &[("topics.colour", "3")]).is_err());
+    }
+
+    #[test]
+    fn bridges_are_read_from_tables_and_what_is_wrong_is_said_with_their_names() {
+        let read = |text: &str| read_bridges(text.parse::<toml::Table>().unwrap().remove("bridge").unwrap());
+        let bridges = read(
+            "[[bridge]]\nname = 'b'\nsource = { topic = 't' }\ntarget = { queue = 'q' }\n\
+             filter = { body = { total = [{ numeric = ['>', 10] }] } }\n[bridge.map]\ngroup = 'body:/c'\n",
+        )
+        .unwrap();
+        assert_eq!(bridges[0].0, "b");
+        assert_eq!(bridges[0].1.to_json()["filter"]["body"]["total"][0]["numeric"][1], 10);
+        for (text, what) in [
+            ("[bridge]\nname = 'b'", "two brackets"),
+            ("[[bridge]]\nsource = { topic = 't' }", "no name"),
+            ("[[bridge]]\nname = 'b'", "\"b\""),
+        ] {
+            let error = format!("{:#}", read(text).unwrap_err());
+            assert!(error.contains(what), "{error}");
+        }
     }
 
     #[test]

@@ -3,11 +3,13 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use millstream_broker::bridge::BridgeError;
 use millstream_broker::group::GroupError;
 use millstream_broker::queue::api::{QueueError, ReceiveError, SubscribeError};
+use millstream_broker::task::TaskError;
 use millstream_broker::{
     AdminError, CallError, CatalogueError, ConsumeError, EnvelopeError, ExchangeError, PublishError,
-    QueueCallError, ReadError, Refused, RoutingError, UserError,
+    QueueCallError, ReadError, Refused, RoutingError, TaskCallError, UserError,
 };
 
 /// What a request gets that could not be done.
@@ -113,6 +115,20 @@ impl From<QueueCallError> for ApiError {
             | QueueCallError::Arguments(_) => Self::bad(e.to_string()),
             QueueCallError::Call(e) => e.into(),
             e => Self::conflict(e.to_string()),
+        }
+    }
+}
+
+impl From<BridgeError> for ApiError {
+    fn from(e: BridgeError) -> Self {
+        match e {
+            BridgeError::NotFound(_) | BridgeError::Absent { .. } => Self::not_found(e.to_string()),
+            BridgeError::Exists => Self::conflict(e.to_string()),
+            BridgeError::Task(TaskCallError::Call(e)) => e.into(),
+            BridgeError::Task(TaskCallError::Task(TaskError::TooMany { .. } | TaskError::Version { .. })) => {
+                Self::conflict(e.to_string())
+            }
+            BridgeError::Def(_) | BridgeError::Task(_) => Self::bad(e.to_string()),
         }
     }
 }

@@ -9,6 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use millstream_amqp::AmqpStats;
 use millstream_broker::Broker;
+use millstream_broker::bridge::BridgeInfo;
 use millstream_broker::group::GroupInfo;
 use millstream_broker::queue::api::QueueStats;
 use millstream_kafka::Observer;
@@ -20,7 +21,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{ApiError, Shared, gauges};
+use super::{ApiError, Shared, bridges, gauges};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Api {
@@ -137,7 +138,12 @@ impl Observer for KafkaMetrics {
     }
 }
 
-fn registry(broker: &Broker, groups: &[GroupInfo], queues: &[(String, QueueStats)]) -> Registry {
+fn registry(
+    broker: &Broker,
+    groups: &[GroupInfo],
+    queues: &[(String, QueueStats)],
+    all_bridges: &[BridgeInfo],
+) -> Registry {
     let mut r = Registry::with_prefix("millstream");
     let k = &**KAFKA;
     r.register("kafka_connections", "Open Kafka connections", k.connections.clone());
@@ -160,6 +166,7 @@ fn registry(broker: &Broker, groups: &[GroupInfo], queues: &[(String, QueueStats
     );
     amqp(&mut r);
     gauges::register(&mut r, broker, groups, queues);
+    bridges::register(&mut r, all_bridges);
     r
 }
 
@@ -168,7 +175,8 @@ pub async fn metrics(State(health): Shared) -> Result<Response, ApiError> {
     let mut text = String::new();
     let session = health.session()?;
     let (groups, queues) = (gauges::groups(&session).await?, gauges::queues(&session).await?);
-    encode(&mut text, &registry(health.broker()?, &groups, &queues))
+    let bridges = session.bridges().await?;
+    encode(&mut text, &registry(health.broker()?, &groups, &queues, &bridges))
         .map_err(|e| ApiError::unavailable(e.to_string()))?;
     Ok(([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
 }

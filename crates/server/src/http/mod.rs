@@ -1,5 +1,6 @@
 //! The HTTP listener: health, readiness, metrics, and the administration that the command line uses.
 
+mod bridges;
 mod error;
 mod exchanges;
 mod gauges;
@@ -105,6 +106,10 @@ pub async fn serve(
         .route("/users/{user}", get(users::describe).delete(users::delete))
         .route("/users/{user}/password", post(users::password))
         .route("/users/{user}/permissions", post(users::permit).delete(users::forbid))
+        .route("/bridges", get(bridges::list).post(bridges::create))
+        .route("/bridges/{bridge}", get(bridges::describe).delete(bridges::delete))
+        .route("/bridges/{bridge}/pause", post(bridges::pause))
+        .route("/bridges/{bridge}/resume", post(bridges::resume))
         .route("/groups", get(groups::list))
         .route("/groups/{group}", get(groups::describe).delete(groups::delete))
         .route("/groups/{group}/reset-offsets", post(groups::reset))
