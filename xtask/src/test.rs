@@ -51,7 +51,7 @@ const SOLOS: &[Solo] = &[
     Solo {
         name: "bridge",
         program: "crash/bridge.py",
-        libraries: true,
+        python: tools::python,
         arguments: &["--rounds", "8"],
         needs: &[&tools::PYTHON],
         within: Duration::from_mins(5),
