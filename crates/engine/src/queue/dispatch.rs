@@ -366,8 +366,10 @@ impl Queue {
         let stands_back = self.policy().ordering == Ordering::Fair
             && !self.keys.is_reading()
             && self.lanes.values().all(|l| l.knows_next() && l.peek_visible().is_none());
-        let number = self.next_lane_of_all().filter(|_| stands_back)?;
-        self.head_of(number, true).map(|_| From { number, of_all: true })
+        if !stands_back {
+            return None;
+        }
+        self.first_lane().map(|number| From { number, of_all: true })
     }
 
     fn pop_next(&mut self, turn: &Turn<'_>, from: From) -> Option<Slot> {

@@ -468,6 +468,15 @@ impl Queue {
         })
     }
 
+    /// The lane of the first visible message, whether its key is open or not.
+    pub(crate) fn first_lane(&self) -> Option<u16> {
+        self.pick(|number, lane| match self.first_of_all(number) {
+            Some(First::Is(slot)) if slot.pos < lane.visible => Head::Is(slot),
+            Some(First::Unread(_)) => Head::Unread,
+            _ => Head::None,
+        })
+    }
+
     /// The highest priority that has a message; within it, one that was delayed goes first if its time had come before the other was
     /// published.
     fn pick(&self, head: impl Fn(u16, &Lane) -> Head) -> Option<u16> {

@@ -77,6 +77,8 @@ impl Queue {
     /// A message is back in its place.
     pub(super) fn give_back(&mut self, number: u16, mut slot: Slot) {
         slot.seen = true;
+        // The scan has it before it: what was held as it came in may come back before its turn to be met.
+        slot.known &= self.lanes.get(&number).is_some_and(|l| l.is_delayed() || slot.pos < l.scan);
         match self.key_of(&slot) {
             Some(hash) if slot.known => {
                 self.keys.put_aside(hash, number, slot);
@@ -215,6 +217,8 @@ impl Queue {
         hash: u64,
         fits: impl FnOnce(&Slot) -> bool,
     ) -> Option<Slot> {
+        // The key is closed now: one that was let back into the lane is among those aside again.
+        self.look_at_keys(self.open_to());
         let lane = self.lanes.get(&number)?;
         let aside = self.keys.next_of(hash, number).copied();
         let window = lane.peek_same(hash).copied().filter(|_| !self.keys.has_unread(hash, number));

@@ -744,3 +744,31 @@ fn the_mover_is_told_again_after_a_restart() {
     assert_eq!(after.len(), 1);
     assert_eq!(after[0], MoveWork { wait: after[0].wait, ..before[0] });
 }
+
+#[test]
+fn what_was_held_as_it_came_and_is_given_back_before_the_window_reaches_it_comes_once() {
+    let queue_windows = WindowSizes { window: 4, tail: 4, ..WindowSizes::default() };
+    let mut w = World::new(EngineConfig { queue_windows, ..EngineConfig::default() });
+    let q = w.create(
+        "a",
+        policy(|p| {
+            p.messages_max = Some(20);
+            p.overflow = Overflow::RejectDeadLetter;
+            p.dead_letter = true;
+        }),
+    );
+    for _ in 0..25 {
+        w.publish(message(&[q]));
+    }
+    w.settle_down();
+    assert_eq!(w.counts(q), [20, 0, 0, 5, 0]);
+    for m in std::mem::take(&mut w.moves) {
+        let MoveWork { queue, lane, pos, delivery_no, .. } = m;
+        let item = MoveItem { queue, lane, pos, delivery_no, then: MoveThen::Release };
+        assert_eq!(w.ask(1, QueueOp::Move(vec![item])), QueueReply::Moved(vec![Ok(())]));
+    }
+    w.settle_down();
+    let all = w.receive_all(2, q, 25);
+    assert_eq!(all.iter().map(|d| d.pos).collect::<Vec<_>>(), (0..25).collect::<Vec<_>>());
+    assert_eq!(w.receive(2, pull(q, 5)), []);
+}

@@ -52,3 +52,8 @@ fn a_log_that_forgets_what_it_was_not_told_to() {
 fn time_that_stands_still() {
     assert!(is_caught(Bug::NoTime));
 }
+
+#[test]
+fn keys_that_nobody_minds() {
+    assert!(is_caught(Bug::NoKeys));
+}

@@ -160,14 +160,22 @@ impl Run {
                 for c in q.cons.iter().filter(|c| alone && c.flow && !c.cancelled) {
                     let full =
                         c.opts.prefetch > 0 && q.leases_of(c.session, c.id) >= c.opts.prefetch as usize;
-                    assert!(full || c.credit == Some(0), "{c:?} waits though there is a message");
+                    assert!(
+                        full || c.credit == Some(0),
+                        "{c:?} waits though there is a message\n{}",
+                        q.tell(now)
+                    );
                 }
             } else if has_next {
                 assert!(q.waits.is_empty(), "a receive waits though there is a message");
                 for c in q.cons.iter().filter(|c| c.flow && !c.cancelled) {
                     let full =
                         c.opts.prefetch > 0 && q.leases_of(c.session, c.id) >= c.opts.prefetch as usize;
-                    assert!(full || c.credit == Some(0), "{c:?} waits though there is a message");
+                    assert!(
+                        full || c.credit == Some(0),
+                        "{c:?} waits though there is a message\n{}",
+                        q.tell(now)
+                    );
                 }
             } else {
                 assert!(q.waits.iter().all(|w| w.deadline > now), "a receive waits for too long");
