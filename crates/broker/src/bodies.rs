@@ -33,8 +33,6 @@ pub struct QueueMessage {
     pub transient: bool,
     /// Its first home, if it was moved.
     pub origin: Option<(LogId, u64)>,
-    /// Hash of its key.
-    pub(crate) key_hash: Option<u64>,
     /// Its timestamp, milliseconds, -1 = none.
     pub(crate) max_ts_ms: i64,
 }
@@ -50,7 +48,6 @@ impl QueueMessage {
             priority: 0,
             transient: false,
             origin: None,
-            key_hash: None,
             max_ts_ms: -1,
         }
     }
@@ -172,7 +169,6 @@ fn decode(entry: &Entry) -> Result<QueueMessage, BodyError> {
         priority: a.priority,
         transient: a.transient,
         origin: a.origin,
-        key_hash: a.key_hash,
         max_ts_ms: entry.max_ts_ms,
     })
 }

@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use millstream_engine::catalogue::{Snapshot, Topic, TopicDef};
+use millstream_engine::queue::api::QueueDef;
 use millstream_engine::queue::directory::Directory;
+use millstream_engine::queue::policy::Ordering as KeyOrder;
 use millstream_engine::{Engine, EngineConfig};
 use millstream_env::{Env, OpenMode};
 use millstream_log::{
@@ -203,6 +206,16 @@ impl Broker {
     #[must_use]
     pub fn derived_key(&self, purpose: &str) -> [u8; 16] {
         self.inner.secret.key(purpose)
+    }
+    /// The hash of a message's key, if one of these queues orders by it.
+    pub(crate) fn key_hash<'a>(
+        &self,
+        key: Option<&Bytes>,
+        queues: impl IntoIterator<Item = &'a QueueDef>,
+    ) -> Option<u64> {
+        let mut queues = queues.into_iter();
+        let key = key.filter(|_| queues.any(|q| q.policy.ordering != KeyOrder::None))?;
+        Some(self.inner.secret.key_hash(key))
     }
     /// The log's epoch: grows with each opening.
     #[must_use]

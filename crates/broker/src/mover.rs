@@ -237,6 +237,9 @@ pub(crate) fn moving(
     if body_len > session.broker().append_bytes_max() {
         return None;
     }
+    // Where it was, its key may have mattered to nobody.
+    let queues = places.iter().filter_map(Routing::queue);
+    let key_hash = session.broker().key_hash(body.message.key.as_ref(), queues);
     let mut bytes = body_len + ITEM_OVERHEAD_BYTES + TARGET_BYTES;
     let (mut to, mut topics) = (Vec::new(), Vec::new());
     for place in places {
@@ -262,7 +265,7 @@ pub(crate) fn moving(
             transient: body.transient,
             priority: body.priority,
             expiry_ms: None,
-            key_hash: body.key_hash,
+            key_hash,
             origin: Some(body.origin.unwrap_or(home)),
             dedup: None,
             envelope_len,

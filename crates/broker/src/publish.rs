@@ -37,7 +37,7 @@ pub(crate) const DROPS_BYTES: usize = 4 * 160;
 /// A message to be published. Exchange and routing keys are in it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NewMessage {
-    /// The message.
+    /// The message. A queue that orders by key does by its key.
     pub message: Message,
     /// It need not survive a restart.
     pub transient: bool,
@@ -222,6 +222,8 @@ impl Routed {
             return Err(EnvelopeError::TooLarge { what: "message", max }.into());
         }
         let due_ms = new.delay_ms.map(|d| now_ms.saturating_add(d));
+        let queues = places.iter().filter_map(Routing::queue);
+        let key_hash = core.broker.key_hash(new.message.key.as_ref(), queues);
         let mut to = Vec::new();
         for place in places {
             match place {
@@ -251,7 +253,7 @@ impl Routed {
                 transient: new.transient,
                 priority: new.priority,
                 expiry_ms: new.ttl_ms.map(|ttl| now_ms.saturating_add(ttl)),
-                key_hash: None,
+                key_hash,
                 origin: None,
                 dedup: new.dedup,
                 envelope_len,
@@ -300,6 +302,16 @@ enum Place {
 pub(crate) enum Routing {
     Queue(Arc<QueueDef>),
     Topic(Arc<Topic>),
+}
+
+impl Routing {
+    /// The queue, if it is one.
+    pub(crate) fn queue(&self) -> Option<&QueueDef> {
+        match self {
+            Self::Queue(def) => Some(def),
+            Self::Topic(_) => None,
+        }
+    }
 }
 
 /// Who routes.

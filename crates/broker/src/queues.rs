@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use millstream_engine::op::{Op, Reply};
 use millstream_engine::queue::api::{
-    LEASES_MAX, LeaseKind, QueueChange, QueueDef, QueueError, QueueOp, QueueReply, QueueStats, Receive,
-    ReceiveError, Verb,
+    LEASES_MAX, LeaseKind, ParkedMessage, QueueChange, QueueDef, QueueError, QueueOp, QueueReply, QueueStats,
+    Receive, ReceiveError, UnparkItem, Verb,
 };
 use millstream_engine::queue::policy::QueuePolicy;
 use millstream_log::Class;
@@ -74,6 +74,9 @@ const CHANGE_ROOM_BYTES: usize = 8_192;
 /// Messages and payload bytes looked at in one call.
 const PEEK_MESSAGES_MAX: u32 = 1_000;
 const PEEK_BYTES_MAX: u64 = 4 << 20;
+/// Messages taken off the parking place with one record, and room for it.
+const UNPARK_MAX: usize = 256;
+const UNPARK_ROOM_BYTES: usize = 64 << 10;
 /// Room for a purge.
 const PURGE_ROOM_BYTES: usize = 64 << 10;
 
@@ -294,6 +297,51 @@ impl Session {
     /// [`CallError`].
     pub async fn queue_stats(&self, queue: ObjectId, touch: bool) -> Result<Option<QueueStats>, CallError> {
         self.stats_of(queue, touch, true).await
+    }
+
+    /// Messages that a queue has set aside, from a lane and position on, at most `max`; `None`: there is no such queue.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn parked(
+        &self,
+        queue: ObjectId,
+        from: (u16, u64),
+        max: u32,
+    ) -> Result<Option<Vec<ParkedMessage>>, CallError> {
+        match self.submit(None, Op::Queue(QueueOp::Parked { queue, from, max })).await {
+            Reply::Queue(QueueReply::Parked(parked)) => Ok(parked),
+            _ => Err(CallError::FateUnknown),
+        }
+    }
+
+    /// Takes messages (lane, position) off a queue's parking place: back to their places with no attempts counted, or to the dead-letter
+    /// target (without one they are dropped). How many were parked.
+    ///
+    /// # Durability
+    /// As [`Session::declare_queue`].
+    ///
+    /// # Errors
+    /// `NotFound`, `Locked`; see [`QueueCallError`]. Some may have been taken off before.
+    pub async fn unpark(
+        &self,
+        queue: ObjectId,
+        places: &[(u16, u64)],
+        release: bool,
+    ) -> Result<u64, QueueCallError> {
+        self.usable(queue)?;
+        let mut done = 0;
+        for part in places.chunks(UNPARK_MAX) {
+            let items = part.iter().map(|(lane, pos)| UnparkItem { queue, lane: *lane, pos: *pos, release });
+            let items: Vec<UnparkItem> = items.collect();
+            let n = items.len();
+            let permit = self.admit(Class::Settle, UNPARK_ROOM_BYTES).await?;
+            match self.submit(Some(permit), Op::Queue(QueueOp::Unpark(items))).await {
+                Reply::Queue(QueueReply::Unparked { errors }) => done += (n - errors.len()) as u64,
+                _ => return Err(CallError::FateUnknown.into()),
+            }
+        }
+        Ok(done)
     }
 
     /// As [`Session::queue_stats`] without waiting for the disk: what is decided, which a crash may take back.

@@ -10,6 +10,7 @@ use aes::cipher::{BlockEncrypt, KeyInit};
 use millstream_env::{Env, OpenMode};
 use millstream_log::OpenError;
 use millstream_types::LogId;
+use siphasher::sip::SipHasher13;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 const FILE: &str = "secret";
@@ -22,6 +23,7 @@ const BYTES: usize = MAGIC.len() + 32;
 pub(crate) struct Secret {
     bytes: [u8; 32],
     ids: Aes128,
+    keys: SipHasher13,
 }
 
 impl Secret {
@@ -53,12 +55,18 @@ impl Secret {
 
     fn of(bytes: [u8; 32]) -> Self {
         let key = derive(&bytes, "message id");
-        Self { bytes, ids: Aes128::new(&key.into()) }
+        let keys = SipHasher13::new_with_key(&derive(&bytes, "message key"));
+        Self { bytes, ids: Aes128::new(&key.into()), keys }
     }
 
     /// A key for one purpose.
     pub(crate) fn key(&self, purpose: &str) -> [u8; 16] {
         derive(&self.bytes, purpose)
+    }
+
+    /// The hash of a message's key, by which queues order. Who does not know the secret cannot make two keys that have the same.
+    pub(crate) fn key_hash(&self, key: &[u8]) -> u64 {
+        self.keys.hash(key)
     }
 
     /// The public id of the message whose first home this is. One block of AES: no two messages have the same, and none tells of
@@ -103,6 +111,14 @@ mod tests {
         assert!(ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2]);
         assert_eq!(ids[1], b.message_id((LogId(1), 1)));
         assert_ne!(ids[1], Secret::of([8; 32]).message_id((LogId(1), 1)));
+    }
+
+    #[test]
+    fn keys_of_messages_have_the_same_hash_under_the_same_secret_only() {
+        let (a, b) = (Secret::of([7; 32]), Secret::of([8; 32]));
+        assert_eq!(a.key_hash(b"k"), Secret::of([7; 32]).key_hash(b"k"));
+        assert_ne!(a.key_hash(b"k"), a.key_hash(b"l"));
+        assert_ne!(a.key_hash(b"k"), b.key_hash(b"k"));
     }
 
     #[test]

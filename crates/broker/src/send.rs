@@ -94,6 +94,7 @@ impl Session {
         let too_large = |max| EnvelopeError::TooLarge { what: "message", max };
         let envelope_len = u32::try_from(envelope.len()).map_err(|_| too_large(u32::MAX as usize))?;
         let max_ts_ms = timestamp_ms(&new.message).unwrap_or(-1);
+        let key_hash = self.broker().key_hash(new.message.key.as_ref(), [queue]);
         let body: Vec<Bytes> = std::iter::once(envelope).chain(new.message.payload).collect();
         let body_len: usize = body.iter().map(Bytes::len).sum();
         let max = self.broker().append_bytes_max();
@@ -106,7 +107,7 @@ impl Session {
             transient: new.transient,
             priority: new.priority,
             expiry_ms: new.ttl_ms.map(|ttl| now_ms.saturating_add(ttl)),
-            key_hash: None,
+            key_hash,
             origin: None,
             dedup: new.dedup,
             envelope_len,

@@ -1,12 +1,13 @@
 //! Simulated clients of queues: they publish, consume, settle, give back, and go; and a checker of everything they saw.
 //!
 //! `jobs` gives dead messages to `graves`; `mail` has neither limits nor a target; `small` refuses what it has no room for. The exchange
-//! `all` leads to `jobs` and `mail`. What must hold:
+//! `all` leads to `jobs` and `mail`. `order` orders by key. What must hold:
 //!
 //! - a message that was confirmed, or delivered once, is there until a client asked for its end; it is there once;
 //! - one whose end was confirmed is never delivered again;
 //! - no two clients have it at a time;
-//! - one that is delivered as new was never delivered before.
+//! - one that is delivered as new was never delivered before;
+//! - of a key in `order` one client at a time has messages, and gets each before the later ones.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::Poll;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use millstream_broker::queue::api::{
     ConsumerId, ConsumerOpts, Delivery, LEASES_MAX, LeaseKind, QueueDef, Receive, Verb,
 };
-use millstream_broker::queue::policy::{Overflow, QueuePolicy};
+use millstream_broker::queue::policy::{Ordering, Overflow, QueuePolicy};
 use millstream_broker::{
     Asked, Binding, BodyError, Broker, CallError, DeadLetter, ExchangeError, ExchangeType, Message,
     NewExchange, NewMessage, NewQueue, Principal, Publishing, QueueCallError, Receiving, Session,
@@ -28,7 +29,9 @@ use crate::book::Violation;
 use crate::must;
 
 const SESSIONS: u64 = 3;
-const QUEUES: [&str; 4] = ["jobs", "graves", "mail", "small"];
+const QUEUES: [&str; 5] = ["jobs", "graves", "mail", "small", "order"];
+/// Keys of messages for `order`.
+const KEYS: Id = 3;
 /// Looks at the queues before one gives up waiting for them to be empty.
 const LOOKS_MAX: u64 = 50_000;
 
@@ -146,6 +149,7 @@ impl QueueClients {
                         not_expired: false,
                     });
                 }
+                "order" => new.policy.ordering = Ordering::ByKey,
                 "small" => {
                     new.policy = QueuePolicy {
                         messages_max: Some(3),
@@ -192,7 +196,8 @@ impl QueueClients {
         let (mut sent, mut batch) = (Vec::new(), Vec::new());
         for _ in 0..1 + dice.below(3) {
             self.next_id += 1;
-            let (exchange, key, to) = match dice.below(8) {
+            let (exchange, key, to) = match dice.below(10) {
+                8..=9 => ("", "order", vec!["order"]),
                 0..=2 => ("", "jobs", vec!["jobs"]),
                 3..=4 => ("", "mail", vec!["mail"]),
                 5 => ("", "small", vec!["small"]),
@@ -203,6 +208,7 @@ impl QueueClients {
             let message = Message {
                 exchange: exchange.to_owned(),
                 routing_key: key.to_owned(),
+                key: Some(Bytes::from((self.next_id % KEYS).to_string())),
                 payload: Some(Bytes::from(payload)),
                 ..Message::default()
             };
@@ -307,6 +313,10 @@ impl QueueClients {
             must!(!known.died, "{id} is delivered by {queue} after it went to graves");
             must!(known.out.is_none(), "{id} of {queue} is with two clients: {known:?}, {d:?}");
             must!(d.redelivered || !known.seen, "{id} of {queue} is delivered as new again: {d:?}");
+            if queue == "order" {
+                in_order(&self.known, id, client.number)?;
+            }
+            let known = self.known.entry((queue, id)).or_default();
             (known.sure, known.seen, known.out) = (true, true, Some(client.number));
             self.delivered += 1;
             client.has.push((queue, id, *d));
@@ -418,8 +428,9 @@ impl QueueClients {
         }
         let mut looks = 0;
         // What is in jobs may still come to graves: it is looked at last.
-        for name in ["mail", "small", "jobs", "graves"] {
+        for name in ["mail", "small", "order", "jobs", "graves"] {
             let def = std::sync::Arc::clone(&self.defs[name]);
+            let mut last = [0; KEYS as usize];
             loop {
                 let what = Receive {
                     queue: def.id,
@@ -443,9 +454,10 @@ impl QueueClients {
                         Err(e) => return Err(format!("{d:?} cannot be read: {e}")),
                     };
                     let payload = body.message.payload.as_deref().unwrap_or_default();
-                    *there
-                        .entry((name, u64::from_le_bytes(payload[..8].try_into().unwrap())))
-                        .or_default() += 1;
+                    let id = u64::from_le_bytes(payload[..8].try_into().unwrap());
+                    let before = std::mem::replace(&mut last[(id % KEYS) as usize], id);
+                    must!(name != "order" || before < id, "{id} comes after {before} of its key");
+                    *there.entry((name, id)).or_default() += 1;
                 }
                 let stats = stats.expect("it is there");
                 let left = stats.ready.n + stats.leased.n + stats.held.n + stats.scheduled.n;
@@ -483,4 +495,20 @@ impl QueueClients {
         }
         Ok(())
     }
+}
+
+/// Whether a message of `order` may come to a client now: nobody else has one of its key, and none before it is left.
+fn in_order(known: &BTreeMap<(&'static str, Id), Known>, id: Id, client: u64) -> Result<(), Violation> {
+    for ((_, other), k) in known.range(("order", 0)..=("order", Id::MAX)) {
+        if *other == id || other % KEYS != id % KEYS {
+            continue;
+        }
+        must!(
+            k.out.is_none_or(|c| c == client),
+            "{id} comes to {client}, and of its key {other} is with another: {k:?}"
+        );
+        let left = k.sure && !k.refused && !k.ending && !k.ended && k.out.is_none();
+        must!(*other > id || !left, "{id} comes before {other} of its key: {k:?}");
+    }
+    Ok(())
 }

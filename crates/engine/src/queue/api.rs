@@ -215,6 +215,15 @@ pub enum QueueOp {
     },
     /// Takes messages off the parking place. One record.
     Unpark(Vec<UnparkItem>),
+    /// What is parked, by lane and position. Without a permit.
+    Parked {
+        /// Which queue.
+        queue: ObjectId,
+        /// From this lane and position on.
+        from: (u16, u64),
+        /// Most messages.
+        max: u32,
+    },
     /// What is in a queue. Without a permit.
     Stats {
         /// Which.
@@ -553,6 +562,21 @@ pub enum MoveError {
     Refused(Refusal),
 }
 
+/// A message that is set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParkedMessage {
+    /// The lane.
+    pub lane: u16,
+    /// The position.
+    pub pos: u64,
+    /// Times it was handed out.
+    pub deliveries: u16,
+    /// Times that failed.
+    pub attempts: u16,
+    /// Payload bytes.
+    pub bytes: u32,
+}
+
 /// A parked message and what becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnparkItem {
@@ -634,6 +658,8 @@ pub enum QueueReply {
         /// In order.
         errors: Vec<(usize, SettleError)>,
     },
+    /// To `Parked`. `None`: there is no such queue.
+    Parked(Option<Vec<ParkedMessage>>),
     /// To `Stats`.
     Stats(Option<QueueStats>),
 }

@@ -329,6 +329,10 @@ impl Queues {
             QueueOp::Move(items) => self.moved(cx, asker, &items, permit),
             QueueOp::Hold { queue, max } => self.hold(cx, asker, queue, max, permit),
             QueueOp::Unpark(items) => self.unpark(cx, asker, &items, permit),
+            QueueOp::Parked { queue, from, max } => {
+                let parked = self.load(&cx.state.queues, queue).map(|q| q.parked_from(from, max));
+                cx.answer(asker, *cx.last_lsn, QueueReply::Parked(parked));
+            }
             QueueOp::Subscribe { queue, consumer, opts } => {
                 let result = self.subscribe(&cx.state.queues, asker.session, queue, consumer, opts);
                 cx.answer(asker, *cx.last_lsn, QueueReply::Subscribed(result));

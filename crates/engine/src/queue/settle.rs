@@ -5,7 +5,8 @@
 use millstream_log::Permit;
 use millstream_types::{ConnId, ObjectId};
 
-use super::api::{Cause, ExtendItem, QueueReply, SettleError, SettleItem, UnparkItem, Verb};
+use super::api::{Cause, ExtendItem, ParkedMessage, QueueReply, SettleError, SettleItem, UnparkItem, Verb};
+use super::lane::Slot;
 use super::lease::{Has, Lease};
 use super::live::{Queue, Turn};
 use super::policy::LEASE_MS_MAX;
@@ -144,6 +145,23 @@ impl Queues {
 }
 
 impl Queue {
+    /// What is parked, from a lane and position on.
+    pub(super) fn parked_from(&self, from: (u16, u64), max: u32) -> Vec<ParkedMessage> {
+        let mut all = Vec::new();
+        for (number, lane) in self.lanes.range(from.0..) {
+            let parked = lane.leases.sorted().into_iter().filter(|l| matches!(l.has, Has::Parked(_)));
+            let parked = parked.filter(|l| (*number, l.slot.pos) >= from);
+            all.extend(parked.take(max as usize - all.len()).map(|l| {
+                let Slot { pos, deliveries, attempts, bytes, .. } = l.slot;
+                ParkedMessage { lane: *number, pos, deliveries, attempts, bytes }
+            }));
+            if all.len() >= max as usize {
+                break;
+            }
+        }
+        all
+    }
+
     /// Whether `session` may settle the lease with this number.
     fn check(
         &self,

@@ -215,6 +215,12 @@ fn a_dead_lettered_message_lets_its_key_flow_on_and_a_parked_one_closes_it() {
             continue;
         }
         assert_eq!(w.counts(q), [3, 0, 0, 0, 1]);
+        let parked = |w: &mut World, from| match w.ask(2, QueueOp::Parked { queue: q, from, max: 9 }) {
+            QueueReply::Parked(Some(all)) => all,
+            other => panic!("{other:?}"),
+        };
+        let it = ParkedMessage { lane: 0, pos: 0, deliveries: 1, attempts: 1, bytes: 7 };
+        assert_eq!((parked(&mut w, (0, 0)), parked(&mut w, (0, 1))), (vec![it], vec![]));
         assert_eq!(positions(&w.receive(2, pull(q, 5))), [2]);
         // Also after a restart.
         w.sync();

@@ -120,16 +120,16 @@ impl World {
     }
 
     /// Submits an operation; its answer is among `answers`, now or later.
-    pub fn submit(&mut self, session: u64, mut op: QueueOp) -> Ticket {
-        if self.bug == Some(Bug::NoKeys)
-            && let QueueOp::Publish(all) = &mut op
-        {
-            all.iter_mut().for_each(|p| p.key_hash = None);
-        }
+    pub fn submit(&mut self, session: u64, op: QueueOp) -> Ticket {
         self.submit_any(session, Op::Queue(op))
     }
 
-    fn submit_any(&mut self, session: u64, op: Op) -> Ticket {
+    fn submit_any(&mut self, session: u64, mut op: Op) -> Ticket {
+        if self.bug == Some(Bug::NoKeys)
+            && let Op::Queue(QueueOp::Publish(all)) = &mut op
+        {
+            all.iter_mut().for_each(|p| p.key_hash = None);
+        }
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         let permit = Some(self.log.permit());

@@ -21,6 +21,8 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Further routing keys: those that everybody sees, and those that nobody sees.
 const CC: &str = "CC";
 const BCC: &str = "BCC";
+/// The name that the field's plugins for ordered exchanges use.
+const PARTITION_KEY: &str = "x-partition-key";
 
 /// Messages that were read and not published.
 #[derive(Debug, Default)]
@@ -80,7 +82,7 @@ impl Channel {
             exchange: exchange.to_owned(),
             routing_key: m.routing_key.to_string(),
             keys,
-            key: None,
+            key: partition_key(&headers),
             properties: header.properties,
             headers,
             deaths: Vec::new(),
@@ -169,6 +171,15 @@ fn further_keys(headers: &[Header], name: &str) -> Result<Vec<String>, Exception
             _ => Err(wrong()),
         })
         .collect()
+}
+
+/// The header that says what the message is ordered by, where the queue orders, and which partition of a topic it goes to.
+fn partition_key(headers: &[Header]) -> Option<Bytes> {
+    match &headers.iter().find(|h| h.name == PARTITION_KEY)?.value {
+        HeaderValue::Str(key) => Some(Bytes::copy_from_slice(key.as_bytes())),
+        HeaderValue::Bytes(key) => Some(key.clone()),
+        _ => None,
+    }
 }
 
 fn joined(mut pieces: Vec<Bytes>) -> Bytes {
