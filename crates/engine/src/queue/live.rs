@@ -404,7 +404,8 @@ impl Queue {
     fn hold(&mut self, turn: &mut Turn<'_>, number: u16, mut slot: Slot, cause: Cause) {
         let Slot { bytes, deliveries, attempts, .. } = slot;
         let known = Known { state: State::Held(cause as u8), deliveries, attempts };
-        turn.record.act_on(self.id(), number, &slot, Act::Lease(known, bytes, None));
+        let key_hash = self.key_of(&slot);
+        turn.record.act_on(self.id(), number, &slot, Act::Lease(known, bytes, key_hash));
         slot.in_due = false;
         self.held.add(bytes);
         let has = Has::Mover(cause);

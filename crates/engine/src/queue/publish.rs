@@ -197,7 +197,8 @@ impl Queues {
             lane.leases.insert(Lease { slot, no: 0, has, until_ms: u64::MAX, holder: None, owned: false });
             queue.held.add(bytes);
             queue.work.push_back((number, pos));
-            self.record.act(id, number, pos, Act::Lease(known, bytes, None));
+            let key_hash = queue.key_of(&slot);
+            self.record.act(id, number, pos, Act::Lease(known, bytes, key_hash));
             self.mark_runnable(id);
         } else if let Some(due_ms) = due_ms {
             queue.scheduled.add(bytes);

@@ -27,7 +27,7 @@ const ITEM_BYTES: usize = 36;
 /// What happens to one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// It is handed out, or to the mover, under a new number: its payload bytes, and its key if that closes with it.
+    /// It is handed out, or to the mover, under a new number: its payload bytes, and the key by which the queue orders it.
     Lease(Known, u32, Option<u64>),
     /// It is gone; its payload bytes.
     Settle(Cause, u32),
