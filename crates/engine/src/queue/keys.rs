@@ -302,6 +302,13 @@ impl Keys {
         Some(slot)
     }
 
+    /// The key of a message that waits aside, by its position: all keys are looked through.
+    pub(crate) fn hash_at(&self, lane: u16, pos: u64) -> Option<u64> {
+        let waits = |w: &Waiting| w.aside.keys().any(|r| r.1 == pos);
+        // At most one has it, whatever the order.
+        self.by_hash.iter().find(|(_, k)| k.lanes.get(&lane).is_some_and(waits)).map(|(hash, _)| *hash)
+    }
+
     /// Takes a message that waits aside, by its position.
     pub(crate) fn take_at(&mut self, hash: u64, lane: u16, pos: u64) -> Option<Slot> {
         let w = self.by_hash.get(&hash)?.lanes.get(&lane)?;

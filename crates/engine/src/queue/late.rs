@@ -5,7 +5,7 @@
 use millstream_types::ConnId;
 
 use super::api::{Cause, SettleError};
-use super::lane::{Lane, Slot};
+use super::lane::{Ahead, Lane, Slot};
 use super::lease::Has;
 use super::live::{Queue, Turn};
 use super::policy::Ordering;
@@ -80,21 +80,23 @@ impl Queue {
 
     /// A message that was given back is taken from where it waits, and counts no more.
     fn take_waiting(&mut self, number: u16, pos: u64, key_hash: Option<u64>) -> Option<Slot> {
-        let key_hash = key_hash.filter(|_| self.policy().ordering != Ordering::None);
-        if let Some(slot) = key_hash.and_then(|hash| self.keys.take_at(hash, number, pos)) {
-            self.ready.sub(slot.bytes);
+        let ordered = self.policy().ordering != Ordering::None;
+        if let Some((slot, rested)) = self.lanes.get_mut(&number)?.take_waiting(pos) {
+            if rested {
+                self.scheduled.sub(slot.bytes);
+                self.rests(slot.key_hash, false);
+            } else {
+                self.ready.sub(slot.bytes);
+                if let Some(hash) = self.key_of(&slot) {
+                    self.keys.popped(hash, number, &slot);
+                }
+            }
             return Some(slot);
         }
-        let (slot, rested) = self.lanes.get_mut(&number)?.take_waiting(pos)?;
-        if rested {
-            self.scheduled.sub(slot.bytes);
-            self.rests(key_hash, false);
-        } else {
-            self.ready.sub(slot.bytes);
-            if let Some(hash) = key_hash {
-                self.keys.popped(hash, number, &slot);
-            }
-        }
+        // One that the mover gave back has a row that does not tell its key.
+        let hash = key_hash.or_else(|| self.keys.hash_at(number, pos)).filter(|_| ordered)?;
+        let slot = self.keys.take_at(hash, number, pos)?;
+        self.ready.sub(slot.bytes);
         Some(slot)
     }
 }
@@ -109,8 +111,11 @@ impl Lane {
             return Some((rest.slot, true));
         }
         if let Some(ahead) = self.take_ahead(pos) {
-            let (deliveries, attempts, bytes) = (ahead.deliveries, ahead.attempts, ahead.bytes);
-            return Some((Slot { pos, bytes, deliveries, attempts, ..Slot::default() }, ahead.until_ms > 0));
+            let Ahead { deliveries, attempts, bytes, key_hash, until_ms } = ahead;
+            return Some((
+                Slot { pos, bytes, deliveries, attempts, key_hash, ..Slot::default() },
+                until_ms > 0,
+            ));
         }
         // Those that were delayed stand by their time, which the number does not tell.
         let key = self.delays.eligible.keys().find(|k| k.1 == pos).copied()?;
