@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -64,7 +65,16 @@ pub struct Redriven {
 #[derive(Debug)]
 pub struct Redriving {
     task: JoinHandle<Result<Redriven, QueueCallError>>,
+    moved: Arc<AtomicU64>,
     _stop: watch::Sender<()>,
+}
+
+impl Redriving {
+    /// Messages moved so far, also while it runs and after it was dropped.
+    #[must_use]
+    pub fn progress(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.moved)
+    }
 }
 
 impl Future for Redriving {
@@ -89,8 +99,10 @@ impl Broker {
         let (stop, stopped) = watch::channel(());
         let who = Principal::inner("redrive");
         let session = self.session(who, ns, SessionOptions::default());
-        let run = Run { broker: self.clone(), session, def, what, stopped, held: Vec::new() };
-        Ok(Redriving { task: tokio::spawn(run.run()), _stop: stop })
+        let moved = Arc::new(AtomicU64::new(0));
+        let counts = Arc::clone(&moved);
+        let run = Run { broker: self.clone(), session, def, what, stopped, held: Vec::new(), moved: counts };
+        Ok(Redriving { task: tokio::spawn(run.run()), moved, _stop: stop })
     }
 }
 
@@ -102,6 +114,7 @@ struct Run {
     stopped: watch::Receiver<()>,
     /// What is held and was not moved.
     held: Vec<MoveWork>,
+    moved: Arc<AtomicU64>,
 }
 
 impl Run {
@@ -223,7 +236,10 @@ impl Run {
         let results = submit_moves(&self.session, record).await?;
         for (work, result) in works.into_iter().zip(results) {
             match result {
-                Ok(()) => done.moved += 1,
+                Ok(()) => {
+                    done.moved += 1;
+                    self.moved.fetch_add(1, Ordering::Relaxed);
+                }
                 // Purged meanwhile, or the queue is gone.
                 Err(MoveError::NotHeld) => {}
                 Err(MoveError::Refused(why)) => {

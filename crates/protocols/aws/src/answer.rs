@@ -86,6 +86,11 @@ impl Answer {
         }
     }
 
+    /// A number.
+    pub(crate) fn int(&mut self, name: &str, value: u64) {
+        self.plain(name, &value.to_string());
+    }
+
     /// A truth.
     pub(crate) fn bool(&mut self, name: &str, value: bool) {
         self.plain(name, if value { "true" } else { "false" });
@@ -290,7 +295,7 @@ mod tests {
     fn write(form: Form) -> String {
         let mut a = Answer::new(form);
         a.structs("Messages", "Message", [1, 2], |a, n| {
-            a.plain("N", &n.to_string());
+            a.int("N", n);
             a.text("Body", "a<\"b\r");
             a.text_map(("Attributes", "Attribute"), ("Name", "Value"), [("k", "v")]);
             a.struct_map("MessageAttributes", "MessageAttribute", [("m", "x")], |a, v| a.text("DataType", v));

@@ -60,6 +60,7 @@ kinds! {
     QueueNameExists = "com.amazonaws.sqs#QueueNameExists", "QueueAlreadyExists", 400;
     ReceiptHandleIsInvalid = "com.amazonaws.sqs#ReceiptHandleIsInvalid", "ReceiptHandleIsInvalid", 400;
     RequestTooLarge = "com.amazon.coral.service#RequestEntityTooLargeException", "RequestEntityTooLarge", 413;
+    ResourceNotFound = "com.amazonaws.sqs#ResourceNotFoundException", "ResourceNotFoundException", 404;
     ServiceUnavailable = "com.amazon.coral.service#ServiceUnavailableException", "ServiceUnavailable", 503;
     SignatureDoesNotMatch = "com.amazon.coral.service#InvalidSignatureException", "SignatureDoesNotMatch", 403;
     TooManyEntries = "com.amazonaws.sqs#TooManyEntriesInBatchRequest", "AWS.SimpleQueueService.TooManyEntriesInBatchRequest", 400;

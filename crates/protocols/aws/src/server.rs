@@ -25,6 +25,7 @@ use crate::recent::Recent;
 use crate::request::{Call, form_of};
 use crate::signature;
 use crate::sqs;
+use crate::sqs::tasks::MoveTasks;
 
 /// Bodies up to so many bytes are not counted against [`AwsConfig::bodies_bytes_max`].
 const SMALL_BODY_BYTES: usize = 64 << 10;
@@ -40,6 +41,7 @@ pub(crate) struct Server {
     pub(crate) deleted: Recent,
     pub(crate) purged: Recent,
     pub(crate) first: FirstReceives,
+    pub(crate) moves: MoveTasks,
     pub(crate) stopped: watch::Receiver<bool>,
     /// In units of [`SMALL_BODY_BYTES`].
     bodies: Semaphore,
@@ -73,6 +75,7 @@ impl Server {
             deleted: Recent::new(cooldown_ms),
             purged: Recent::new(cooldown_ms),
             first: FirstReceives::default(),
+            moves: MoveTasks::default(),
             bodies: Semaphore::new(cfg.bodies_bytes_max / SMALL_BODY_BYTES),
             requests: AtomicU64::new(0),
             broker,
@@ -87,7 +90,7 @@ impl Server {
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let id = self.request_id();
+        let id = uuid(self.unique());
         let (parts, body) = request.into_parts();
         let form = form_of(&parts);
         let (status, query_error, text) = match self.answer(peer, &parts, body, form, &id).await {
@@ -172,12 +175,13 @@ impl Server {
         Ok(answer.finish(&call.action, id))
     }
 
-    fn request_id(&self) -> String {
+    /// 16 bytes that are given once.
+    pub(crate) fn unique(&self) -> [u8; 16] {
         use std::hash::Hasher as _;
         let mut hasher = SipHasher24::new_with_key(&self.request_key);
         hasher.write_u64(self.broker.epoch().0);
         hasher.write_u64(self.requests.fetch_add(1, Ordering::Relaxed));
-        uuid(hasher.finish128().as_bytes())
+        hasher.finish128().as_bytes()
     }
 }
 

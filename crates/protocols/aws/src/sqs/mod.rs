@@ -14,6 +14,7 @@ mod send;
 mod settings;
 mod settle;
 mod tags;
+pub(crate) mod tasks;
 
 use crate::answer::Answer;
 use crate::error::AwsError;
@@ -26,6 +27,7 @@ pub(crate) async fn act(cx: &Cx<'_>, action: &str, p: Params<'_>) -> Result<Answ
     let mut a = Answer::new(cx.form);
     match action {
         "AddPermission" => permissions::add(cx, p).await?,
+        "CancelMessageMoveTask" => tasks::cancel(cx, p, &mut a)?,
         "ChangeMessageVisibility" => settle::change(cx, p).await?,
         "ChangeMessageVisibilityBatch" => settle::change_batch(cx, p, &mut a).await?,
         "CreateQueue" => queues::create(cx, p, &mut a).await?,
@@ -35,6 +37,7 @@ pub(crate) async fn act(cx: &Cx<'_>, action: &str, p: Params<'_>) -> Result<Answ
         "GetQueueAttributes" => attributes::get(cx, p, &mut a).await?,
         "GetQueueUrl" => queues::url(cx, p, &mut a)?,
         "ListDeadLetterSourceQueues" => redrive::sources(cx, p, &mut a)?,
+        "ListMessageMoveTasks" => tasks::list(cx, p, &mut a)?,
         "ListQueueTags" => tags::list(cx, p, &mut a)?,
         "ListQueues" => queues::list(cx, p, &mut a)?,
         "PurgeQueue" => queues::purge(cx, p).await?,
@@ -43,6 +46,7 @@ pub(crate) async fn act(cx: &Cx<'_>, action: &str, p: Params<'_>) -> Result<Answ
         "SendMessage" => send::send(cx, p, &mut a).await?,
         "SendMessageBatch" => send::send_batch(cx, p, &mut a).await?,
         "SetQueueAttributes" => attributes::set(cx, p).await?,
+        "StartMessageMoveTask" => tasks::start(cx, p, &mut a).await?,
         "TagQueue" => tags::tag(cx, p).await?,
         "UntagQueue" => tags::untag(cx, p).await?,
         other => return Err(unknown(other)),

@@ -104,6 +104,12 @@ fn allows(target: &QueueDef, source: &str) -> bool {
     }
 }
 
+/// Whether some queue's dead messages go to this one.
+pub(crate) fn is_dead_letter_queue(cx: &Cx<'_>, name: &str) -> bool {
+    let all = cx.server.broker.queues(cx.session.namespace());
+    all.iter().any(|q| dead_letter_queue(q).is_some_and(|to| to == name))
+}
+
 /// `ListDeadLetterSourceQueues`.
 pub(crate) fn sources(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Result<(), AwsError> {
     let def = cx.queue(p, Action::Describe)?;
