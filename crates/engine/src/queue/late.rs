@@ -113,7 +113,7 @@ impl Lane {
         if let Some(ahead) = self.take_ahead(pos) {
             let Ahead { deliveries, attempts, bytes, key_hash, until_ms } = ahead;
             return Some((
-                Slot { pos, bytes, deliveries, attempts, key_hash, ..Slot::default() },
+                Slot { pos, key_hash, bytes, deliveries, attempts, ..Slot::default() },
                 until_ms > 0,
             ));
         }
