@@ -35,6 +35,8 @@ struct Inner {
     /// Bytes in `out`, and those that the writer has taken and not written.
     bytes: usize,
     frame_bytes_max: u32,
+    /// Room for one header while it is encoded.
+    header: BytesMut,
     /// Nothing more will come.
     finished: bool,
     /// Nobody writes any more.
@@ -72,16 +74,21 @@ impl Outbox {
         header: &ContentHeader,
         body: &Bytes,
     ) -> Result<(), EncodeError> {
-        let mut encoded = BytesMut::new();
-        header.encode(&mut encoded)?;
+        let mut encoded = Ok(());
         self.add(|inner| {
+            inner.header.clear();
+            encoded = header.encode(&mut inner.header);
+            if encoded.is_err() {
+                return;
+            }
             put_method(&mut inner.out.tail, channel, class);
-            frame::put(&mut inner.out.tail, FrameKind::Header, channel, |out| out.put_slice(&encoded));
+            let header = &inner.header;
+            frame::put(&mut inner.out.tail, FrameKind::Header, channel, |out| out.put_slice(header));
             for piece in frame::body_payloads(body, inner.frame_bytes_max.max(FRAME_BYTES_MIN)) {
                 inner.out.body(channel, piece);
             }
         });
-        Ok(())
+        encoded
     }
 
     fn add(&self, f: impl FnOnce(&mut Inner)) {

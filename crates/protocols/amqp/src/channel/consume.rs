@@ -1,6 +1,7 @@
 //! Consumers: `basic.consume` and `basic.cancel`, and telling a client that its queue is gone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use amq_protocol::protocol::{AMQPClass, basic as b};
@@ -19,7 +20,7 @@ use crate::{names, text};
 const PRIORITY: &str = "x-priority";
 
 /// A consumer.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Consumer {
     pub(super) tag: String,
     queue_name: String,
@@ -33,7 +34,7 @@ pub(super) struct Consumer {
 /// A channel's consumers.
 #[derive(Debug, Default)]
 pub(super) struct Consumers {
-    by_id: BTreeMap<ConsumerId, Consumer>,
+    by_id: BTreeMap<ConsumerId, Arc<Consumer>>,
     last: u64,
     /// Most leases of a consumer that is yet to come; 0 = no limit.
     pub(super) prefetch: u32,
@@ -50,7 +51,7 @@ impl Consumers {
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
     }
-    pub(super) fn get(&self, id: ConsumerId) -> Option<&Consumer> {
+    pub(super) fn get(&self, id: ConsumerId) -> Option<&Arc<Consumer>> {
         self.by_id.get(&id)
     }
     fn find(&self, tag: &str) -> Option<ConsumerId> {
@@ -97,7 +98,7 @@ impl Channel {
         let counts = arguments::kind(&name, &settings.arguments) == Ok(Kind::Quorum);
         let within = self.settle_within(&settings.arguments);
         let consumer = Consumer { tag: tag.clone(), queue_name: name, no_ack: m.no_ack, counts, within };
-        self.consumers.by_id.insert(id, consumer);
+        self.consumers.by_id.insert(id, Arc::new(consumer));
         self.link.stats().consumers.add(1);
         if !m.nowait {
             let ok = b::ConsumeOk { consumer_tag: text::short(&tag) };
