@@ -13,7 +13,7 @@ use crate::engine::{Engine, Random};
 use crate::flow::{Fate, Flow};
 use crate::machine::{Used, resident_mib};
 use crate::quota::{Quota, held_bytes};
-use crate::turns::{Plan, Seen, drive};
+use crate::turns::{Latency, Plan, Seen, drive};
 
 /// How long the disk may take to come to rest.
 const REST_SECONDS_MAX: u32 = 60;
@@ -30,6 +30,7 @@ pub fn run(words: &[String]) {
             let cfg = LogConfig::default();
             flow(dir, &cfg, "kept", [1, number(2), number(2) * number(3), 0, 0]);
         }
+        "steady" => steady(dir, [2, 3, 4, 5, 6].map(number)),
         "reopen" => reopen(dir),
         "settle" => settle(dir, &words[2], number(3), number(4)),
         other => panic!("no child is called {other}"),
@@ -89,6 +90,67 @@ fn flow(dir: &Path, cfg: &LogConfig, name: &str, [logs, size, bytes, live_bytes,
     println!("refused={}", target.refused);
     println!("rss={rss}\npeak={peak}\nmeasured");
     // Killed meanwhile.
+    std::thread::sleep(Duration::from_secs(600)); // tidy: pacing
+}
+
+/// Messages published at a steady pace and settled at random, until as much is freed as is written. A third of the time is measured.
+fn steady(dir: &Path, [seconds, live_mib, pace_mib, spare_s, budget]: [u64; 5]) {
+    const SIZE: usize = 1024;
+    let env = Env::os(dir);
+    let cfg = LogConfig {
+        merge_spare_ms: spare_s * 1000,
+        merge_budget_percent: budget as u32,
+        ..LogConfig::default()
+    };
+    let engine = Engine::open(dir, &cfg, |disk| disk);
+    std::thread::sleep(Duration::from_secs(1)); // tidy: pacing
+    let empty = held_bytes(dir);
+    let mut target = Flow::new(engine, Fate::Random, 100, SIZE, live_mib << 20);
+    let begin_ns = env.clock.mono_ns();
+    target.pace = Some((Arc::clone(&env.clock), begin_ns, (pace_mib << 20) / SIZE as u64));
+    let plan = Plan {
+        in_flight: usize::MAX,
+        turn: 64,
+        record_bytes: SIZE,
+        warm_ns: 0,
+        ns: 1_000_000_000,
+        bytes: u64::MAX,
+    };
+    let (mut ratios, mut latency, mut begun) = (Vec::new(), Latency::default(), None);
+    let merges = |target: &Flow| target.engine.opened.stats.merges();
+    let mut seen_s = 0;
+    while env.clock.mono_ns() - begin_ns < seconds * 1_000_000_000 {
+        let seen = drive(&mut target, &*env.clock, plan);
+        let stats = &target.engine.opened.stats;
+        if seen_s != (env.clock.mono_ns() - begin_ns) / 10_000_000_000 {
+            seen_s = (env.clock.mono_ns() - begin_ns) / 10_000_000_000;
+            let held = (held_bytes(dir) - empty) >> 20;
+            eprintln!(
+                "{} s: {held} MiB, {} merges, {} MiB",
+                seen_s * 10,
+                stats.merges(),
+                stats.merged_bytes() >> 20
+            );
+        }
+        if env.clock.mono_ns() - begin_ns < seconds * 1_000_000_000 * 2 / 3 {
+            continue;
+        }
+        begun.get_or_insert((Used::now(), target.published(), merges(&target), env.clock.mono_ns()));
+        latency.absorb(&seen.latency);
+        let live = target.living() * SIZE as u64;
+        ratios.push((held_bytes(dir) - empty.min(held_bytes(dir))) as f64 / live as f64);
+    }
+    let (before, published, merged, since) = begun.unwrap();
+    let (after, bytes) = (Used::now(), ((target.published() - published) as usize * SIZE) as f64);
+    let took = (env.clock.mono_ns() - since) as f64 / 1e9;
+    println!("mbs={}\nmerges={}", bytes / 1e6 / took, merges(&target) - merged);
+    println!("p50={}\np99={}", latency.at(0.5), latency.at(0.99));
+    println!("written={}", (after.write_bytes - before.write_bytes) as f64 / bytes);
+    println!("cpu={}", (after.cpu_seconds - before.cpu_seconds) / (bytes / 1e9));
+    println!("live={}\nempty={}", (target.living() as usize * SIZE) as f64 / 1e6, empty as f64 / 1e6);
+    println!("mean={}", ratios.iter().sum::<f64>() / ratios.len() as f64);
+    println!("most={}", ratios.iter().copied().fold(0.0, f64::max));
+    println!("peak={}\nmeasured", resident_mib().1);
     std::thread::sleep(Duration::from_secs(600)); // tidy: pacing
 }
 

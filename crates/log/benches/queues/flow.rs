@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use millstream_env::Clock;
 use millstream_log::{AdmitError, Class, Op};
 use millstream_types::LogId;
 
@@ -56,6 +57,8 @@ pub struct Flow {
     runs: Vec<(u64, u32)>,
     /// Times a publish was refused for want of disk.
     pub refused: u64,
+    /// When to begin, and messages a second; `None` = as fast as can be.
+    pub pace: Option<(Arc<dyn Clock>, u64, u64)>,
 }
 
 impl Flow {
@@ -75,6 +78,7 @@ impl Flow {
             refs: Vec::new(),
             runs: Vec::new(),
             refused: 0,
+            pace: None,
         }
     }
 
@@ -166,7 +170,17 @@ impl Flow {
         self.engine.end_turn();
     }
 
+    fn is_ahead(&self) -> bool {
+        self.pace.as_ref().is_some_and(|(clock, begin_ns, per_second)| {
+            let due = u128::from(clock.mono_ns() - begin_ns) * u128::from(*per_second) / 1_000_000_000;
+            u128::from(self.published) > due
+        })
+    }
+
     fn room(&mut self) -> Option<millstream_log::Permit> {
+        if self.is_ahead() {
+            return None;
+        }
         let refs = if self.fate == Fate::Fanout { FANOUT as usize * 20 } else { 0 };
         let bytes = self.body[0].len() + OVERHEAD_BYTES + refs;
         match self.engine.opened.gate.try_admit(Class::Publish, bytes) {

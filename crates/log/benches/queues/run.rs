@@ -27,6 +27,19 @@ const FLOW: &[&str] = &[
     "replayed MiB",
     "RSS MiB at most, opening",
 ];
+const STEADY: &[&str] = &[
+    "MB/s",
+    "p50 ms",
+    "p99 ms",
+    "written : acknowledged",
+    "live MB",
+    "disk : live, mean",
+    "disk : live, at most",
+    "packs written",
+    "CPU s/GB",
+    "RSS MiB at most",
+    "opening after a kill, s",
+];
 const BACKLOG: &[&str] = &[
     "filled, messages/s",
     "RSS MiB at most, filling",
@@ -50,17 +63,27 @@ const SETTLE: &[&str] = &[
 /// Runs what was asked for and prints it.
 pub fn run(args: &Args, place: &Place) {
     let mut flows = Table::new("load", FLOW);
+    let mut steady_state = Table::new("settled at random", STEADY);
     let (mut backlog, mut settled) = (Table::new("backlog", BACKLOG), Table::new("settled", SETTLE));
     for round in 0..args.rounds {
         for case in &args.only {
             eprintln!("queues, round {}: {case}", round + 1);
             match case.as_str() {
                 "backlog" => backlogs(args, place, &mut backlog, &mut settled),
+                "steady" => steady(args, place, &mut steady_state),
                 case => one_flow(args, place, case, &mut flows),
             }
         }
     }
-    if args.only.iter().any(|case| case != "backlog") {
+    if args.only.iter().any(|case| case == "steady") {
+        println!(
+            "### A steady state: {} MiB/s published for {} s, {} MiB live, the last third measured\n",
+            args.pace, args.seconds, args.live
+        );
+        println!("*Disk*: what the log holds less what it held when it was empty.\n");
+        steady_state.print();
+    }
+    if args.only.iter().any(|case| !["backlog", "steady"].contains(&case.as_str())) {
         println!("### Messages that flow: {} MiB published\n", args.mib);
         flows.print();
     }
@@ -124,7 +147,6 @@ fn loads(args: &Args, case: &str) -> Vec<Load> {
         Load { name, fate, logs, size: 1024, bytes, live, disk: 0, merge_budget_percent }
     };
     let fanout = |name, live| Load { bytes: bytes / 4, ..load(name, "fanout", 50, live) };
-    let steady = || load("a quarter lives, settled at random", "random", 100, bytes / 4);
     match case {
         "idle" => {
             let name = format!("{} logs, 4 of 100 B each", args.idle);
@@ -139,13 +161,9 @@ fn loads(args: &Args, case: &str) -> Vec<Load> {
                 fanout("one body to 50, settled late", bytes / 8),
             ]
         }
-        "steady" => {
-            let name = "the same, without merges".to_owned();
-            vec![steady(), Load { name, merge_budget_percent: 0, ..steady() }]
-        }
         "full" => {
             let name = "settled at random, 60 % of the disk lives".to_owned();
-            vec![Load { name, disk: bytes / 4 * 5 / 3, ..steady() }]
+            vec![Load { name, disk: bytes / 4 * 5 / 3, ..load("", "random", 100, bytes / 4) }]
         }
         _ => vec![],
     }
@@ -177,6 +195,22 @@ fn one_flow(args: &Args, place: &Place, case: &str, table: &mut Table) {
                 again["peak"],
             ],
         );
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
+
+fn steady(args: &Args, place: &Place, table: &mut Table) {
+    for (name, budget) in [("merging", args.budget), ("without merges", 0)] {
+        let dir = place.fresh("steady");
+        let of: [&dyn ToString; 5] = [&args.seconds, &args.live, &args.pace, &args.spare, &budget];
+        let seen = child(&words("steady", &dir, &of));
+        let again = child(&words("reopen", &dir, &[]));
+        let mut values: Vec<f64> =
+            ["mbs", "p50", "p99", "written", "live", "mean", "most", "merges", "cpu", "peak"]
+                .map(|name| seen[name])
+                .to_vec();
+        values.push(again["seconds"]);
+        table.add(name, &values);
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -145,6 +145,13 @@ impl Latency {
         self.counts[slot(ns)] += 1;
     }
 
+    /// Counts what another counted too.
+    #[allow(dead_code, reason = "the benchmark of streams measures in one go")]
+    pub fn absorb(&mut self, other: &Self) {
+        self.n += other.n;
+        self.counts.iter_mut().zip(&other.counts).for_each(|(to, from)| *to += from);
+    }
+
     /// In milliseconds; `share` is between 0 and 1.
     pub fn at(&self, share: f64) -> f64 {
         let wanted = (self.n as f64 * share).ceil().max(1.0) as u64;

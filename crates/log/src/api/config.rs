@@ -27,6 +27,8 @@ pub struct LogConfig {
     pub merge_bytes_per_s: u64,
     /// Bytes that a merge frees at least, unless the disk is full: so packs become large.
     pub merge_gain_bytes_min: u64,
+    /// A file that would be dead by itself within this time, at its pace, is not merged before that time is over.
+    pub merge_spare_ms: u64,
 }
 
 impl Default for LogConfig {
@@ -42,7 +44,8 @@ impl Default for LogConfig {
             ready_files: 4,
             merge_budget_percent: 20,
             merge_bytes_per_s: 128 << 20,
-            merge_gain_bytes_min: 192 << 20,
+            merge_gain_bytes_min: 96 << 20,
+            merge_spare_ms: 60_000,
         }
     }
 }

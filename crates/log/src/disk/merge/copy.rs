@@ -29,7 +29,7 @@ const PIECE_BYTES: usize = 1 << 20;
 /// Entries closer than this are read together.
 const GAP_BYTES_MAX: u64 = 64 << 10;
 /// Blocks that are filled together: their entries are read in the order in which they lie.
-const WINDOW_BYTES: usize = 8 << 20;
+const WINDOW_BYTES: usize = 32 << 20;
 
 /// A pack as written.
 #[derive(Clone, Copy, Debug)]

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 
 use millstream_env::Disk;
 
-use self::policy::{Candidate, Wants, choose};
+use self::policy::{Candidate, Wants, choose, is_mostly_dead};
 use self::worker::{Brake, Fault, Job, Merger, Outcome};
 use super::adopt::held_bytes;
 use super::cold::Cold;
@@ -37,8 +37,6 @@ const BUDGET_BYTES_MAX: u64 = 1 << 30;
 const LOOK_NS: u64 = 250_000_000;
 /// How far back it is looked how fast a file dies.
 const PAST_NS: u64 = 10_000_000_000;
-/// A file that will be dead in so long at its pace is not merged.
-const DYING_NS: u64 = 60_000_000_000;
 
 /// What a close look at a file found: positions that lived then, and bytes that its live entries took.
 type Weighed = (u64, u64);
@@ -62,6 +60,10 @@ pub(crate) struct Merging {
     weighed: HashMap<(FileId, u64), Weighed>,
     /// Files that could not be read: they stay as they are.
     unreadable: HashSet<(FileId, u64)>,
+    spare_ns: u64,
+    /// Until when files are spared that would be dead by then at the pace they had: once each. Random settlement makes them die ever
+    /// more slowly.
+    spared: HashMap<(FileId, u64), u64>,
     /// What lived some time ago.
     past: HashMap<(FileId, u64), u64>,
     past_ns: u64,
@@ -121,6 +123,8 @@ impl Merging {
             cramped: false,
             weighed: HashMap::new(),
             unreadable: HashSet::new(),
+            spare_ns: cfg.merge_spare_ms.saturating_mul(1_000_000),
+            spared: HashMap::new(),
             past: HashMap::new(),
             past_ns: now_ns,
             brake,
@@ -220,8 +224,12 @@ impl Merging {
             let there: HashSet<_> = files().map(|(id, row)| (id, row.lap)).collect();
             self.weighed.retain(|file, _| there.contains(file));
         }
+        if self.spared.len() > 1024 {
+            let there: HashSet<_> = files().map(|(id, row)| (id, row.lap)).collect();
+            self.spared.retain(|file, _| there.contains(file));
+        }
         let since_ns = now_ns.saturating_sub(self.past_ns);
-        let candidate = |(id, row): (FileId, &FileRow)| {
+        let mut candidate = |(id, row): (FileId, &FileRow)| {
             let file = (id, row.lap);
             let live = match self.weighed.get(&file) {
                 // As much of it as of the positions.
@@ -236,16 +244,18 @@ impl Merging {
             } else {
                 held_bytes(row, self.segment_bytes)
             };
-            // Dead within the time, if it goes on dying as it did.
             let died = self.past.get(&file).map_or(0, |then| then.saturating_sub(row.live));
-            let dying =
-                u128::from(died) * u128::from(DYING_NS) >= u128::from(row.live) * u128::from(since_ns);
             // In no time at all nothing has a pace.
-            let dying = died > 0 && since_ns > 0 && dying;
+            let left_ns = u128::from(row.live) * u128::from(since_ns) / u128::from(died.max(1));
+            let soon = died > 0 && since_ns > 0 && left_ns <= u128::from(self.spare_ns);
+            let dying = soon && is_mostly_dead(live, size) && {
+                let left_ns = u64::try_from(left_ns).unwrap_or(u64::MAX);
+                now_ns < *self.spared.entry(file).or_insert(now_ns.saturating_add(left_ns))
+            };
             let age = account.applied().saturating_sub(row.last_lsn) + 1;
             Candidate { file, size, live, age, dying }
         };
-        let all = files().map(candidate).filter(|c| !self.unreadable.contains(&c.file)).collect();
+        let all = files().map(&mut candidate).filter(|c| !self.unreadable.contains(&c.file)).collect();
         if since_ns >= PAST_NS || self.past.is_empty() {
             self.past = files().map(|(id, row)| ((id, row.lap), row.live)).collect();
             self.past_ns = now_ns;

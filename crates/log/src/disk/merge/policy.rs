@@ -6,8 +6,8 @@ use crate::disk::events::FileId;
 const LIVE_PERMILLE_MAX: u64 = 250;
 /// Most of a file that may live for it to be merged when space is short.
 const LIVE_PERMILLE_MAX_SHORT: u64 = 750;
-/// Bytes of one pack, unless what lives in a single file has more.
-pub(crate) const PACK_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of one pack, unless what lives in a single file has more: so that each of its sources is read over no more than twice.
+pub(crate) const PACK_BYTES_MAX: u64 = 64 << 20;
 /// Files merged at once.
 const SOURCES_MAX: usize = 32;
 /// So many small packs are made one.
@@ -52,8 +52,7 @@ pub(crate) struct Choice {
 
 impl Candidate {
     fn permille(&self) -> u64 {
-        let live = u128::from(self.live) * 1000 / u128::from(self.size.max(1));
-        u64::try_from(live).unwrap_or(u64::MAX)
+        permille(self.live, self.size)
     }
 
     fn gain(&self) -> u64 {
@@ -65,6 +64,15 @@ impl Candidate {
         u128::from(self.gain()) * u128::from(self.age)
             / u128::from(self.size.saturating_add(self.live).max(1))
     }
+}
+
+/// Whether so little of a file lives that it is worth a merge within the budget.
+pub(crate) fn is_mostly_dead(live: u64, size: u64) -> bool {
+    permille(live, size) <= LIVE_PERMILLE_MAX
+}
+
+fn permille(live: u64, size: u64) -> u64 {
+    u64::try_from(u128::from(live) * 1000 / u128::from(size.max(1))).unwrap_or(u64::MAX)
 }
 
 /// The files to merge, if any.
