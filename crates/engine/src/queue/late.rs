@@ -12,6 +12,7 @@ use super::policy::Ordering;
 use super::queues::Queues;
 use super::record::Act;
 use super::rows::QueueRows;
+use super::rows::chunk::State;
 use super::settle::{RUN_MAX, Run};
 
 impl Queues {
@@ -69,7 +70,8 @@ impl Queue {
         }
         let key_hash = match turn.rows.exception(id, run.lane, pos, self.purge_no) {
             None => return Err(SettleError::Unknown),
-            Some(e) if e.no != run.no => return Err(SettleError::Stale),
+            // A number that the mover had was never a consumer's.
+            Some(e) if e.no != run.no || matches!(e.state, State::Held(_)) => return Err(SettleError::Stale),
             Some(e) => e.key_hash,
         };
         let slot = self.take_waiting(run.lane, pos, key_hash).ok_or(SettleError::Unknown)?;

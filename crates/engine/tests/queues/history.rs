@@ -504,7 +504,10 @@ impl Run {
         match m.is {
             St::Leased { until, .. } => m.no == no && until <= self.now(),
             St::Exhausted => m.no == no,
-            St::Ready | St::Rest(_) => m.touched && m.recorded.3 == no,
+            St::Ready | St::Rest(_) => {
+                // What the mover had before a crash had no consumer's number.
+                m.touched && m.recorded.3 == no && !matches!(m.recorded.0, St::Held(_))
+            }
             St::Gone | St::Held(_) | St::Parked => false,
         }
     }

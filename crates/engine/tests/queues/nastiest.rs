@@ -270,6 +270,9 @@ fn what_a_redrive_took_is_back_after_a_restart_with_nothing_counted() {
     let MoveWork { queue, lane, pos, delivery_no, .. } = held[0];
     let late = MoveItem { queue, lane, pos, delivery_no, then: MoveThen::Drop(Cause::Redrive) };
     assert_eq!(w.ask(1, QueueOp::Move(vec![late])), QueueReply::Moved(vec![Err(MoveError::NotHeld)]));
+    let late = SettleItem { queue, lane, pos, len: 1, delivery_no, verb: Verb::AckLate };
+    let stale = QueueReply::Settled { errors: vec![(0, SettleError::Stale)] };
+    assert_eq!(w.ask(1, QueueOp::Settle(vec![late])), stale);
     let got = w.receive_all(1, q, 3);
     assert!(got.iter().all(|d| (d.deliveries, d.attempts, d.redelivered) == (1, 0, false)));
 }
