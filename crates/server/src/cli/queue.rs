@@ -52,6 +52,14 @@ enum Action {
         /// Its name
         name: String,
     },
+    /// Give all parked messages back to their places, with no attempts counted
+    Unpark {
+        /// Its name
+        name: String,
+        /// Take them to the dead-letter target instead; without one they are dropped
+        #[arg(long)]
+        discard: bool,
+    },
     /// Show the next messages, and leave them where they are
     Peek {
         /// Its name
@@ -139,9 +147,15 @@ struct Create {
     /// The queue goes when nobody used it for so long
     #[arg(long, value_parser = span_ms)]
     expires: Option<u64>,
+    /// When a message's attempts are used up
+    #[arg(long, value_parser = ["dead-letter", "drop", "park"])]
+    on_exhausted: Option<String>,
     /// Only one consumer at a time gets messages
     #[arg(long)]
     single_active: bool,
+    /// key: one holder of a key at a time, in its order; fair: a busy key stands back while others have something
+    #[arg(long, value_parser = ["none", "key", "fair"])]
+    ordering: Option<String>,
 }
 
 impl Create {
@@ -160,7 +174,9 @@ impl Create {
             "lease_ms": self.lease,
             "delay_ms": self.delay,
             "expires_ms": self.expires,
+            "on_exhausted": self.on_exhausted,
             "single_active": self.single_active,
+            "ordering": self.ordering,
         })
     }
 }
@@ -209,6 +225,7 @@ impl Queue {
                     println!("removed {} messages from queue {name}", field(&gone, "messages"));
                 }
             }
+            Action::Unpark { name, discard } => unpark(&client, &name, discard, as_json)?,
             Action::Peek { name, max, key_separator } => {
                 let seen = client.get(&format!("/queues/{}/messages?max={max}", escape(&name)))?;
                 let messages = seen.get("messages").and_then(Value::as_array);
@@ -285,6 +302,17 @@ fn list(client: &Client, span_ms: u64, as_json: bool) -> anyhow::Result<()> {
     table(&heading, &all.iter().map(row).collect::<Vec<_>>())
 }
 
+fn unpark(client: &Client, name: &str, discard: bool, as_json: bool) -> anyhow::Result<()> {
+    let body = json!({ "release": !discard }).to_string();
+    let done = client.post(&format!("/queues/{}/unpark", escape(name)), body.as_bytes())?;
+    if as_json {
+        return print_json(&done);
+    }
+    let what = if discard { "took away" } else { "gave back" };
+    println!("{what} {} parked messages of queue {name}", field(&done, "messages"));
+    Ok(())
+}
+
 fn describe(q: &Value) -> anyhow::Result<()> {
     println!(
         "queue {}: {} ready, {} bytes in all\n",
@@ -298,6 +326,11 @@ fn describe(q: &Value) -> anyhow::Result<()> {
         println!("\na second, over {} ms:", field(rates, "span_ms"));
         let rates = ["publish", "deliver", "ack"].map(|r| field(rates, r)).to_vec();
         table(&["PUBLISH", "DELIVER", "ACK"], &[rates])?;
+    }
+    if q.get("paused").and_then(Value::as_bool).unwrap_or(false) {
+        println!(
+            "\nit is paused: its parking place is full, and a message's attempts are used up (see `queue unpark`)"
+        );
     }
     println!();
     let pairs = |v: &Value| -> Vec<Vec<String>> {

@@ -95,6 +95,7 @@ pub async fn serve(
         .route("/queues", get(queues::list).post(queues::create))
         .route("/queues/{queue}", get(queues::describe).delete(queues::delete))
         .route("/queues/{queue}/purge", post(queues::purge))
+        .route("/queues/{queue}/unpark", post(queues::unpark))
         .route("/queues/{queue}/redrive", post(queues::redrive))
         .route("/queues/{queue}/messages", get(queue_messages::peek).post(queue_messages::publish))
         .route("/queues/{queue}/receive", post(queue_messages::receive))

@@ -1,4 +1,4 @@
-//! Queues: list, create, describe, delete, purge, redrive.
+//! Queues: list, create, describe, delete, purge, unpark, redrive.
 //!
 //! Rates are measured while the request waits: what a queue counted at its end less what it had counted at its begin, by the time between.
 
@@ -10,7 +10,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use futures_util::future::join_all;
 use millstream_broker::queue::api::{QueueDef, QueueStats};
-use millstream_broker::queue::policy::{Backoff, OnExhausted, Overflow, QueuePolicy};
+use millstream_broker::queue::policy::{Backoff, OnExhausted, Ordering, Overflow, QueuePolicy};
 use millstream_broker::{
     BindingsOf, Broker, CallError, DeadLetter, NewQueue, QueueSettings, Redrive, Session, Target, TargetKind,
 };
@@ -112,6 +112,7 @@ fn summary(seen: &Seen) -> Map<String, Value> {
         "scheduled": s.scheduled.n,
         "dead": s.held.n,
         "parked": s.parked.n,
+        "paused": s.paused,
         "payload_bytes": bytes,
         "consumers": s.consumers,
         "rates": seen.rates,
@@ -178,6 +179,11 @@ fn policy(p: &QueuePolicy, dead: Option<&DeadLetter>) -> Value {
         OnExhausted::Drop => "drop",
         OnExhausted::Park => "park",
     };
+    let ordering = match p.ordering {
+        Ordering::None => "none",
+        Ordering::ByKey => "key",
+        Ordering::Fair => "fair",
+    };
     let backoff = match p.backoff {
         Backoff::None => Value::Null,
         Backoff::Fixed { ms } => json!({ "base_ms": ms }),
@@ -198,6 +204,7 @@ fn policy(p: &QueuePolicy, dead: Option<&DeadLetter>) -> Value {
         "delay_ms": p.delay_ms,
         "expires_ms": p.expires_ms,
         "single_active": p.single_active,
+        "ordering": ordering,
         "auto_delete": p.auto_delete,
         "dead_letter_exchange": dead.map(|d| &d.exchange),
         "dead_letter_routing_key": dead.and_then(|d| d.routing_key.as_ref()),
@@ -217,6 +224,7 @@ pub struct Create {
     max_priority: Option<u8>,
     attempts: Option<u32>,
     on_exhausted: Option<String>,
+    ordering: Option<String>,
     backoff: Option<NewBackoff>,
     dead_letter_exchange: Option<String>,
     dead_letter_routing_key: Option<String>,
@@ -267,6 +275,12 @@ impl Create {
             Some("drop") => OnExhausted::Drop,
             Some("park") => OnExhausted::Park,
             Some(o) => return Err(ApiError::bad(format!("on_exhausted {o:?}: dead-letter, drop or park"))),
+        };
+        p.ordering = match self.ordering.as_deref() {
+            None | Some("none") => Ordering::None,
+            Some("key") => Ordering::ByKey,
+            Some("fair") => Ordering::Fair,
+            Some(o) => return Err(ApiError::bad(format!("ordering {o:?}: none, key or fair"))),
         };
         p.backoff = match self.backoff {
             None => Backoff::None,
@@ -331,6 +345,28 @@ pub async fn delete(
 pub async fn purge(State(health): Shared, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
     let def = find(health.broker()?, &name)?;
     let messages = health.session()?.purge_queue(def.id, true).await?;
+    Ok(Json(json!({ "name": name, "messages": messages })))
+}
+
+/// What becomes of parked messages.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unpark {
+    /// Back to their places; else to the dead-letter target, or they are dropped.
+    release: bool,
+}
+
+/// Takes all messages off the parking place that are there now.
+pub async fn unpark(
+    State(health): Shared,
+    Path(name): Path<String>,
+    Json(u): Json<Unpark>,
+) -> Result<Json<Value>, ApiError> {
+    let def = find(health.broker()?, &name)?;
+    let session = health.session()?;
+    let parked = session.parked(def.id, (0, 0), u32::MAX).await?.unwrap_or_default();
+    let places: Vec<(u16, u64)> = parked.iter().map(|p| (p.lane, p.pos)).collect();
+    let messages = session.unpark(def.id, &places, u.release).await?;
     Ok(Json(json!({ "name": name, "messages": messages })))
 }
 
