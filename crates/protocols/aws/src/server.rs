@@ -38,6 +38,8 @@ pub(crate) struct Server {
     pub(crate) cfg: AwsConfig,
     /// Under which receipt handles are made.
     pub(crate) handle_key: [u8; 16],
+    /// Under which deduplication ids are hashed.
+    pub(crate) id_key: [u8; 16],
     pub(crate) deleted: Recent,
     pub(crate) purged: Recent,
     pub(crate) first: FirstReceives,
@@ -71,6 +73,7 @@ impl Server {
         let cooldown_ms = u64::try_from(cfg.cooldown.as_millis()).unwrap_or(u64::MAX);
         Self {
             handle_key: broker.derived_key("aws receipt handle"),
+            id_key: broker.derived_key("aws deduplication id"),
             request_key: broker.derived_key("aws request id"),
             deleted: Recent::new(cooldown_ms),
             purged: Recent::new(cooldown_ms),

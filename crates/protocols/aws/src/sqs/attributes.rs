@@ -7,7 +7,7 @@ use millstream_broker::{Action, QueueSettings};
 
 use super::mapping::BODY_BYTES_MAX;
 use super::settings::{self, MAX_BYTES, MODIFIED_MS, POLICY, REDRIVE_ALLOW, RETENTION_S_MAX, Target, WAIT_S};
-use super::{names, redrive};
+use super::{fifo, names, redrive};
 use crate::answer::Answer;
 use crate::error::AwsError;
 use crate::params::Params;
@@ -51,6 +51,7 @@ pub(crate) fn shown(cx: &Cx<'_>, def: &QueueDef) -> Vec<(&'static str, String)> 
     all.extend(more(POLICY).map(|v| ("Policy", v.to_owned())));
     all.extend(more(REDRIVE_ALLOW).map(|v| ("RedriveAllowPolicy", v.to_owned())));
     all.extend(redrive::shown(cfg, def).map(|v| ("RedrivePolicy", v)));
+    all.extend(fifo::shown(def));
     all
 }
 
@@ -100,6 +101,7 @@ pub(crate) async fn set(cx: &Cx<'_>, p: Params<'_>) -> Result<(), AwsError> {
         for (name, value) in &given {
             settings::apply(cx, &mut target, name, value)?;
         }
+        fifo::check(target.settings)?;
         settings::keep(target.settings, MODIFIED_MS, Some(now_ms.to_string()));
         Ok::<_, AwsError>(())
     };

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod batch;
+mod fifo;
 mod handle;
 pub(crate) mod mapping;
 mod message_attributes;

@@ -3,12 +3,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use millstream_broker::queue::api::QueueDef;
-use millstream_broker::queue::policy::QueuePolicy;
+use millstream_broker::queue::policy::{Ordering, QueuePolicy};
 use millstream_broker::{Action, NewQueue, QueueCallError, QueueSettings};
 
 use super::names::{FIFO_SUFFIX, is_sqs_name};
 use super::settings::{self, READ_ONLY, RETENTION_MS_DEFAULT, Target};
-use super::tags;
+use super::{fifo, tags};
 use crate::answer::Answer;
 use crate::error::{AwsError, Kind, shown};
 use crate::params::Params;
@@ -30,9 +30,8 @@ pub(crate) async fn create(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Result
     if let Some((k, _)) = given.iter().find(|g| READ_ONLY.contains(&g.0)) {
         return Err(settings::unknown(k));
     }
-    if name.ends_with(FIFO_SUFFIX) || given.iter().any(|g| g.0 == "FifoQueue") {
-        return Err(AwsError::new(Kind::UnsupportedOperation, "FIFO queues are not supported yet."));
-    }
+    let asks_fifo = given.iter().any(|g| *g == ("FifoQueue", "true"));
+    let named_fifo = name.ends_with(FIFO_SUFFIX);
     if let Some(def) = cx.session.queue(name) {
         if cx.session.is_locked(def.id) {
             return Err(exists("of another connection's, exclusive"));
@@ -44,6 +43,18 @@ pub(crate) async fn create(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Result
             return Ok(());
         }
     }
+    if asks_fifo && !named_fifo {
+        return Err(AwsError::invalid(
+            "The name of a FIFO queue can only include alphanumeric characters, hyphens, or underscores, must end with .fifo suffix and \
+             be 1 to 80 in length.",
+        ));
+    }
+    if named_fifo && !asks_fifo {
+        return Err(AwsError::invalid(
+            "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length. The suffix .fifo is of FIFO queues: \
+             set FifoQueue to true.",
+        ));
+    }
     if cx.server.deleted.has(name, cx.server.broker.now_ms()) {
         let seconds = cx.server.cfg.cooldown.as_secs();
         let text = format!(
@@ -51,12 +62,18 @@ pub(crate) async fn create(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Result
         );
         return Err(AwsError::new(Kind::QueueDeletedRecently, text));
     }
-    let mut policy = QueuePolicy { ttl_ms: Some(RETENTION_MS_DEFAULT), ..QueuePolicy::default() };
+    // A group on a standard queue does not keep others from theirs.
+    let ordering = Ordering::Fair;
+    let mut policy = QueuePolicy { ttl_ms: Some(RETENTION_MS_DEFAULT), ordering, ..QueuePolicy::default() };
+    if asks_fifo {
+        fifo::make(&mut policy);
+    }
     let mut settings = QueueSettings::default();
     let mut target = Target { name, policy: &mut policy, settings: &mut settings };
     for (k, v) in &given {
         settings::apply(cx, &mut target, k, v)?;
     }
+    fifo::check(&settings)?;
     tags::add(&mut settings, &tags)?;
     let QueueSettings { dead_letter, more, .. } = settings;
     let new = NewQueue { policy, dead_letter, more, ..NewQueue::named(name) };

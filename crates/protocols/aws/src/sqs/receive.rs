@@ -15,8 +15,8 @@ use super::attributes;
 use super::handle::Handle;
 use super::mapping::{self, DEATH, Outgoing};
 use super::message_attributes::{self, Attribute, Wanted, md5_hex};
-use super::names;
 use super::settings::{VISIBILITY_S_MAX, WAIT_S_MAX};
+use super::{fifo, names};
 use crate::answer::Answer;
 use crate::error::{AwsError, Kind};
 use crate::hex::uuid;
@@ -104,7 +104,7 @@ pub(crate) async fn receive(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Resul
         a.text("ReceiptHandle", &handle.encode(&cx.server.handle_key));
         a.text("MD5OfBody", &md5_hex(out.body.as_bytes()));
         a.text("Body", &out.body);
-        let system = system(cx, &asked, &d, &stored, &out, first_ms);
+        let system = system(cx, &asked, fifo::is_fifo(&def.policy), &d, &stored, &out, first_ms);
         if !system.is_empty() {
             let all = system.iter().map(|(k, v)| (*k, v.as_str()));
             a.text_map(("Attributes", "Attribute"), ("Name", "Value"), all);
@@ -144,6 +144,7 @@ fn asked(p: Params<'_>) -> Result<Asked<'_>, AwsError> {
 fn system(
     cx: &Cx<'_>,
     asked: &Asked<'_>,
+    fifo: bool,
     d: &Delivery,
     stored: &QueueMessage,
     out: &Outgoing,
@@ -156,6 +157,7 @@ fn system(
         ("SentTimestamp", Some(stored.sent_ms().to_string())),
         ("ApproximateReceiveCount", Some(d.deliveries.to_string())),
         ("ApproximateFirstReceiveTimestamp", Some(first_ms.to_string())),
+        ("SequenceNumber", fifo.then(|| fifo::digits(stored.home(d).1))),
         ("MessageDeduplicationId", out.deduplication.clone()),
         ("MessageGroupId", out.group.clone()),
         ("AWSTraceHeader", out.trace.clone()),
@@ -188,6 +190,8 @@ async fn take(cx: &Cx<'_>, def: &QueueDef, what: Receive, wait: Duration) -> Res
                     "Another consumer has the queue to itself.",
                 ));
             }
+            // A FIFO queue gives nothing more, and says nothing.
+            Err(ReceiveError::OverLimit) if fifo::is_fifo(&def.policy) => return Ok(Vec::new()),
             Err(ReceiveError::OverLimit) => {
                 let text = "Too many messages in flight: delete some that were received.";
                 return Err(AwsError::new(Kind::OverLimit, text));

@@ -4,8 +4,8 @@ use millstream_broker::queue::api::QueueDef;
 use millstream_broker::{Action, QueueSettings};
 use serde_json::{Value, json};
 
-use super::names;
 use super::settings::REDRIVE_ALLOW;
+use super::{fifo, names};
 use crate::answer::Answer;
 use crate::config::AwsConfig;
 use crate::error::AwsError;
@@ -18,7 +18,12 @@ const RECEIVES_MAX: u64 = 1_000;
 const SOURCES_MAX: usize = 10;
 
 /// Reads a redrive policy of a queue: the name of its dead-letter queue, and after how many receives. Empty: none.
-pub(crate) fn policy(cx: &Cx<'_>, queue: &str, value: &str) -> Result<Option<(String, u32)>, AwsError> {
+pub(crate) fn policy(
+    cx: &Cx<'_>,
+    queue: &str,
+    is_fifo: bool,
+    value: &str,
+) -> Result<Option<(String, u32)>, AwsError> {
     if value.is_empty() {
         return Ok(None);
     }
@@ -47,6 +52,9 @@ pub(crate) fn policy(cx: &Cx<'_>, queue: &str, value: &str) -> Result<Option<(St
         return Err(wrong("A queue cannot be its own dead letter target."));
     }
     let target = cx.named(to, Action::Describe).map_err(|_| wrong("Dead letter target does not exist."))?;
+    if fifo::is_fifo(&target.policy) != is_fifo {
+        return Err(wrong("Dead-letter queue must be same type of queue as the source."));
+    }
     if !allows(&target, queue) {
         return Err(wrong("The dead letter target's redrive allow policy does not allow this queue."));
     }

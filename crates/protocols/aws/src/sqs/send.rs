@@ -6,12 +6,12 @@ use millstream_broker::queue::api::QueueDef;
 use millstream_broker::{Action, EnvelopeError, NewMessage, SendError, Sent};
 
 use super::attributes::message_bytes_max;
-use super::batch;
 use super::mapping::{self, BODY_BYTES_MAX, Incoming, is_id};
 use super::message_attributes::{
     self, ATTRIBUTES_MAX, Attribute, AttributeValue, INVALID_CHARACTERS, is_sqs_text, md5_hex, md5_of,
 };
 use super::settings::DELAY_S_MAX;
+use super::{batch, fifo};
 use crate::answer::Answer;
 use crate::error::{AwsError, Kind};
 use crate::hex::uuid;
@@ -41,7 +41,7 @@ pub(crate) async fn send(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Result<(
     let Ready { new, told } = ready(cx, &def, p)?;
     let sent = cx.session.send(&def, vec![new]).await?.pop();
     let sent = sent.ok_or_else(|| AwsError::new(Kind::InternalFailure, "The message has no result."))?;
-    write(cx, a, &told, sent.map_err(refused)?);
+    write(cx, a, &def, &told, sent.map_err(refused)?);
     Ok(())
 }
 
@@ -77,12 +77,12 @@ pub(crate) async fn send_batch(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Re
         (id, result)
     });
     batch::write(a, "SendMessageBatchResultEntry", results.collect(), |a, (told, sent)| {
-        write(cx, a, &told, sent);
+        write(cx, a, &def, &told, sent);
     });
     Ok(())
 }
 
-fn write(cx: &Cx<'_>, a: &mut Answer, told: &Told, sent: Sent) {
+fn write(cx: &Cx<'_>, a: &mut Answer, def: &QueueDef, told: &Told, sent: Sent) {
     a.text("MD5OfMessageBody", &told.body);
     if let Some(md5) = &told.attributes {
         a.text("MD5OfMessageAttributes", md5);
@@ -91,6 +91,9 @@ fn write(cx: &Cx<'_>, a: &mut Answer, told: &Told, sent: Sent) {
         a.text("MD5OfMessageSystemAttributes", md5);
     }
     a.text("MessageId", &uuid(cx.server.broker.message_id(sent.home)));
+    if fifo::is_fifo(&def.policy) {
+        a.text("SequenceNumber", &fifo::sequence_number(&sent));
+    }
 }
 
 fn refused(e: SendError) -> AwsError {
@@ -168,28 +171,35 @@ fn ready(cx: &Cx<'_>, def: &Arc<QueueDef>, p: Params<'_>) -> Result<Ready, AwsEr
     if let Some(group) = group.filter(|g| !is_id(g)) {
         return Err(AwsError::value("MessageGroupId", group, ID_RULE));
     }
-    if let Some(id) = p.text("MessageDeduplicationId")? {
+    let identity = if fifo::is_fifo(&def.policy) {
+        Some(fifo::identity(&cx.server.id_key, def, p, body)?)
+    } else if let Some(id) = p.text("MessageDeduplicationId")? {
         return Err(AwsError::value(
             "MessageDeduplicationId",
             id,
             "The request includes a parameter that is not valid for this queue type.",
         ));
-    }
+    } else {
+        None
+    };
+    // A FIFO queue's messages are delayed by the queue alone: 0 says nothing.
+    let delay_ms = delay_ms.filter(|_| identity.is_none());
     let told = Told {
         body: md5_hex(body.as_bytes()),
         attributes: (!attributes.is_empty()).then(|| md5_of(&attributes)),
         system: (!system.is_empty()).then(|| md5_of(&system)),
     };
-    let new = mapping::incoming(Incoming {
+    let mut new = mapping::incoming(Incoming {
         queue: &def.name,
         body,
         attributes,
         trace,
         group,
-        deduplication: None,
+        deduplication: identity.as_ref().map(|i| i.id.as_str()),
         sender: cx.signer,
         delay_ms,
     })?;
+    new.dedup = identity.map(|i| i.hash);
     Ok(Ready { new, told })
 }
 

@@ -7,7 +7,7 @@ use millstream_broker::{DeadLetter, QueueSettings};
 use serde_json::Value;
 
 use super::mapping::BODY_BYTES_MAX;
-use super::redrive;
+use super::{fifo, redrive};
 use crate::error::{AwsError, Kind, shown};
 use crate::server::Cx;
 
@@ -95,7 +95,7 @@ pub(crate) fn apply(cx: &Cx<'_>, t: &mut Target<'_>, name: &str, value: &str) ->
             }
             keep(t.settings, POLICY, (!value.is_empty()).then(|| value.to_owned()));
         }
-        "RedrivePolicy" => match redrive::policy(cx, t.name, value)? {
+        "RedrivePolicy" => match redrive::policy(cx, t.name, fifo::is_fifo(t.policy), value)? {
             None => {
                 t.settings.dead_letter = None;
                 t.policy.attempts_max = None;
@@ -119,7 +119,10 @@ pub(crate) fn apply(cx: &Cx<'_>, t: &mut Target<'_>, name: &str, value: &str) ->
         "KmsMasterKeyId" | "KmsDataKeyReusePeriodSeconds" | "SqsManagedSseEnabled" => {
             return Err(wrong(name, "messages are not encrypted at rest, and there is no key management"));
         }
-        other => return Err(unknown(other)),
+        other => {
+            let fifo = if fifo::is_fifo(t.policy) { fifo::apply(t.settings, other, value) } else { None };
+            fifo.ok_or_else(|| unknown(other))??;
+        }
     }
     // Whether there is one is said in both.
     t.policy.dead_letter = t.settings.dead_letter.is_some();

@@ -5,10 +5,10 @@
 use millstream_broker::Action;
 use millstream_broker::queue::api::{QueueDef, SettleError, SettleItem, Verb};
 
-use super::batch;
 use super::handle::Handle;
 use super::receive::extend_item;
 use super::settings::VISIBILITY_S_MAX;
+use super::{batch, fifo};
 use crate::answer::Answer;
 use crate::error::{AwsError, Kind, shown};
 use crate::params::Params;
@@ -54,12 +54,18 @@ async fn delete_all(
     let mut places: Vec<Handle> = handles.iter().filter_map(|h| h.as_ref().ok()).copied().collect();
     places.sort_unstable_by_key(|h| (h.lane, h.pos, h.delivery_no));
     places.dedup_by_key(|h| (h.lane, h.pos, h.delivery_no));
-    let items: Vec<SettleItem> = places.iter().map(|h| item(h, def, Verb::AckLate)).collect();
+    let fifo = fifo::is_fifo(&def.policy);
+    let verb = if fifo { Verb::Ack } else { Verb::AckLate };
+    let items: Vec<SettleItem> = places.iter().map(|h| item(h, def, verb)).collect();
+    let mut late = Vec::new();
     if !items.is_empty() {
-        // What is gone, or was received again since, is no error.
-        cx.session.settle(items).await?.await?;
+        let errors = cx.session.settle(items).await?.await?;
+        // What is gone is no error; on a standard queue, what was received again since is none either.
+        let is_late = |e: &&(usize, SettleError)| fifo && e.1 != SettleError::Unknown;
+        late = errors.iter().filter(is_late).filter_map(|(i, _)| places.get(*i)).copied().collect();
     }
-    Ok(handles.into_iter().map(|h| h.map(drop)).collect())
+    let one = |h: Handle| if late.contains(&h) { Err(expired()) } else { Ok(()) };
+    Ok(handles.into_iter().map(|h| h.and_then(one)).collect())
 }
 
 pub(crate) async fn change(cx: &Cx<'_>, p: Params<'_>) -> Result<(), AwsError> {
@@ -121,10 +127,16 @@ async fn change_all(
     let mut results: Vec<Result<(), AwsError>> = changes.into_iter().map(|c| c.map(drop)).collect();
     for (i, e) in errors {
         if let Some(result) = results.get_mut(i) {
-            *result = Err(not_there(e));
+            let late = fifo::is_fifo(&def.policy) && e != SettleError::Unknown;
+            *result = Err(if late { expired() } else { not_there(e) });
         }
     }
     Ok(results)
+}
+
+/// A FIFO queue's message is another's, or nobody's, when the visibility of a receive is over.
+fn expired() -> AwsError {
+    AwsError::invalid("Value for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired.")
 }
 
 fn not_there(e: SettleError) -> AwsError {
