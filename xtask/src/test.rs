@@ -57,6 +57,14 @@ const SOLOS: &[Solo] = &[
         within: Duration::from_mins(5),
     },
     Solo {
+        name: "cross",
+        program: "cross/run.py",
+        python: tools::cross_python,
+        arguments: &[],
+        needs: &[&tools::PYTHON],
+        within: Duration::from_mins(5),
+    },
+    Solo {
         name: "hold_sync",
         program: "crash/hold_sync.py",
         python: tools::python,

@@ -79,6 +79,11 @@ pub fn amqp_python(root: &Path) -> Result<PathBuf> {
     python_with(root, "venv-amqp", &root.join("conformance/amqp/python/requirements.txt"))
 }
 
+/// The Python of the environment with the client libraries of all protocols.
+pub fn cross_python(root: &Path) -> Result<PathBuf> {
+    python_with(root, "venv-cross", &root.join("conformance/cross/requirements.txt"))
+}
+
 /// The Python of the environment `name`, with what is `wanted`; made when that has changed.
 pub fn python_with(root: &Path, name: &str, wanted: &Path) -> Result<PathBuf> {
     let environment = made(root).join(name);
