@@ -244,3 +244,40 @@ def _(place):
     holds(server.refused("exchange", "delete", "events", "--if-unused"), "events")
     server.ok("exchange", "delete", "events")
     equal(len(server.ok("binding", "list", "--json").json()["bindings"]), 1)
+
+
+@check("queue create --fifo holds a key back while a message of it is out")
+def _(place):
+    server = place.serve(*SMALL)
+    server.ok("queue", "create", "q", "--fifo")
+    equal(server.ok("queue", "describe", "q", "--json", "--span", "0").json()["policy"]["ordering"], "key")
+    server.ok("queue", "create", "shared", "--ordering", "fair")
+    holds(server.refused("queue", "create", "q"), "another")
+    server.ok("produce", "q", "--key-separator", ":", "a:1", "a:2", "b:1")
+
+    def take(n):
+        status, _, body = server.ask("POST", "/api/v1/queues/q/receive", json.dumps({"max": n}))
+        equal(status, 200, body)
+        return json.loads(body)["messages"]
+
+    first = take(1)
+    equal([(m["key"], m["value"]) for m in first], [("a", "1")])
+    equal([(m["key"], m["value"]) for m in take(10)], [("b", "1")])
+    server.ask("POST", "/api/v1/queues/q/settle", json.dumps({"ack": [first[0]["receipt"]]}))
+    equal([(m["key"], m["value"]) for m in take(10)], [("a", "2")])
+
+
+@check("a queue with an id window does not take a message again whose id it knows")
+def _(place):
+    server = place.serve(*SMALL)
+    server.ok("queue", "create", "q", "--id-window", "1m")
+    server.ok("queue", "create", "plain")
+    for word in ("first", "second"):
+        server.ok("queue", "publish", "q", word, "--id", "order 1")
+    server.ok("queue", "publish", "q", "third", "--id", "order 2")
+    server.kill()
+    server = place.serve(*SMALL)
+    server.ok("queue", "publish", "q", "fourth", "--id", "order 2")
+    equal(server.ok("consume", "q").lines(), ["first", "third"])
+    holds(server.refused("queue", "publish", "plain", "x", "--id", "1"), "id window")
+    holds(server.refused("queue", "publish", "q", "x", "y", "--id", "1"), "one message")

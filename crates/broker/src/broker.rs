@@ -202,6 +202,12 @@ impl Broker {
     pub fn message_id(&self, home: (LogId, u64)) -> [u8; 16] {
         self.inner.secret.message_id(home)
     }
+    /// The hash of a message's id, for queues that know ids again ([`NewMessage::dedup`](crate::NewMessage::dedup)): the same for the life
+    /// of the data directory.
+    #[must_use]
+    pub fn id_hash(&self, id: &[u8]) -> u128 {
+        self.inner.secret.id_hash(id)
+    }
     /// A key for one purpose, derived from the store's secret: the same for the life of the data directory.
     #[must_use]
     pub fn derived_key(&self, purpose: &str) -> [u8; 16] {

@@ -69,6 +69,13 @@ impl Secret {
         self.keys.hash(key)
     }
 
+    /// The hash of a message's id.
+    pub(crate) fn id_hash(&self, id: &[u8]) -> u128 {
+        let mut hasher = SipHasher24::new_with_key(&self.key("message ids"));
+        hasher.write(id);
+        hasher.finish128().as_u128()
+    }
+
     /// The public id of the message whose first home this is. One block of AES: no two messages have the same, and none tells of
     /// another.
     pub(crate) fn message_id(&self, home: (LogId, u64)) -> [u8; 16] {

@@ -64,6 +64,9 @@ pub struct QueueFields {
     /// They are delivered no sooner, for example 10s
     #[arg(long, value_parser = span_ms)]
     delay: Option<u64>,
+    /// The message's id, of a single message: a queue with an id window does not take it again
+    #[arg(long)]
+    id: Option<String>,
     /// A property by AMQP's name (may be repeated), for example `app_id=shop`
     #[arg(long = "property", value_name = "NAME=VALUE")]
     properties: Vec<String>,
@@ -101,6 +104,9 @@ impl Produce {
 /// # Errors
 /// What was wrong with one, or what the broker says.
 pub fn publish(client: &Client, to: Target, input: &Input, more: &QueueFields) -> anyhow::Result<u64> {
+    if more.id.is_some() && input.messages.len() != 1 {
+        bail!("--id is for one message, given as an argument");
+    }
     let mut sender = Sender::new(client, to, input, more)?;
     if !input.messages.is_empty() {
         for m in &input.messages {
@@ -146,6 +152,7 @@ impl<'a> Sender<'a> {
         put("partition", to.partition.map(Value::from));
         put("priority", more.priority.map(Value::from));
         put("ttl_ms", more.ttl.map(Value::from));
+        put("id", more.id.clone().map(Value::from));
         put("delay_ms", more.delay.map(Value::from));
         let properties: serde_json::Map<String, Value> =
             properties.into_iter().map(|(n, v)| (n, Value::String(v))).collect();

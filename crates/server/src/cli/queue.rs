@@ -12,6 +12,9 @@ use super::parse::{backoff, bytes, span_ms};
 use super::produce::{Input, QueueFields, Target, publish};
 use super::show::{Shown, print_message};
 
+/// How long a queue made with --fifo knows ids again, milliseconds: as SQS.
+const FIFO_ID_WINDOW_MS: u64 = 300_000;
+
 #[derive(Debug, Args)]
 pub struct Queue {
     #[command(flatten)]
@@ -129,6 +132,9 @@ struct Create {
     /// Deliveries that may fail before the message goes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_535))]
     attempts: Option<u32>,
+    /// What becomes of a message whose attempts are used up; park: it is set aside in the queue
+    #[arg(long, value_parser = ["dead-letter", "drop", "park"], requires = "attempts")]
+    on_exhausted: Option<String>,
     /// Rest after a failed delivery: 5s, or 1s..5m to double it each time, or 1s..5m~20 to take up to 20 % off
     #[arg(long, value_parser = backoff)]
     backoff: Option<Value>,
@@ -147,14 +153,18 @@ struct Create {
     /// The queue goes when nobody used it for so long
     #[arg(long, value_parser = span_ms)]
     expires: Option<u64>,
-    /// When a message's attempts are used up
-    #[arg(long, value_parser = ["dead-letter", "drop", "park"])]
-    on_exhausted: Option<String>,
+    /// In order by key: nothing of a key is delivered while a message of it is out, rests or is parked; and what has an id
+    /// that was seen within --id-window is not taken again
+    #[arg(long)]
+    fifo: bool,
+    /// Know a message again by its id for so long [default: 5m with --fifo]
+    #[arg(long, value_parser = span_ms)]
+    id_window: Option<u64>,
     /// Only one consumer at a time gets messages
     #[arg(long)]
     single_active: bool,
     /// key: one holder of a key at a time, in its order; fair: a busy key stands back while others have something
-    #[arg(long, value_parser = ["none", "key", "fair"])]
+    #[arg(long, value_parser = ["none", "key", "fair"], conflicts_with = "fifo")]
     ordering: Option<String>,
 }
 
@@ -168,15 +178,16 @@ impl Create {
             "overflow": self.overflow,
             "max_priority": self.max_priority,
             "attempts": self.attempts,
+            "on_exhausted": self.on_exhausted,
             "backoff": self.backoff,
+            "id_window_ms": self.id_window.or(self.fifo.then_some(FIFO_ID_WINDOW_MS)),
             "dead_letter_exchange": self.dead_letter_exchange,
             "dead_letter_routing_key": self.dead_letter_routing_key,
             "lease_ms": self.lease,
             "delay_ms": self.delay,
             "expires_ms": self.expires,
-            "on_exhausted": self.on_exhausted,
             "single_active": self.single_active,
-            "ordering": self.ordering,
+            "ordering": if self.fifo { Some("key") } else { self.ordering.as_deref() },
         })
     }
 }

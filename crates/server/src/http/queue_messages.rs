@@ -9,7 +9,8 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use millstream_broker::queue::api::{LEASES_MAX, LeaseKind, QueueDef, Receive, SettleItem, Verb};
 use millstream_broker::{
-    BodyError, Death, DeathReason, Header, Message, NewMessage, PublishRefusal, QueueMessage, property,
+    BodyError, Broker, Death, DeathReason, Header, Message, NewMessage, PublishRefusal, QueueMessage,
+    property,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -53,10 +54,12 @@ struct Line {
     priority: Option<u8>,
     ttl_ms: Option<u64>,
     delay_ms: Option<u64>,
+    /// What a queue that knows ids again knows it by.
+    id: Option<String>,
 }
 
 impl Line {
-    fn message(self, queue: &str) -> Result<NewMessage, ApiError> {
+    fn message(self, broker: &Broker, queue: &str) -> Result<NewMessage, ApiError> {
         let mut properties = Vec::new();
         for (name, value) in &self.properties {
             let known = TEXTS.iter().find(|t| t.0 == name && t.1 != property::USER_ID);
@@ -87,7 +90,7 @@ impl Line {
             priority: self.priority.unwrap_or(0),
             ttl_ms: self.ttl_ms,
             delay_ms: self.delay_ms,
-            dedup: None,
+            dedup: self.id.map(|id| broker.id_hash(id.as_bytes())),
         })
     }
 }
@@ -98,7 +101,7 @@ pub async fn publish(
     Path(name): Path<String>,
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    find(health.broker()?, &name)?;
+    let def = find(health.broker()?, &name)?;
     let session = health.session()?;
     let mut messages = Vec::new();
     for (i, line) in body.split(|b| *b == b'\n').filter(|l| !l.trim_ascii().is_empty()).enumerate() {
@@ -107,9 +110,12 @@ pub async fn publish(
         }
         let at = |e: &dyn std::fmt::Display| ApiError::bad(format!("line {}: {e}", i + 1));
         let line: Line = serde_json::from_slice(line).map_err(|e| at(&e))?;
-        messages.push(line.message(&name)?);
+        if line.id.is_some() && def.policy.id_window_ms.is_none() {
+            return Err(at(&"the queue knows no ids again: it was made without an id window"));
+        }
+        messages.push(line.message(session.broker(), &name)?);
     }
-    let mut stored = 0_u64;
+    let (mut stored, mut known) = (0_u64, 0_u64);
     while !messages.is_empty() {
         let mut bytes = 0;
         let fits = messages.iter().take(BATCH_MESSAGES).take_while(|m| {
@@ -131,9 +137,10 @@ pub async fn publish(
                 return Err(ApiError::conflict(text));
             }
             stored += 1;
+            known += u64::from(outcome.duplicate);
         }
     }
-    Ok(Json(json!({ "name": name, "messages": stored })))
+    Ok(Json(json!({ "name": name, "messages": stored, "duplicates": known })))
 }
 
 /// How much is looked at.

@@ -200,11 +200,12 @@ fn policy(p: &QueuePolicy, dead: Option<&DeadLetter>) -> Value {
         "attempts": p.attempts_max,
         "on_exhausted": exhausted,
         "backoff": backoff,
+        "ordering": ordering,
+        "id_window_ms": p.id_window_ms,
         "lease_ms": p.lease_ms,
         "delay_ms": p.delay_ms,
         "expires_ms": p.expires_ms,
         "single_active": p.single_active,
-        "ordering": ordering,
         "auto_delete": p.auto_delete,
         "dead_letter_exchange": dead.map(|d| &d.exchange),
         "dead_letter_routing_key": dead.and_then(|d| d.routing_key.as_ref()),
@@ -226,6 +227,7 @@ pub struct Create {
     on_exhausted: Option<String>,
     ordering: Option<String>,
     backoff: Option<NewBackoff>,
+    id_window_ms: Option<u64>,
     dead_letter_exchange: Option<String>,
     dead_letter_routing_key: Option<String>,
     #[serde(default)]
@@ -257,6 +259,7 @@ impl Create {
             attempts_max: self.attempts,
             delay_ms: self.delay_ms.unwrap_or(0),
             expires_ms: self.expires_ms,
+            id_window_ms: self.id_window_ms,
             single_active: self.single_active,
             ..QueuePolicy::default()
         };
