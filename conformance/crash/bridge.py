@@ -134,7 +134,10 @@ class Test:
         self.orders.finish()
         deadline = time.monotonic() + PROGRESS_WITHIN_S
         wanted = {"high": sum(1 for n in range(self.orders.sent) if Orders.is_high(n)), "through": self.orders.sent, "back": self.orders.sent}
-        while {name: b["passed"] for name, b in self.bridges().items()} != wanted and time.monotonic() < deadline:
+        last = None
+        while (now := {name: b["passed"] for name, b in self.bridges().items()}) != wanted and time.monotonic() < deadline:
+            if now != last:
+                last, deadline = now, time.monotonic() + PROGRESS_WITHIN_S
             threading.Event().wait(0.05)
         bridges = self.bridges()
         high = self.found("high-value-orders")
