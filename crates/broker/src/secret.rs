@@ -71,7 +71,9 @@ impl Secret {
 
     /// The hash of a message's id.
     pub(crate) fn id_hash(&self, id: &[u8]) -> u128 {
-        let mut hasher = SipHasher24::new_with_key(&self.key("message ids"));
+        let mut hasher = SipHasher24::new_with_key(&self.key("aws deduplication id"));
+        // As the SQS listener's, where a queue does not tell ids apart by group.
+        hasher.write_u64(u64::MAX);
         hasher.write(id);
         hasher.finish128().as_u128()
     }
