@@ -19,14 +19,15 @@ def free_address():
 
 
 class Broker:
-    """One binary, one data directory, one address for clients of Kafka's protocol, one for AMQP's if wanted."""
+    """One binary, one data directory, one address for clients of Kafka's protocol, others for AMQP's and SQS's if wanted."""
 
-    def __init__(self, binary, directory, http="off", options=(), amqp=False):
+    def __init__(self, binary, directory, http="off", options=(), amqp=False, aws=False):
         self.address = free_address()
         self.amqp = free_address() if amqp else "off"
+        self.aws = free_address() if aws else "off"
         self.data = os.path.join(directory, "data")
         self.command = [binary, "serve", "--data-dir", self.data,
-                        "--kafka", self.address, "--amqp", self.amqp, "--aws", "off", "--http", http, *options]
+                        "--kafka", self.address, "--amqp", self.amqp, "--aws", self.aws, "--http", http, *options]
         self.log_path = os.path.join(directory, "broker.log")
         self.process = None
 

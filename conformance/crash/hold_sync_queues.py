@@ -15,18 +15,17 @@ import pika
 import program
 from broker import Broker
 from queue_clients import BROKEN, connect
-from sync_trace import WITHIN_S, Operation, Trace, covered, held_back
+from sync_trace import WITHIN_S, Operation, SideBySide, Trace, held_back, uncovered
 
 WATCHED, STOCK, FANOUT = "watched", "stock", "fanout"
-TIMES = 3
 
 
-class Clients:
-    """Each operation is sent when the one before it is answered; the kinds run side by side, a connection and a queue each."""
+class Clients(SideBySide):
+    """Each operation is sent when the one before it is answered; the kinds have a connection and a queue each."""
 
     def __init__(self, address):
+        super().__init__(BROKEN)
         self.address = address
-        self.operations, self.lock = [], threading.Lock()
 
     def prepare(self, kinds):
         connection = connect(self.address)
@@ -39,33 +38,17 @@ class Clients:
         channel.queue_declare(WATCHED, durable=True)
         for kind in kinds:
             channel.queue_declare("%s %s" % (STOCK, kind), durable=True)
-            for n in range(2 * TIMES):
+            for n in range(2 * self.TIMES):
                 channel.basic_publish("", "%s %s" % (STOCK, kind), b"%d" % n, pika.BasicProperties(delivery_mode=2))
         connection.close()
 
-    def run(self, kinds):
-        threads = [threading.Thread(target=self.kind, args=(name, kind)) for name, kind in kinds.items()]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return self.operations
-
-    def kind(self, name, kind):
-        for n in range(TIMES):
-            connection = connect(self.address)
-            channel = connection.channel()
-            begin = kind(connection, channel, "%s %d" % (name, n), "%s %s" % (STOCK, name))  # what needs no looking at
-            operation = Operation("%s, %d" % (name, n), b"%s %d" % (name.encode(), n))
-            try:
-                begin()
-                operation.answered = time.time()
-            except BROKEN as error:
-                operation.error = "%s: %s" % (type(error).__name__, error)
-            with self.lock:
-                self.operations.append(operation)
-            if connection.is_open:
-                connection.close()
+    def one(self, title, name, kind, n):
+        connection = connect(self.address)
+        channel = connection.channel()
+        begin = kind(connection, channel, "%s %d" % (name, n), "%s %s" % (STOCK, name))  # what needs no looking at
+        self.measured(Operation(title, b"%s %d" % (name.encode(), n)), begin)
+        if connection.is_open:
+            connection.close()
 
 
 def confirm(delivery_mode, exchange="", key=WATCHED):
@@ -150,22 +133,12 @@ class Watcher(threading.Thread):
 
 
 def judge(checks, operations, seen, syncs, hold_ms):
-    def faults(moments, word):
-        for operation, moment in moments:
-            if operation.error:
-                yield "%s: %s" % (operation.name, operation.error)
-            elif moment is None:
-                yield "%s was never %s" % (operation.name, word)
-            elif not covered(operation, moment, syncs):
-                yield "%s was %s %.1f ms after it was sent, before a sync of it returned" % (
-                    operation.name, word, (moment - operation.sent) * 1000)
-
     checks.that("held sync, queues: no answer before the sync that covers it returned",
-                faults([(operation, operation.answered) for operation in operations], "answered"),
+                uncovered([(operation, operation.answered) for operation in operations], "answered", syncs),
                 "%d operations of %d kinds" % (len(operations), len(KINDS)))
     delivered = [operation for operation in operations if operation.name.startswith(SEEN)]
     checks.that("held sync, queues: no message is delivered before its sync returned",
-                faults([(operation, seen.get(operation.key)) for operation in delivered], "delivered"), "%d messages" % len(delivered))
+                uncovered([(operation, seen.get(operation.key)) for operation in delivered], "delivered", syncs), "%d messages" % len(delivered))
     held_back(checks, syncs, hold_ms)
 
 

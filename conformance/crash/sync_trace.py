@@ -69,6 +69,59 @@ def covered(operation, moment, syncs):
     return any(operation.sent <= began and returned <= moment for began, returned in syncs)
 
 
+class SideBySide:
+    """Kinds of operations side by side, a thread each, every operation `TIMES` in turn. `one` is a test's: it readies
+    an operation and has it `measured`."""
+
+    TIMES = 3
+
+    def __init__(self, broken):
+        self.broken = broken
+        self.operations, self.lock = [], threading.Lock()
+
+    def run(self, kinds):
+        threads = [threading.Thread(target=self.kind, args=(name, kind)) for name, kind in kinds.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return self.operations
+
+    def kind(self, name, kind):
+        for n in range(self.TIMES):
+            title = "%s, %d" % (name, n)
+            try:
+                self.one(title, name, kind, n)
+            except self.broken as error:  # before it was sent
+                self.note(Operation(title, title), error)
+
+    def measured(self, operation, begin):
+        """Sends it and notes the moment of its answer."""
+        try:
+            begin()
+            operation.answered = time.time()
+            self.note(operation)
+        except self.broken as error:
+            self.note(operation, error)
+
+    def note(self, operation, error=None):
+        operation.error = error and "%s: %s" % (type(error).__name__, error)
+        with self.lock:
+            self.operations.append(operation)
+
+
+def uncovered(moments, word, syncs):
+    """Faults: operations whose moment, of `(operation, moment)`, no sync covers."""
+    for operation, moment in moments:
+        if operation.error:
+            yield "%s: %s" % (operation.name, operation.error)
+        elif moment is None:
+            yield "%s was never %s" % (operation.name, word)
+        elif not covered(operation, moment, syncs):
+            yield "%s was %s %.1f ms after it was sent, before a sync of it returned" % (
+                operation.name, word, (moment - operation.sent) * 1000)
+
+
 def held_back(checks, syncs, hold_ms):
     """The check that the syncs were held at all."""
     late = [returned - began for began, returned in syncs if returned - began >= hold_ms / 1000]

@@ -233,7 +233,7 @@ fn pika(root: &Path, folder: &Path) -> Result<Command> {
 }
 
 fn boto3(root: &Path, folder: &Path) -> Result<Command> {
-    let mut command = Command::new(tools::python_with(root, "venv-sqs", &folder.join("requirements.txt"))?);
+    let mut command = Command::new(tools::sqs_python(root)?);
     command.arg(folder.join("run.py"));
     Ok(command)
 }

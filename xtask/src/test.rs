@@ -89,6 +89,22 @@ const SOLOS: &[Solo] = &[
         within: Duration::from_mins(4),
     },
     Solo {
+        name: "kill9_sqs",
+        program: "crash/kill9_sqs.py",
+        python: tools::sqs_python,
+        arguments: &["--rounds", "50"],
+        needs: &[&tools::PYTHON],
+        within: Duration::from_mins(8),
+    },
+    Solo {
+        name: "hold_sync_sqs",
+        program: "crash/hold_sync_sqs.py",
+        python: tools::sqs_python,
+        arguments: &[],
+        needs: &[&tools::PYTHON, &tools::STRACE],
+        within: Duration::from_mins(4),
+    },
+    Solo {
         name: "full_disk",
         program: "crash/full_disk.py",
         python: tools::python,

@@ -84,6 +84,11 @@ pub fn cross_python(root: &Path) -> Result<PathBuf> {
     python_with(root, "venv-cross", &root.join("conformance/cross/requirements.txt"))
 }
 
+/// The Python of the environment with SQS's client library.
+pub fn sqs_python(root: &Path) -> Result<PathBuf> {
+    python_with(root, "venv-sqs", &root.join("conformance/sqs/python/requirements.txt"))
+}
+
 /// The Python of the environment `name`, with what is `wanted`; made when that has changed.
 pub fn python_with(root: &Path, name: &str, wanted: &Path) -> Result<PathBuf> {
     let environment = made(root).join(name);
