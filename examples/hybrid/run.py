@@ -192,6 +192,20 @@ def prepare(args):
         millstream("queue", "create", QUEUE, "--fifo")
 
 
+def wait_for_group(args, group):
+    """Until it has a member with partitions, and has said where it begins."""
+    from confluent_kafka.admin import AdminClient
+    admin = AdminClient({"bootstrap.servers": args.kafka})
+    deadline = time.monotonic() + WITHIN_S
+    while time.monotonic() < deadline:
+        described = admin.describe_consumer_groups([group])[group].result(10)
+        if any(m.assignment and m.assignment.topic_partitions for m in described.members):
+            time.sleep(2)  # it looks for the partitions' ends
+            return
+        time.sleep(0.2)
+    sys.exit("the group %s does not come together" % group)
+
+
 def dead_letters():
     import pika
     channel = pika.BlockingConnection(pika.ConnectionParameters("localhost")).channel()
@@ -245,17 +259,23 @@ def main():
     first = spawn.Process(target=process, args=(queue_producer, results, args), daemon=True)
     first.start()
     first.join(WITHIN_S)
-    workers = [spawn.Process(target=process, args=(f, results, args), daemon=True) for f in functions[1:]]
-    for worker in workers:
-        worker.start()
+    workers = {f: spawn.Process(target=process, args=(f, results, args), daemon=True) for f in functions[1:]}
+    orders = workers[order_producer]
+    for worker in workers.values():
+        if worker is not orders:
+            worker.start()
+    # The bridge's group begins with what is published from then on: `sqs_bridge.py` does not ask for the earliest.
+    if sqs_bridge in workers:
+        wait_for_group(args, "sqs-bridge")
+    orders.start()
     deadline = time.monotonic() + WITHIN_S
-    while (outcome(args, told) or dead_letters_left(told)) and time.monotonic() < deadline and not told["failed"]:
+    while (dead_letters_left(told) or outcome(args, told)) and time.monotonic() < deadline and not told["failed"]:
         try:
             what, value = results.get(timeout=0.2)
             told[what].append(value)
         except queues.Empty:
             pass
-    for worker in workers:
+    for worker in workers.values():
         worker.terminate()
         worker.join()
     wrong = outcome(args, told) + told["failed"] + told["error"]
