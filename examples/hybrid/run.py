@@ -27,6 +27,7 @@ from datetime import datetime
 HERE = os.path.dirname(os.path.abspath(__file__))
 QUEUE = "high-value-orders"
 WITHIN_S = 60
+PARTITIONS = 6
 HIGH = json.dumps({"body": {"event": ["order.placed"], "total": [{"numeric": [">", 10000]}]}})
 
 
@@ -124,8 +125,9 @@ def analytics(tell, _args):
     consumer = program("analytics", {"Consumer": __import__("confluent_kafka").Consumer})["analytics_consumer"]
     while True:
         message = consumer.poll(timeout=1.0)
-        if message is not None and message.error() is None:
-            tell("analysed", json.loads(message.value())["order_id"])
+        event = json.loads(message.value()) if message is not None and message.error() is None else {}
+        if event.get("event") == "order.placed":
+            tell("analysed", event["order_id"])
 
 
 def sqs_bridge(_tell, _args):
@@ -183,7 +185,7 @@ def prepare(args):
     # For whoever runs this twice.
     channel.queue_purge("email_jobs.dead")
     channel.connection.close()
-    millstream("topic", "create", "orders", "--partitions", "6")
+    millstream("topic", "create", "orders", "--partitions", str(PARTITIONS))
     if args.built_in:
         millstream("queue", "create", QUEUE)
         millstream("bridge", "create", "high-value-orders", "--from-topic", "orders", "--to-queue", QUEUE, "--filter", HIGH,
@@ -193,16 +195,22 @@ def prepare(args):
 
 
 def wait_for_group(args, group):
-    """Until it has a member with partitions, and has said where it begins."""
+    """Until it reads every partition: it has committed behind an event that nobody acts upon."""
+    from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
     from confluent_kafka.admin import AdminClient
-    admin = AdminClient({"bootstrap.servers": args.kafka})
+    address = {"bootstrap.servers": args.kafka}
+    admin, producer = AdminClient(address), Producer(address)
+    everywhere = [TopicPartition("orders", n) for n in range(PARTITIONS)]
     deadline = time.monotonic() + WITHIN_S
     while time.monotonic() < deadline:
-        described = admin.describe_consumer_groups([group])[group].result(10)
-        if any(m.assignment and m.assignment.topic_partitions for m in described.members):
-            time.sleep(2)  # it looks for the partitions' ends
+        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, everywhere)])
+        silent = [p.partition for p in asked[group].result(10).topic_partitions if p.offset < 0]
+        if not silent:
             return
-        time.sleep(0.2)
+        for partition in silent:
+            producer.produce("orders", json.dumps({"event": "shop.opened"}), partition=partition)
+        producer.flush(10)
+        time.sleep(0.2)  # tidy: pacing
     sys.exit("the group %s does not come together" % group)
 
 
