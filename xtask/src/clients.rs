@@ -120,6 +120,13 @@ pub const CLIENTS: &[Client] = &[
         prepare: boto3_query,
     },
     Client {
+        name: "aws-sdk-js",
+        protocol: Protocol::Sqs,
+        folder: "node",
+        needs: &[&tools::NODE, &tools::NPM],
+        prepare: node,
+    },
+    Client {
         name: "amqp-client",
         protocol: Protocol::Amqp,
         folder: "java",
