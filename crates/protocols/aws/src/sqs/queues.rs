@@ -30,7 +30,7 @@ pub(crate) async fn create(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Result
     if let Some((k, _)) = given.iter().find(|g| READ_ONLY.contains(&g.0)) {
         return Err(settings::unknown(k));
     }
-    let asks_fifo = given.iter().any(|g| *g == ("FifoQueue", "true"));
+    let asks_fifo = given.contains(&("FifoQueue", "true"));
     let named_fifo = name.ends_with(FIFO_SUFFIX);
     if let Some(def) = cx.session.queue(name) {
         if cx.session.is_locked(def.id) {
