@@ -104,6 +104,17 @@ class Server:
         finally:
             connection.close()
 
+    def aws(self, target, body):
+        """A call of AWS's JSON protocol: (status, what it answers)."""
+        address = next(line.split()[1] for line in self.said if line.startswith("aws"))
+        connection = http.client.HTTPConnection(address, timeout=10)
+        try:
+            connection.request("POST", "/", body=json.dumps(body), headers={"content-type": "application/x-amz-json-1.0", "x-amz-target": target})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read() or b"{}")
+        finally:
+            connection.close()
+
     def run(self, *arguments, **more):
         """A command against this server."""
         return self.place.run(*arguments, "--server", self.http, **more)

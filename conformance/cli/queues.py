@@ -281,3 +281,69 @@ def _(place):
     equal(server.ok("consume", "q").lines(), ["first", "third"])
     holds(server.refused("queue", "publish", "plain", "x", "--id", "1"), "id window")
     holds(server.refused("queue", "publish", "q", "x", "y", "--id", "1"), "one message")
+
+
+def failed(server, queue, most):
+    """Receives what is there by SQS and gives it back as failed: the bodies."""
+    def ask(action, **body):
+        status, answer = server.aws("AmazonSQS." + action, {"QueueUrl": "http://here/1/" + queue, **body})
+        equal(status, 200, answer)
+        return answer
+    got = ask("ReceiveMessage", MaxNumberOfMessages=most).get("Messages", [])
+    for message in got:
+        ask("ChangeMessageVisibility", ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0)
+    return [message["Body"] for message in got]
+
+
+@check("parked messages are told of, given back with their attempts at nothing or discarded to the dead letters, and keep their place through a kill")
+def _(place):
+    server = place.serve(*SMALL)
+    server.ok("queue", "create", "dead")
+    server.ok("queue", "create", "q", "--attempts", "2", "--on-exhausted", "park", "--dead-letter-exchange", "", "--dead-letter-routing-key", "dead")
+    policy = server.ok("queue", "describe", "q", "--json", "--span", "0").json()["policy"]
+    equal((policy["on_exhausted"], policy["attempts"]), ("park", 2))
+    holds(server.refused("queue", "create", "u", "--on-exhausted", "park"), "--attempts")
+    server.ok("produce", "q", "a", "b")
+
+    def fail():
+        return len(failed(server, "q", 10))
+
+    equal([fail(), fail(), fail()], [2, 2, 0])
+    equal(counts(server, "q"), {"parked": 2})
+    equal(server.ok("consume", "q").lines(), [])
+    server.kill()
+    server = place.serve(*SMALL)
+    equal(counts(server, "q"), {"parked": 2})
+    holds(server.ok("queue", "unpark", "q").out, "2 parked messages of queue q")
+    equal((counts(server, "q"), fail()), ({"ready": 2}, 2))
+    equal((counts(server, "q"), fail()), ({"ready": 2}, 2))
+    equal(counts(server, "q"), {"parked": 2})
+    equal(server.ok("queue", "unpark", "q", "--discard", "--json").json()["messages"], 2)
+    ready(server, "dead", 2)
+    equal((server.ok("consume", "dead").lines(), counts(server, "q")), (["a", "b"], {}))
+    equal(server.ok("queue", "unpark", "q", "--json").json()["messages"], 0)
+    holds(server.refused("queue", "unpark", "nobody"), "nobody")
+
+
+@check("of an ordered queue a parked message closes its key until it is given back, and of a fair one a busy key stands back")
+def _(place):
+    server = place.serve(*SMALL)
+    server.ok("queue", "create", "q", "--ordering", "key", "--attempts", "1", "--on-exhausted", "park")
+    server.ok("queue", "create", "shared", "--ordering", "fair")
+    equal([server.ok("queue", "describe", name, "--json", "--span", "0").json()["policy"]["ordering"] for name in ("q", "shared")], ["key", "fair"])
+    holds(server.refused("queue", "create", "u", "--ordering", "random"), "random")
+
+    def take(queue, n):
+        status, _, body = server.ask("POST", "/api/v1/queues/%s/receive" % queue, json.dumps({"max": n}))
+        equal(status, 200, body)
+        return json.loads(body)["messages"]
+
+    server.ok("produce", "q", "--key-separator", ":", "a:1", "a:2", "b:1")
+    equal(failed(server, "q", 1), ["1"])
+    equal(counts(server, "q"), {"ready": 2, "parked": 1})
+    equal([m["value"] for m in take("q", 10)], ["1"])
+    server.ok("queue", "unpark", "q")
+    equal([(m["key"], m["value"]) for m in take("q", 10)], [("a", "1"), ("a", "2")])
+    server.ok("produce", "shared", "--key-separator", ":", *("busy:%d" % n for n in range(20)), "quiet:0")
+    equal({m["key"] for m in take("shared", 9)}, {"busy"})
+    equal(take("shared", 1)[0]["key"], "quiet")

@@ -24,6 +24,7 @@ pub(crate) struct Secret {
     bytes: [u8; 32],
     ids: Aes128,
     keys: SipHasher13,
+    ids_key: [u8; 16],
 }
 
 impl Secret {
@@ -56,7 +57,8 @@ impl Secret {
     fn of(bytes: [u8; 32]) -> Self {
         let key = derive(&bytes, "message id");
         let keys = SipHasher13::new_with_key(&derive(&bytes, "message key"));
-        Self { bytes, ids: Aes128::new(&key.into()), keys }
+        let ids_key = derive(&bytes, "message ids");
+        Self { bytes, ids: Aes128::new(&key.into()), keys, ids_key }
     }
 
     /// A key for one purpose.
@@ -71,9 +73,7 @@ impl Secret {
 
     /// The hash of a message's id.
     pub(crate) fn id_hash(&self, id: &[u8]) -> u128 {
-        let mut hasher = SipHasher24::new_with_key(&self.key("aws deduplication id"));
-        // As the SQS listener's, where a queue does not tell ids apart by group.
-        hasher.write_u64(u64::MAX);
+        let mut hasher = SipHasher24::new_with_key(&self.ids_key);
         hasher.write(id);
         hasher.finish128().as_u128()
     }

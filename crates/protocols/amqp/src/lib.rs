@@ -22,6 +22,7 @@ pub mod frame;
 pub mod greeting;
 mod handshake;
 mod input;
+mod key;
 mod link;
 pub mod method;
 mod names;

@@ -38,7 +38,7 @@ pub(crate) struct Server {
     pub(crate) cfg: AwsConfig,
     /// Under which receipt handles are made.
     pub(crate) handle_key: [u8; 16],
-    /// Under which deduplication ids are hashed.
+    /// Under which deduplication ids are hashed that are each group's own.
     pub(crate) id_key: [u8; 16],
     pub(crate) deleted: Recent,
     pub(crate) purged: Recent,
@@ -73,7 +73,7 @@ impl Server {
         let cooldown_ms = u64::try_from(cfg.cooldown.as_millis()).unwrap_or(u64::MAX);
         Self {
             handle_key: broker.derived_key("aws receipt handle"),
-            id_key: broker.derived_key("aws deduplication id"),
+            id_key: broker.derived_key("aws deduplication id by group"),
             request_key: broker.derived_key("aws request id"),
             deleted: Recent::new(cooldown_ms),
             purged: Recent::new(cooldown_ms),

@@ -9,7 +9,7 @@ use crate::channel::Channel;
 use crate::error::ReplyCode;
 use crate::exception::Exception;
 use crate::properties::ContentHeader;
-use crate::{deaths, text};
+use crate::{deaths, key, text};
 
 /// How often handing out a message failed, on quorum queues.
 const DELIVERY_COUNT: &str = "x-delivery-count";
@@ -70,6 +70,7 @@ impl Channel {
 pub(super) fn header_of(message: Message, failed: Option<u16>) -> (ContentHeader, Bytes) {
     let body = message.payload.unwrap_or_default();
     let mut headers = message.headers;
+    key::show(&mut headers, message.key.as_ref());
     deaths::put(&mut headers, &message.deaths);
     if let Some(n) = failed.filter(|n| *n > 0) {
         headers.retain(|h| h.name != DELIVERY_COUNT);

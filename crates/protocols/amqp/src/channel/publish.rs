@@ -12,6 +12,7 @@ use crate::channel::confirms::{Mandatory, internal_exchange};
 use crate::channel::settle::refused;
 use crate::content::Content;
 use crate::exception::Exception;
+use crate::key::partition_key;
 
 /// Messages of one batch.
 const BATCH_MESSAGES_MAX: usize = 256;
@@ -21,8 +22,8 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Further routing keys: those that everybody sees, and those that nobody sees.
 const CC: &str = "CC";
 const BCC: &str = "BCC";
-/// The name that the field's plugins for ordered exchanges use.
-const PARTITION_KEY: &str = "x-partition-key";
+/// The name that `RabbitMQ`'s plugin for delayed messages uses.
+const DELAY: &str = "x-delay";
 
 /// Messages that were read and not published.
 #[derive(Debug, Default)]
@@ -76,6 +77,7 @@ impl Channel {
             batch.mandatory.push((batch.messages.len(), Box::new(mandatory)));
         }
         let (transient, priority) = (!header.is_persistent(), header.priority());
+        let delay_ms = delay_ms(&header.headers);
         let mut headers = header.headers;
         headers.retain(|h| h.name != BCC);
         let message = Message {
@@ -88,7 +90,14 @@ impl Channel {
             deaths: Vec::new(),
             payload: Some(body),
         };
-        batch.messages.push(NewMessage { message, transient, priority, ttl_ms, ..NewMessage::default() });
+        batch.messages.push(NewMessage {
+            message,
+            transient,
+            priority,
+            ttl_ms,
+            delay_ms,
+            ..NewMessage::default()
+        });
         if let Some(tx) = &self.tx {
             return tx.check();
         }
@@ -173,13 +182,19 @@ fn further_keys(headers: &[Header], name: &str) -> Result<Vec<String>, Exception
         .collect()
 }
 
-/// The header that says what the message is ordered by, where the queue orders, and which partition of a topic it goes to.
-fn partition_key(headers: &[Header]) -> Option<Bytes> {
-    match &headers.iter().find(|h| h.name == PARTITION_KEY)?.value {
-        HeaderValue::Str(key) => Some(Bytes::copy_from_slice(key.as_bytes())),
-        HeaderValue::Bytes(key) => Some(key.clone()),
-        _ => None,
-    }
+/// The header that says how long the message rests in its queues first; what is no number of milliseconds above 0 says nothing.
+fn delay_ms(headers: &[Header]) -> Option<u64> {
+    let ms = match headers.iter().find(|h| h.name == DELAY)?.value {
+        HeaderValue::I8(n) => i64::from(n),
+        HeaderValue::U8(n) => i64::from(n),
+        HeaderValue::I16(n) => i64::from(n),
+        HeaderValue::U16(n) => i64::from(n),
+        HeaderValue::I32(n) => i64::from(n),
+        HeaderValue::U32(n) => i64::from(n),
+        HeaderValue::I64(n) => n,
+        _ => return None,
+    };
+    u64::try_from(ms).ok().filter(|ms| *ms > 0)
 }
 
 fn joined(mut pieces: Vec<Bytes>) -> Bytes {
@@ -191,4 +206,24 @@ fn joined(mut pieces: Vec<Bytes>) -> Bytes {
         whole.extend_from_slice(piece);
     }
     whole.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delay_of(value: HeaderValue) -> Option<u64> {
+        delay_ms(&[Header { name: DELAY.to_owned(), value }])
+    }
+
+    #[test]
+    fn a_delay_is_a_number_of_milliseconds_above_nothing_whatever_its_width() {
+        for value in [HeaderValue::I8(5), HeaderValue::U16(5), HeaderValue::I32(5), HeaderValue::I64(5)] {
+            assert_eq!(delay_of(value), Some(5));
+        }
+        for value in [HeaderValue::I64(0), HeaderValue::I64(-5), HeaderValue::Str("5".to_owned())] {
+            assert_eq!(delay_of(value), None);
+        }
+        assert_eq!(delay_ms(&[]), None);
+    }
 }

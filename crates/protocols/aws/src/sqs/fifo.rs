@@ -15,6 +15,7 @@ use super::settings::keep;
 use crate::error::{AwsError, Kind};
 use crate::hex::hex;
 use crate::params::Params;
+use crate::server::Server;
 
 /// A message with an id that came within so long before is not taken again, milliseconds: 5 minutes.
 pub(crate) const ID_WINDOW_MS: u64 = 300_000;
@@ -91,12 +92,12 @@ pub(crate) struct Identity {
     pub(crate) hash: u128,
 }
 
-/// The identity of a message for a FIFO queue.
+/// The identity of a message for a FIFO queue: by its id alone it is the same whichever protocol it comes by.
 ///
 /// # Errors
 /// `MissingParameter` without a group, `InvalidParameterValue` without an id where the content is none, or with a delay of its own.
 pub(crate) fn identity(
-    key: &[u8; 16],
+    server: &Server,
     def: &QueueDef,
     p: Params<'_>,
     body: &str,
@@ -120,15 +121,16 @@ pub(crate) fn identity(
             ));
         }
     };
-    let mut hasher = SipHasher24::new_with_key(key);
-    if QueueSettings::more_of(def, BY_GROUP).is_some() {
+    let hash = if QueueSettings::more_of(def, BY_GROUP).is_some() {
+        let mut hasher = SipHasher24::new_with_key(&server.id_key);
         hasher.write_u64(group.len() as u64);
         hasher.write(group.as_bytes());
+        hasher.write(id.as_bytes());
+        hasher.finish128().as_u128()
     } else {
-        hasher.write_u64(u64::MAX);
-    }
-    hasher.write(id.as_bytes());
-    Ok(Identity { id, hash: hasher.finish128().as_u128() })
+        server.broker.id_hash(id.as_bytes())
+    };
+    Ok(Identity { id, hash })
 }
 
 /// The number of a message in its queue: 20 digits, growing.
