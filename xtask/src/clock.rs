@@ -21,6 +21,11 @@ impl Moment {
     pub fn elapsed(self) -> Duration {
         self.0.elapsed()
     }
+
+    /// Time from `earlier` to this moment.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_duration_since(earlier.0)
+    }
 }
 
 /// Asks `condition` until it gives something or `within` has passed.

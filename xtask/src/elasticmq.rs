@@ -40,6 +40,11 @@ impl ElasticMq {
         Ok(Self { server, address: format!("127.0.0.1:{port}") })
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
     /// SIGTERM; any exit status will do.
     pub fn stop(self) -> Result<()> {
         self.server.stop(STOPPED_WITHIN).context("stopping ElasticMQ").map(drop)

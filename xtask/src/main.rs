@@ -41,6 +41,8 @@ usage: cargo xtask COMMAND
       Apache Kafka's own perf tools against both brokers, interleaved
   bench amqp [--seconds N] [--rounds N] [--quick] [--backlog N] [--only SUBSTRING] [--binary PATH]
       RabbitMQ's PerfTest against RabbitMQ (classic and quorum queues) and this broker, interleaved
+  bench sqs [--seconds N] [--rounds N] [--quick] [--binary PATH]
+      a load tool of our own against ElasticMQ and this broker, interleaved
   bench log [--queues] [-- ARGS]
       the log under stream-shaped load, beside the bare disk; or under queue-shaped load
   tidy

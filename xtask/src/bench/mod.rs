@@ -1,10 +1,12 @@
-//! `cargo xtask bench`: the load tools of Apache Kafka and `RabbitMQ` against both brokers, and the log's own benchmark.
+//! `cargo xtask bench`: the load tools of Apache Kafka and `RabbitMQ`, and one of our own for SQS, against both brokers; and the log's own benchmark.
 
 mod amqp;
 mod kafka;
 mod perf;
 mod perftest;
 mod report;
+mod sqs;
+mod sqsload;
 mod usage;
 
 use std::path::Path;
@@ -21,13 +23,14 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
     match args.word().as_deref() {
         Some("kafka") => kafka::run(root, args)?,
         Some("amqp") => amqp::run(root, args)?,
+        Some("sqs") => sqs::run(root, args)?,
         Some("log") => {
             let bench = if args.flag("--queues") { "queues" } else { "stream" };
             let mut cargo = Command::new(workspace::cargo());
             cargo.args(["bench", "--package", "millstream-log", "--bench", bench, "--"]);
             must(cargo.args(args.rest()).current_dir(root))?;
         }
-        other => bail!("bench what? kafka, amqp or log, not {other:?}"),
+        other => bail!("bench what? kafka, amqp, sqs or log, not {other:?}"),
     }
     Ok(true)
 }
