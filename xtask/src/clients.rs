@@ -127,6 +127,13 @@ pub const CLIENTS: &[Client] = &[
         prepare: node,
     },
     Client {
+        name: "aws-sdk-go",
+        protocol: Protocol::Sqs,
+        folder: "go",
+        needs: &[&tools::GO],
+        prepare: sqs_go,
+    },
+    Client {
         name: "amqp-client",
         protocol: Protocol::Amqp,
         folder: "java",
@@ -292,6 +299,10 @@ fn go(root: &Path, folder: &Path) -> Result<Command> {
 
 fn amqp_go(root: &Path, folder: &Path) -> Result<Command> {
     built_go(root, folder, "conformance-amqp-go")
+}
+
+fn sqs_go(root: &Path, folder: &Path) -> Result<Command> {
+    built_go(root, folder, "conformance-sqs-go")
 }
 
 fn built_go(root: &Path, folder: &Path, name: &str) -> Result<Command> {
