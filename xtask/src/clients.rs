@@ -134,6 +134,13 @@ pub const CLIENTS: &[Client] = &[
         prepare: sqs_go,
     },
     Client {
+        name: "aws-sdk-java",
+        protocol: Protocol::Sqs,
+        folder: "java",
+        needs: &[&tools::JAVA, &tools::JAVAC, &tools::MAVEN],
+        prepare: sqs_java,
+    },
+    Client {
         name: "amqp-client",
         protocol: Protocol::Amqp,
         folder: "java",
@@ -269,6 +276,10 @@ fn java(root: &Path, folder: &Path) -> Result<Command> {
 
 fn amqp_java(root: &Path, folder: &Path) -> Result<Command> {
     built_java(root, folder, "amqp-java")
+}
+
+fn sqs_java(root: &Path, folder: &Path) -> Result<Command> {
+    built_java(root, folder, "sqs-java")
 }
 
 fn celery(root: &Path, folder: &Path) -> Result<Command> {
