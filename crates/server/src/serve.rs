@@ -12,7 +12,7 @@ use millstream_env::{Clock, Env};
 use millstream_log::DiskLog;
 use millstream_types::Namespace;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::Config;
@@ -55,6 +55,8 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
         tasks.spawn(async move { http::serve(listener, health, wait(stopped)).await });
     }
     let broker = tokio::task::block_in_place(|| open(cfg, &env))?;
+    // Until here a signal ends the process at once, which harms nothing; from the first listener's line on, it is a clean stop.
+    let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     health.set(broker.clone());
     bridges(&broker, cfg).await?;
     let mut out = std::io::stdout();
@@ -120,7 +122,7 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
     }
     health.ready();
 
-    let code = until_stopped(&broker, &*env.clock).await?;
+    let code = until_stopped(signals, &broker, &*env.clock).await;
     health.stopping();
     let _ = stop.send(true);
     let drained = tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
@@ -173,15 +175,17 @@ async fn wait(mut stopped: watch::Receiver<bool>) {
 }
 
 /// Waits for a signal, or the loss of the log.
-async fn until_stopped(broker: &Broker, clock: &dyn Clock) -> anyhow::Result<ExitCode> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
+async fn until_stopped(
+    (mut term, mut int): (Signal, Signal),
+    broker: &Broker,
+    clock: &dyn Clock,
+) -> ExitCode {
     let mut check = tokio::time::interval(LOST_CHECK);
     let mut full = FullDisk::default();
     loop {
         tokio::select! {
-            _ = term.recv() => return Ok(ExitCode::SUCCESS),
-            _ = int.recv() => return Ok(ExitCode::SUCCESS),
+            _ = term.recv() => return ExitCode::SUCCESS,
+            _ = int.recv() => return ExitCode::SUCCESS,
             _ = check.tick() => {
                 if let Some(lost) = broker.lost() {
                     tracing::error!(cause = %lost, "the log can no longer be written: the process ends, nothing more is acknowledged");
