@@ -122,6 +122,36 @@ def _(place):
     equal((got["amqp.exchange"], got["amqp.routing_key"]), (("String", "x"), ("String", "a.b")))
 
 
+@check("an exchange and a routing key that SQS names are set in AMQP, and are not routed by; the user that AMQP names is SQS's SenderId")
+def _(place):
+    server, channel, sqs = queues(place, "other")
+    sqs.create("q")
+    channel.exchange_declare("x", "fanout")
+    channel.queue_bind("other", "x")
+    sqs.send("q", "body", {"amqp.exchange": text("x"), "amqp.routing_key": text("a.b"), "amqp.delivery_mode": text("1", "Number")})
+    method, properties, _ = take(channel, "q")
+    equal((method.exchange, method.routing_key, properties.delivery_mode), ("x", "a.b", 1))
+    become(server, "other")
+    channel.basic_publish("", "q", b"body", pika.BasicProperties(user_id="guest"))
+    message = sqs.take("q")
+    equal((message["Attributes"]["SenderId"], plain(message["MessageAttributes"])["amqp.user_id"]), ("guest", ("String", "guest")))
+
+
+@check("a null of Kafka stays null through SQS and back into a topic, and a body beside it is not needed")
+def _(place):
+    server, _, sqs = queues(place, "q", "back")
+    for topic in ("in", "out"):
+        server.ok("topic", "create", topic)
+    server.ok("bridge", "create", "b", "--from-topic", "in", "--to-queue", "q")
+    server.ok("bridge", "create", "c", "--from-queue", "back", "--to-topic", "out")
+    produce(server, "in", {"key": "k", "value": None}, {"key": b"\xff", "value": BINARY})
+    passed(server, "b", 2)
+    for _ in range(2):
+        message = sqs.take("q")
+        sqs.send("back", message.get("Body", ""), message["MessageAttributes"], MessageGroupId=message["Attributes"]["MessageGroupId"])
+    equal([(r.key(), r.value()) for r in records(server, "out", 2)], [(b"k", None), (b"\xff", BINARY)])
+
+
 @check("an expiration set over AMQP counts for SQS and is told there; one set by SQS counts for AMQP")
 def _(place):
     server, channel, sqs = queues(place, "q")
