@@ -141,6 +141,13 @@ pub const CLIENTS: &[Client] = &[
         prepare: sqs_java,
     },
     Client {
+        name: "celery-sqs",
+        protocol: Protocol::Sqs,
+        folder: "celery",
+        needs: &[&tools::PYTHON, &tools::REDIS],
+        prepare: celery_sqs,
+    },
+    Client {
         name: "amqp-client",
         protocol: Protocol::Amqp,
         folder: "java",
@@ -285,6 +292,13 @@ fn sqs_java(root: &Path, folder: &Path) -> Result<Command> {
 fn celery(root: &Path, folder: &Path) -> Result<Command> {
     let wanted = folder.join("requirements.txt");
     let mut command = Command::new(tools::python_with(root, "venv-celery", &wanted)?);
+    command.arg(folder.join("run.py"));
+    Ok(command)
+}
+
+fn celery_sqs(root: &Path, folder: &Path) -> Result<Command> {
+    let wanted = folder.join("requirements.txt");
+    let mut command = Command::new(tools::python_with(root, "venv-celery-sqs", &wanted)?);
     command.arg(folder.join("run.py"));
     Ok(command)
 }
