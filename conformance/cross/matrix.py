@@ -4,7 +4,6 @@ from harness import REGISTERED, check
 
 VERBS = ("publish", "consume", "settle", "dead-letter", "delay", "priority", "deduplicate")
 
-NO_ID = "none: AMQP has no field for a deduplication id; `AMQP has no field for a deduplication id` shows it"
 NO_ID_TOPIC = "none: a topic knows a Kafka producer's sequence numbers, and no ids"
 
 # (in by, out by): what shows each verb, by the beginning of the check's name.
@@ -16,7 +15,7 @@ CELLS = {
         "dead-letter": "what AMQP rejects is read by SQS",
         "delay": "the header x-delay of AMQP",
         "priority": "priorities set over AMQP",
-        "deduplicate": NO_ID,
+        "deduplicate": "AMQP's x-deduplication-id is the id",
     },
     ("SQS", "AMQP"): {
         "publish": "attributes of SQS are headers in AMQP",

@@ -176,13 +176,37 @@ def _(place):
     passed(server, "back", 2)
 
 
-@check("AMQP has no field for a deduplication id: what it publishes to a queue with an id window is taken each time")
+@check("AMQP's x-deduplication-id is the id that SQS and the command line give; a message id is none")
 def _(place):
     server, channel, sqs = started(place)
     sqs.create("q.fifo", FifoQueue="true")
     sqs.send("q.fifo", "1", MessageGroupId="g", MessageDeduplicationId="one")
-    properties = pika.BasicProperties(message_id="one", headers={"x-partition-key": "g"})
-    for _ in range(2):
-        channel.basic_publish("", "q.fifo", b"1", properties)
-    equal([m["Body"] for m in sqs.receive("q.fifo", n=10)], ["1", "1", "1"])
-    become(server, "q.fifo", leased=3)
+
+    def by_amqp(body, **headers):
+        channel.basic_publish("", "q.fifo", body, pika.BasicProperties(message_id="one", headers={"x-partition-key": "g", **headers}))
+    by_amqp("1 again", **{"x-deduplication-id": "one"})
+    by_amqp("2", **{"x-deduplication-id": "two"})
+    sqs.send("q.fifo", "2 again", MessageGroupId="g", MessageDeduplicationId="two")
+    server.ok("queue", "publish", "q.fifo", "2 again", "--id", "two")
+    by_amqp("3")
+    by_amqp("4")
+    got = sqs.receive("q.fifo", n=10)
+    equal([m["Body"] for m in got], ["1", "2", "3", "4"])
+    equal([m["Attributes"].get("MessageDeduplicationId") for m in got], ["one", "two", None, None])
+    become(server, "q.fifo", leased=4)
+
+
+@check("an attribute of SQS whose name is longer than AMQP has names reaches AMQP with its message, and the connection lives on")
+def _(place):
+    server, channel, sqs = started(place)
+    sqs.create("q")
+    long, kept = "n" * 256, "k" * 250
+    sqs.send("q", "1", attributes={
+        long: {"DataType": "String", "StringValue": "a"}, kept: {"DataType": "Number.own", "StringValue": "1.50"}})
+    method, properties, body = take(channel, "q")
+    equal(body, b"1")
+    equal(properties.headers[kept], "1.50")
+    equal({entry["name"]: entry["value"] for entry in properties.headers["millstream.headers"]}, {long: "a", "sqs.type." + kept: "Number.own"})
+    channel.basic_ack(method.delivery_tag)
+    channel.basic_publish("", "q", b"2")
+    equal(bodies(channel, "q", 1), [b"2"])

@@ -10,7 +10,7 @@ import sys
 from conformance import harness
 
 MODULES = ["pattern", "declare", "exchanges", "confirms", "returns", "qos", "get", "requeue", "deadletter", "ttl", "limits",
-           "priorities", "exclusive", "cancel", "errors", "reply", "frames", "transactions"]
+           "priorities", "exclusive", "cancel", "errors", "reply", "frames", "transactions", "ids", "timeouts"]
 
 
 def main():

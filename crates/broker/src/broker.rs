@@ -22,9 +22,11 @@ use tokio::sync::Notify;
 use crate::auth::{Action, Authorizer, Decision, Principal, Resource};
 use crate::bridge::Bridges;
 use crate::config::BrokerConfig;
+use crate::envelope::property;
 use crate::error::CallError;
 use crate::mailbox::Mailbox;
 use crate::policy::{self, SettingInfo, TopicPolicy};
+use crate::publish::NewMessage;
 use crate::secret::{Secret, write_once};
 use crate::session::{Session, SessionOptions};
 use crate::streams::Streams;
@@ -202,16 +204,23 @@ impl Broker {
     pub fn message_id(&self, home: (LogId, u64)) -> [u8; 16] {
         self.inner.secret.message_id(home)
     }
-    /// The hash of a message's id, for queues that know ids again ([`NewMessage::dedup`](crate::NewMessage::dedup)): the same for the life
-    /// of the data directory.
-    #[must_use]
-    pub fn id_hash(&self, id: &[u8]) -> u128 {
-        self.inner.secret.id_hash(id)
-    }
     /// A key for one purpose, derived from the store's secret: the same for the life of the data directory.
     #[must_use]
     pub fn derived_key(&self, purpose: &str) -> [u8; 16] {
         self.inner.secret.key(purpose)
+    }
+    /// What these queues know a message again by, if one of them watches ids: the hash that it brings, or else that of its deduplication
+    /// id. By whatever protocol an id comes, it has the same hash, for the life of the data directory.
+    pub(crate) fn id_hash<'a>(
+        &self,
+        new: &NewMessage,
+        queues: impl IntoIterator<Item = &'a QueueDef>,
+    ) -> Option<u128> {
+        if !queues.into_iter().any(|q| q.policy.id_window_ms.is_some()) {
+            return None;
+        }
+        let id = || new.message.properties.iter().find(|p| p.0 == property::DEDUPLICATION_ID);
+        new.dedup.or_else(|| id().map(|(_, id)| self.inner.secret.id_hash(id)))
     }
     /// The hash of a message's key, if one of these queues orders by it.
     pub(crate) fn key_hash<'a>(

@@ -47,7 +47,8 @@ pub struct NewMessage {
     pub ttl_ms: Option<u64>,
     /// Not to be delivered before so long, milliseconds; `None`: as each queue says.
     pub delay_ms: Option<u64>,
-    /// Hash of its id, under a secret: queues that watch ids (`id_window_ms`) know it again by, and do not take it twice.
+    /// By what queues that watch ids (`id_window_ms`) know it again, and do not take it twice: a hash under a secret. `None`: by its
+    /// [`property::DEDUPLICATION_ID`], if it has one.
     pub dedup: Option<u128>,
 }
 
@@ -224,6 +225,7 @@ impl Routed {
         let due_ms = new.delay_ms.map(|d| now_ms.saturating_add(d));
         let queues = places.iter().filter_map(Routing::queue);
         let key_hash = core.broker.key_hash(new.message.key.as_ref(), queues);
+        let dedup = core.broker.id_hash(new, places.iter().filter_map(Routing::queue));
         let mut to = Vec::new();
         for place in places {
             match place {
@@ -255,7 +257,7 @@ impl Routed {
                 expiry_ms: new.ttl_ms.map(|ttl| now_ms.saturating_add(ttl)),
                 key_hash,
                 origin: None,
-                dedup: new.dedup,
+                dedup,
                 envelope_len,
                 max_ts_ms,
                 body,

@@ -24,7 +24,7 @@ pub(crate) struct Secret {
     bytes: [u8; 32],
     ids: Aes128,
     keys: SipHasher13,
-    ids_key: [u8; 16],
+    known: SipHasher24,
 }
 
 impl Secret {
@@ -57,8 +57,8 @@ impl Secret {
     fn of(bytes: [u8; 32]) -> Self {
         let key = derive(&bytes, "message id");
         let keys = SipHasher13::new_with_key(&derive(&bytes, "message key"));
-        let ids_key = derive(&bytes, "message ids");
-        Self { bytes, ids: Aes128::new(&key.into()), keys, ids_key }
+        let known = SipHasher24::new_with_key(&derive(&bytes, "message ids"));
+        Self { bytes, ids: Aes128::new(&key.into()), keys, known }
     }
 
     /// A key for one purpose.
@@ -73,9 +73,7 @@ impl Secret {
 
     /// The hash of a message's id.
     pub(crate) fn id_hash(&self, id: &[u8]) -> u128 {
-        let mut hasher = SipHasher24::new_with_key(&self.ids_key);
-        hasher.write(id);
-        hasher.finish128().as_u128()
+        self.known.hash(id).as_u128()
     }
 
     /// The public id of the message whose first home this is. One block of AES: no two messages have the same, and none tells of

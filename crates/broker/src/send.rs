@@ -95,6 +95,7 @@ impl Session {
         let envelope_len = u32::try_from(envelope.len()).map_err(|_| too_large(u32::MAX as usize))?;
         let max_ts_ms = timestamp_ms(&new.message).unwrap_or(-1);
         let key_hash = self.broker().key_hash(new.message.key.as_ref(), [queue]);
+        let dedup = self.broker().id_hash(&new, [queue]);
         let body: Vec<Bytes> = std::iter::once(envelope).chain(new.message.payload).collect();
         let body_len: usize = body.iter().map(Bytes::len).sum();
         let max = self.broker().append_bytes_max();
@@ -109,7 +110,7 @@ impl Session {
             expiry_ms: new.ttl_ms.map(|ttl| now_ms.saturating_add(ttl)),
             key_hash,
             origin: None,
-            dedup: new.dedup,
+            dedup,
             envelope_len,
             max_ts_ms,
             body,

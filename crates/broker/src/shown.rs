@@ -43,6 +43,11 @@ const DELAY_MS: &str = "millstream.delay_ms";
 /// The type of the header of the name that follows, which comes next.
 const TYPE_OF: &str = "amqp.type.";
 
+/// The type of bytes.
+const BYTES: &str = "bytes";
+/// Longest text that AMQP can carry as a property, exchange or routing key: a longer one is none.
+const TEXT_BYTES_MAX: usize = 255;
+
 /// A header as a protocol of bytes has it.
 pub type ByteHeader = (String, Option<Bytes>);
 
@@ -149,7 +154,7 @@ fn field(new: &mut NewMessage, name: &str, value: Option<&Bytes>) -> bool {
     let Some(value) = value else { return false };
     let text = std::str::from_utf8(value).ok();
     if name == EXCHANGE || name == ROUTING_KEY {
-        let Some(text) = text else { return false };
+        let Some(text) = text.filter(|t| t.len() <= TEXT_BYTES_MAX) else { return false };
         let at = if name == EXCHANGE { &mut new.message.exchange } else { &mut new.message.routing_key };
         text.clone_into(at);
         return true;
@@ -170,7 +175,11 @@ fn field(new: &mut NewMessage, name: &str, value: Option<&Bytes>) -> bool {
         return true;
     }
     let from = |id: u8| matches!(id, property::USER_ID | property::SENDER);
-    let Some((id, _)) = TEXTS.iter().find(|(id, n)| *n == name && !from(*id) && is_new(*id)) else {
+    let fits = |id: u8| {
+        value.len() <= TEXT_BYTES_MAX || matches!(id, property::AWS_TRACE | property::DEDUPLICATION_ID)
+    };
+    let may = |id: u8| fits(id) && !from(id) && is_new(id);
+    let Some((id, _)) = TEXTS.iter().find(|(id, n)| *n == name && may(*id)) else {
         return false;
     };
     if *id == property::EXPIRATION {
@@ -183,12 +192,13 @@ fn field(new: &mut NewMessage, name: &str, value: Option<&Bytes>) -> bool {
     true
 }
 
-/// A header's value as bytes, and the name of its type where it is neither text nor bytes.
+/// A header's value as bytes, and the name of its type where its bytes do not tell it: text is text, and what is no text bytes.
 fn bytes_of(v: &HeaderValue) -> (Option<&'static str>, Option<Bytes>) {
     let text = |kind, s: String| (Some(kind), Some(Bytes::from(s)));
     match v {
         HeaderValue::Null => (None, None),
-        HeaderValue::Bytes(b) => (None, Some(b.clone())),
+        // Bytes that would be taken for text say that they are none.
+        HeaderValue::Bytes(b) => (std::str::from_utf8(b).is_ok().then_some(BYTES), Some(b.clone())),
         HeaderValue::Str(s) => (None, Some(s.clone().into())),
         HeaderValue::Bool(b) => text("bool", b.to_string()),
         HeaderValue::I8(n) => text("i8", n.to_string()),
@@ -235,6 +245,7 @@ fn plain(value: Option<Bytes>) -> HeaderValue {
 fn typed(kind: &[u8], value: &[u8]) -> Option<HeaderValue> {
     let text = std::str::from_utf8(value).ok()?;
     Some(match kind {
+        b"bytes" => HeaderValue::Bytes(Bytes::copy_from_slice(value)),
         b"bool" => HeaderValue::Bool(text.parse().ok()?),
         b"i8" => HeaderValue::I8(text.parse().ok()?),
         b"i16" => HeaderValue::I16(text.parse().ok()?),

@@ -11,7 +11,7 @@ use millstream_broker::task::{CursorStep, Task, TaskConflict, TaskError, TaskKin
 use millstream_broker::{
     Binding, Broker, BrokerConfig, Message, NewMessage, NewQueue, NewTask, NewTopic, NotPublished, Principal,
     PublishRefusal, Session, SessionOptions, TRANSACT_OPS_MAX, Target, TargetKind, TaskAlter, TaskCallError,
-    TaskQuery, Topic, TransactError, Transaction, TransactionError, settle_item,
+    TaskQuery, Topic, TransactError, Transaction, TransactionError, property, settle_item,
 };
 use millstream_env::Env;
 use millstream_log::mem::{Commit as When, MemLog};
@@ -250,6 +250,39 @@ async fn a_message_whose_id_came_before_is_taken_once() {
     let done: Vec<_> = done.into_iter().map(|o| o.map(|o| (o.accepted, o.duplicate)).unwrap()).collect();
     assert_eq!((done, ready(&s, &q).await), (vec![(1, true), (1, false)], 3));
     assert_eq!(broker.ids_remembered(), 3);
+    close(broker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deduplication_id_is_known_again_however_it_comes() {
+    let place = Place::new(9);
+    let broker = place.open();
+    let s = session(&broker);
+    let mut new = NewQueue::named("q");
+    new.policy.id_window_ms = Some(300_000);
+    let q = s.declare_queue(new).await.unwrap().def;
+    queue(&s, "plain").await;
+    let with_id = |queue: &str, id: &'static str| {
+        let mut new = text(queue, "m");
+        new.message.properties.push((property::DEDUPLICATION_ID, Bytes::from_static(id.as_bytes())));
+        new
+    };
+    let messages = vec![with_id("q", "a"), with_id("plain", "b"), with_id("plain", "b"), with_id("q", "b")];
+    let done = s.publish(messages).await.unwrap().await.unwrap();
+    assert!(done.iter().all(|o| !o.as_ref().unwrap().duplicate));
+    // To a queue by its definition, as SQS sends.
+    let sent = s.send(&q, vec![with_id("q", "a"), with_id("q", "c")]).await.unwrap();
+    assert_eq!(sent.iter().map(|s| s.as_ref().unwrap().duplicate).collect::<Vec<_>>(), [true, false]);
+    drop(s);
+    close(broker).await;
+    // Nor does a start change what an id's hash is; a hash that is given goes before the id.
+    let broker = place.open();
+    let s = session(&broker);
+    let own = NewMessage { dedup: Some(1), ..with_id("q", "a") };
+    let tx = Transaction { publish: vec![with_id("q", "c"), own], ..Transaction::default() };
+    let done = s.transaction(&tx).await.unwrap().published;
+    assert_eq!(done.iter().map(|o| o.as_ref().unwrap().duplicate).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(ready(&s, &q).await, 4);
     close(broker).await;
 }
 

@@ -16,7 +16,7 @@ use super::def::{OnPoison, OnTrimmed, Source, Target};
 use super::event::{At, Seen};
 use super::records::{Got, RecordReader};
 use super::worker::{NoStep, Rest, STEP_BYTES_MAX, STEP_MESSAGES_MAX, Worker, counts};
-use crate::envelope::{Header, HeaderValue, property};
+use crate::envelope::{Header, HeaderValue};
 use crate::publish::NewMessage;
 use crate::transaction::Transaction;
 
@@ -280,8 +280,6 @@ fn mapped(w: &Worker, at: At<'_>, new: &NewMessage) -> Result<Option<NewMessage>
         }
     }
     w.def.map.set(&seen, &mut out).map_err(|e| e.to_string())?;
-    let id = out.message.properties.iter().find(|p| p.0 == property::DEDUPLICATION_ID);
-    out.dedup = id.and_then(|p| std::str::from_utf8(&p.1).ok()).map(|id| w.broker.id_hash(id.as_bytes()));
     if let Target::Queue(name) | Target::Topic(name) = &w.def.target {
         direct(&mut out.message, name);
     }

@@ -55,6 +55,18 @@ fn a_header_that_is_no_text_stays_bytes() {
 }
 
 #[test]
+fn bytes_that_could_be_text_say_that_they_are_bytes() {
+    let value = HeaderValue::Bytes(Bytes::from_static("ö".as_bytes()));
+    let header = Header { name: "raw".to_owned(), value };
+    let message = Message { headers: vec![header.clone()], ..Message::default() };
+    let shown = show(&message);
+    assert_eq!(shown[0], ("amqp.type.raw".to_owned(), Some(Bytes::from_static(b"bytes"))));
+    assert_eq!(shown[1].1.as_deref(), Some("ö".as_bytes()));
+    let again = read(DecodedRecord { headers: shown, ..record(&[]) });
+    assert_eq!(again.message.headers, [header]);
+}
+
+#[test]
 fn headers_of_our_own_names_set_the_fields_again() {
     let apart = [property::USER_ID, property::SENDER, property::EXPIRATION];
     for (id, name) in TEXTS.iter().filter(|(id, _)| !apart.contains(id)) {
@@ -76,7 +88,10 @@ fn headers_of_our_own_names_set_the_fields_again() {
 
 #[test]
 fn what_claims_to_be_a_field_and_cannot_be_one_stays_a_header() {
+    let long = "x".repeat(256);
     for (name, value) in [
+        ("amqp.correlation_id", &*long),
+        ("amqp.routing_key", &*long),
         ("millstream.priority", "256"),
         ("millstream.expiration_ms", "soon"),
         ("millstream.delay_ms", "-1"),
@@ -147,7 +162,8 @@ fn values() -> impl Strategy<Value = HeaderValue> {
         (any::<u8>(), any::<u32>()).prop_map(|(s, n)| HeaderValue::Decimal(s, n)),
         any::<i64>().prop_map(HeaderValue::Timestamp),
         ".{0,8}".prop_map(HeaderValue::Str),
-        prop::collection::vec(128_u8..=255, 1..8).prop_map(|b| HeaderValue::Bytes(b.into())),
+        prop::collection::vec(any::<u8>(), 0..8).prop_map(|b| HeaderValue::Bytes(b.into())),
+        ".{0,3}".prop_map(|s| HeaderValue::Bytes(s.into())),
     ]
 }
 

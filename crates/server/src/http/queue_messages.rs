@@ -9,8 +9,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use millstream_broker::queue::api::{LEASES_MAX, LeaseKind, QueueDef, Receive, SettleItem, Verb};
 use millstream_broker::{
-    BodyError, Broker, Death, DeathReason, Header, Message, NewMessage, PublishRefusal, QueueMessage,
-    property,
+    BodyError, Death, DeathReason, Header, Message, NewMessage, PublishRefusal, QueueMessage, property,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -27,6 +26,9 @@ const WAIT_MS_MAX: u64 = 60_000;
 /// Messages and payload bytes published together.
 const BATCH_MESSAGES: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;
+
+/// Bytes of a text property: as many as AMQP can carry.
+const PROPERTY_BYTES_MAX: usize = 255;
 
 /// Text properties by the names that AMQP has for them.
 const TEXTS: [(&str, u8); 8] = [
@@ -59,16 +61,21 @@ struct Line {
 }
 
 impl Line {
-    fn message(self, broker: &Broker, queue: &str) -> Result<NewMessage, ApiError> {
+    fn message(self, queue: &str) -> Result<NewMessage, ApiError> {
         let mut properties = Vec::new();
         for (name, value) in &self.properties {
             let known = TEXTS.iter().find(|t| t.0 == name && t.1 != property::USER_ID);
             let Some(((_, id), text)) = known.zip(value.as_str()) else {
                 return Err(ApiError::bad(format!("property {name:?}: not known, or not a text")));
             };
+            if text.len() > PROPERTY_BYTES_MAX {
+                let max = PROPERTY_BYTES_MAX;
+                return Err(ApiError::bad(format!("property {name:?}: more than {max} bytes")));
+            }
             properties.push((*id, Bytes::copy_from_slice(text.as_bytes())));
         }
         properties.push((property::DELIVERY_MODE, Bytes::from_static(&[2])));
+        properties.extend(self.id.map(|id| (property::DEDUPLICATION_ID, id.into())));
         if let Some(priority) = self.priority {
             properties.push((property::PRIORITY, Bytes::copy_from_slice(&[priority])));
         }
@@ -90,7 +97,7 @@ impl Line {
             priority: self.priority.unwrap_or(0),
             ttl_ms: self.ttl_ms,
             delay_ms: self.delay_ms,
-            dedup: self.id.map(|id| broker.id_hash(id.as_bytes())),
+            dedup: None,
         })
     }
 }
@@ -113,7 +120,7 @@ pub async fn publish(
         if line.id.is_some() && def.policy.id_window_ms.is_none() {
             return Err(at(&"the queue knows no ids again: it was made without an id window"));
         }
-        messages.push(line.message(session.broker(), &name)?);
+        messages.push(line.message(&name)?);
     }
     let (mut stored, mut known) = (0_u64, 0_u64);
     while !messages.is_empty() {

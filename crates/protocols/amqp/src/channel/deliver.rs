@@ -13,6 +13,8 @@ use crate::{deaths, key, text};
 
 /// How often handing out a message failed, on quorum queues.
 const DELIVERY_COUNT: &str = "x-delivery-count";
+/// Headers whose names are too long for a field table: an array of tables of `name` and `value`.
+const LONG_NAMED: &str = "millstream.headers";
 
 impl Channel {
     /// Hands deliveries to the client. None: the broker is closed, or lost.
@@ -76,6 +78,7 @@ pub(super) fn header_of(message: Message, failed: Option<u16>) -> (ContentHeader
         headers.retain(|h| h.name != DELIVERY_COUNT);
         headers.push(Header { name: DELIVERY_COUNT.to_owned(), value: HeaderValue::I64(n.into()) });
     }
+    gather_long_named(&mut headers);
     let header = ContentHeader {
         body_bytes: body.len() as u64,
         properties: message.properties,
@@ -83,4 +86,46 @@ pub(super) fn header_of(message: Message, failed: Option<u16>) -> (ContentHeader
         headers,
     };
     (header, body)
+}
+
+/// Other protocols' headers may have names that a field table cannot hold: those go, in order, into one header.
+fn gather_long_named(headers: &mut Vec<Header>) {
+    let fits = |h: &Header| h.name.len() <= text::SHORT_BYTES_MAX;
+    if headers.iter().all(fits) {
+        return;
+    }
+    let (fitting, long): (Vec<_>, Vec<_>) = std::mem::take(headers).into_iter().partition(fits);
+    *headers = fitting;
+    let entry = |h: Header| {
+        let name = Header { name: "name".to_owned(), value: HeaderValue::Str(h.name) };
+        HeaderValue::Table(vec![name, Header { name: "value".to_owned(), value: h.value }])
+    };
+    let all = HeaderValue::Array(long.into_iter().map(entry).collect());
+    headers.push(Header { name: LONG_NAMED.to_owned(), value: all });
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+
+    #[test]
+    fn headers_whose_names_are_too_long_go_out_in_one_header() {
+        let header = |name: String, n| Header { name, value: HeaderValue::I32(n) };
+        let headers =
+            vec![header("n".repeat(256), 1), header("m".repeat(255), 2), header("sqs.type.".repeat(29), 3)];
+        let (out, _) = header_of(Message { headers: headers.clone(), ..Message::default() }, None);
+        let mut bytes = BytesMut::new();
+        out.encode(&mut bytes).unwrap();
+        let read = ContentHeader::decode(&bytes.freeze()).unwrap();
+        assert_eq!(read.headers[0], headers[1]);
+        let entry = |h: &Header| {
+            let name = Header { name: "name".to_owned(), value: HeaderValue::Str(h.name.clone()) };
+            HeaderValue::Table(vec![name, Header { name: "value".to_owned(), value: h.value.clone() }])
+        };
+        assert_eq!(read.headers[1].name, LONG_NAMED);
+        assert_eq!(read.headers[1].value, HeaderValue::Array(vec![entry(&headers[0]), entry(&headers[2])]));
+        assert_eq!(read.headers.len(), 2);
+    }
 }

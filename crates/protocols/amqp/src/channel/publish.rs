@@ -24,6 +24,10 @@ const CC: &str = "CC";
 const BCC: &str = "BCC";
 /// The name that `RabbitMQ`'s plugin for delayed messages uses.
 const DELAY: &str = "x-delay";
+/// What the message is known again by, in queues that know ids again.
+const DEDUPLICATION_ID: &str = "x-deduplication-id";
+/// Bytes of a deduplication id.
+const DEDUPLICATION_ID_BYTES_MAX: usize = 255;
 
 /// Messages that were read and not published.
 #[derive(Debug, Default)]
@@ -64,6 +68,7 @@ impl Channel {
         })?;
         let mut keys = further_keys(&header.headers, CC)?;
         keys.extend(further_keys(&header.headers, BCC)?);
+        let id = deduplication_id(&header.headers)?;
         let body = joined(body);
         let batch = self.tx.as_mut().map_or(&mut self.batch, |tx| &mut tx.batch);
         batch.bytes += body.len();
@@ -78,6 +83,7 @@ impl Channel {
         }
         let (transient, priority) = (!header.is_persistent(), header.priority());
         let delay_ms = delay_ms(&header.headers);
+        header.properties.extend(id.map(|id| (property::DEDUPLICATION_ID, id)));
         let mut headers = header.headers;
         headers.retain(|h| h.name != BCC);
         let message = Message {
@@ -195,6 +201,22 @@ fn delay_ms(headers: &[Header]) -> Option<u64> {
         _ => return None,
     };
     u64::try_from(ms).ok().filter(|ms| *ms > 0)
+}
+
+/// The header that says what queues that know ids again know the message by: a string or bytes.
+fn deduplication_id(headers: &[Header]) -> Result<Option<Bytes>, Exception> {
+    let Some(header) = headers.iter().find(|h| h.name == DEDUPLICATION_ID) else { return Ok(None) };
+    let id = match &header.value {
+        HeaderValue::Str(id) => Bytes::copy_from_slice(id.as_bytes()),
+        HeaderValue::Bytes(id) => id.clone(),
+        _ => Bytes::new(),
+    };
+    if id.is_empty() || id.len() > DEDUPLICATION_ID_BYTES_MAX {
+        return Err(Exception::precondition(format!(
+            "invalid '{DEDUPLICATION_ID}' header: not a string of 1 to {DEDUPLICATION_ID_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(Some(id))
 }
 
 fn joined(mut pieces: Vec<Bytes>) -> Bytes {

@@ -15,7 +15,6 @@ use super::settings::keep;
 use crate::error::{AwsError, Kind};
 use crate::hex::hex;
 use crate::params::Params;
-use crate::server::Server;
 
 /// A message with an id that came within so long before is not taken again, milliseconds: 5 minutes.
 pub(crate) const ID_WINDOW_MS: u64 = 300_000;
@@ -86,10 +85,11 @@ pub(crate) fn shown(def: &QueueDef) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What tells a message apart from others, and its hash.
+/// What tells a message apart from others.
 pub(crate) struct Identity {
     pub(crate) id: String,
-    pub(crate) hash: u128,
+    /// Its hash, where it counts within its group; `None`: it counts in all the queue, as other protocols' ids do.
+    pub(crate) hash: Option<u128>,
 }
 
 /// The identity of a message for a FIFO queue: by its id alone it is the same whichever protocol it comes by.
@@ -97,7 +97,7 @@ pub(crate) struct Identity {
 /// # Errors
 /// `MissingParameter` without a group, `InvalidParameterValue` without an id where the content is none, or with a delay of its own.
 pub(crate) fn identity(
-    server: &Server,
+    key: &[u8; 16],
     def: &QueueDef,
     p: Params<'_>,
     body: &str,
@@ -121,15 +121,13 @@ pub(crate) fn identity(
             ));
         }
     };
-    let hash = if QueueSettings::more_of(def, BY_GROUP).is_some() {
-        let mut hasher = SipHasher24::new_with_key(&server.id_key);
+    let hash = QueueSettings::more_of(def, BY_GROUP).map(|_| {
+        let mut hasher = SipHasher24::new_with_key(key);
         hasher.write_u64(group.len() as u64);
         hasher.write(group.as_bytes());
         hasher.write(id.as_bytes());
         hasher.finish128().as_u128()
-    } else {
-        server.broker.id_hash(id.as_bytes())
-    };
+    });
     Ok(Identity { id, hash })
 }
 

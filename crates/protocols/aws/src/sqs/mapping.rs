@@ -24,6 +24,8 @@ use crate::error::{AwsError, shown};
 const RESERVED: &[&str] = &["amqp.", "sqs.", "kafka.", "millstream."];
 /// Largest body that SQS carries, bytes of text.
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of what AMQP has as a short text.
+const SHORT_BYTES_MAX: usize = 255;
 /// Characters of a message group and of a deduplication id.
 pub(crate) const ID_CHARS_MAX: usize = 128;
 
@@ -153,13 +155,17 @@ fn special(new: &mut NewMessage, a: &Attribute, sender: Option<&str>) -> Result<
         AttributeValue::Text(t) => Bytes::copy_from_slice(t.as_bytes()),
         AttributeValue::Binary(b) => b.clone(),
     };
+    let short = || match bytes() {
+        b if b.len() <= SHORT_BYTES_MAX => Ok(b),
+        _ => Err(wrong(&format!("its value must be at most {SHORT_BYTES_MAX} bytes long"))),
+    };
     let byte = |max: u8| number(u64::from(max)).map(|n| u8::try_from(n).unwrap_or(max));
     let message = &mut new.message;
     if let Some((id, _)) = TEXTS.iter().find(|t| t.1 == a.name) {
         if *id == property::USER_ID && sender.map(str::as_bytes) != Some(&bytes()) {
             return Err(wrong("it can only name who signed the request"));
         }
-        set(message, *id, bytes());
+        set(message, *id, short()?);
         return Ok(());
     }
     match a.name.as_str() {
@@ -176,8 +182,8 @@ fn special(new: &mut NewMessage, a: &Attribute, sender: Option<&str>) -> Result<
             _ => return Err(wrong("its value can only be true")),
         },
         KEY => message.key = Some(bytes()),
-        EXCHANGE => text()?.clone_into(&mut message.exchange),
-        ROUTING_KEY => text()?.clone_into(&mut message.routing_key),
+        EXCHANGE => short().and_then(|_| text())?.clone_into(&mut message.exchange),
+        ROUTING_KEY => short().and_then(|_| text())?.clone_into(&mut message.routing_key),
         TIMESTAMP => {
             let ms = i64::try_from(number(i64::MAX.unsigned_abs())?).unwrap_or(i64::MAX);
             set(message, property::TIMESTAMP_MS, Bytes::copy_from_slice(&ms.to_le_bytes()));

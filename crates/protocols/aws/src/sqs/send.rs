@@ -172,7 +172,7 @@ fn ready(cx: &Cx<'_>, def: &Arc<QueueDef>, p: Params<'_>) -> Result<Ready, AwsEr
         return Err(AwsError::value("MessageGroupId", group, ID_RULE));
     }
     let identity = if fifo::is_fifo(&def.policy) {
-        Some(fifo::identity(cx.server, def, p, body)?)
+        Some(fifo::identity(&cx.server.id_key, def, p, body)?)
     } else if let Some(id) = p.text("MessageDeduplicationId")? {
         return Err(AwsError::value(
             "MessageDeduplicationId",
@@ -199,7 +199,7 @@ fn ready(cx: &Cx<'_>, def: &Arc<QueueDef>, p: Params<'_>) -> Result<Ready, AwsEr
         sender: cx.signer,
         delay_ms,
     })?;
-    new.dedup = identity.map(|i| i.hash);
+    new.dedup = identity.and_then(|i| i.hash);
     Ok(Ready { new, told })
 }
 
