@@ -108,6 +108,8 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
         writeln!(out, "http   {addr}")?;
     }
     let report = broker.open_report();
+    // Before the line that says so: who reads it may ask at once.
+    health.ready();
     let took_ms = (env.clock.mono_ns() - started) / 1_000_000;
     write!(
         out,
@@ -120,7 +122,6 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
     if let Some(lsn) = report.cut_at {
         tracing::info!(%lsn, frames_rewritten = report.frames_rewritten, "the log's torn tail was cut");
     }
-    health.ready();
 
     let code = until_stopped(signals, &broker, &*env.clock).await;
     health.stopping();
