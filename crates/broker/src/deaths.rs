@@ -31,6 +31,21 @@ pub enum DeathReason {
     Operator = 5,
 }
 
+impl DeathReason {
+    /// Its name in every protocol: RabbitMQ's, which has none for an operator. A list of RabbitMQ's reasons that a program looks through
+    /// does not match that one.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::Length => "maxlen",
+            Self::Exhausted => "delivery_limit",
+            Self::Operator => "operator",
+        }
+    }
+}
+
 /// One queue's giving a message up for one reason, however often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Death {

@@ -10,7 +10,6 @@
 use bytes::Bytes;
 
 use crate::batch::DecodedRecord;
-use crate::deaths::DeathReason;
 use crate::envelope::{Header, HeaderValue, Message, property};
 use crate::publish::NewMessage;
 
@@ -79,23 +78,13 @@ pub fn show(message: &Message) -> Vec<ByteHeader> {
             out.push((format!("millstream.death.{}.{what}", n + 1), Some(value.into())));
         };
         put("queue", death.queue.clone());
-        put("reason", reason(death.reason).to_owned());
+        put("reason", death.reason.name().to_owned());
         put("count", death.count.to_string());
         put("time_ms", death.time_ms.to_string());
         put("exchange", death.exchange.clone());
         put("routing_keys", serde_json::Value::from(death.keys.clone()).to_string());
     }
     out
-}
-
-fn reason(r: DeathReason) -> &'static str {
-    match r {
-        DeathReason::Rejected => "rejected",
-        DeathReason::Expired => "expired",
-        DeathReason::Length => "maxlen",
-        DeathReason::Exhausted => "delivery_limit",
-        DeathReason::Operator => "operator",
-    }
 }
 
 fn is_reserved(name: &str) -> bool {

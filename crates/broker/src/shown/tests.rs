@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::deaths::Death;
+use crate::deaths::{Death, DeathReason};
 
 fn record(headers: &[(&str, Option<&str>)]) -> DecodedRecord {
     let own = |(n, v): &(&str, Option<&str>)| ((*n).to_owned(), v.map(|v| Bytes::from(v.to_owned())));

@@ -1,6 +1,6 @@
 //! Why queues gave a message up, as `RabbitMQ` says it in headers: `x-death`, and `x-first-death-*`, `x-last-death-*`.
 
-use millstream_broker::{Death, DeathReason, Header, HeaderValue};
+use millstream_broker::{Death, Header, HeaderValue};
 
 /// The list of deaths, the latest first.
 const X_DEATH: &str = "x-death";
@@ -19,7 +19,7 @@ pub(crate) fn put(headers: &mut Vec<Header>, deaths: &[Death]) {
         };
         say("exchange", &death.exchange);
         say("queue", &death.queue);
-        say("reason", reason(death.reason));
+        say("reason", death.reason.name());
     }
 }
 
@@ -33,7 +33,7 @@ fn entry(death: &Death) -> HeaderValue {
     let time_ms = i64::try_from(death.time_ms).unwrap_or(i64::MAX);
     let mut entry = vec![
         header("count", HeaderValue::I64(count)),
-        header("reason", text(reason(death.reason))),
+        header("reason", text(death.reason.name())),
         header("queue", text(&death.queue)),
         header("time", HeaderValue::Timestamp(time_ms)),
         header("exchange", text(&death.exchange)),
@@ -45,20 +45,10 @@ fn entry(death: &Death) -> HeaderValue {
     HeaderValue::Table(entry)
 }
 
-fn reason(reason: DeathReason) -> &'static str {
-    match reason {
-        DeathReason::Rejected => "rejected",
-        DeathReason::Expired => "expired",
-        DeathReason::Length => "maxlen",
-        DeathReason::Exhausted => "delivery_limit",
-        // RabbitMQ has no such thing; a list of its reasons that a program looks through does not match.
-        DeathReason::Operator => "operator",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use millstream_broker::DeathReason;
 
     use super::*;
 

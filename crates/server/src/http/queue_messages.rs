@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use millstream_broker::queue::api::{LEASES_MAX, LeaseKind, QueueDef, Receive, SettleItem, Verb};
 use millstream_broker::{
-    BodyError, Death, DeathReason, Header, Message, NewMessage, PublishRefusal, QueueMessage, property,
+    BodyError, Death, Header, Message, NewMessage, PublishRefusal, QueueMessage, property,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -317,16 +317,9 @@ fn told(m: &QueueMessage) -> Map<String, Value> {
 }
 
 fn death(d: &Death) -> Value {
-    let reason = match d.reason {
-        DeathReason::Rejected => "rejected",
-        DeathReason::Expired => "expired",
-        DeathReason::Length => "maxlen",
-        DeathReason::Exhausted => "delivery_limit",
-        DeathReason::Operator => "operator",
-    };
     json!({
         "queue": d.queue,
-        "reason": reason,
+        "reason": d.reason.name(),
         "count": d.count,
         "time_ms": d.time_ms,
         "exchange": d.exchange,

@@ -12,9 +12,7 @@ mod tests;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use millstream_broker::{
-    Death, DeathReason, Header, HeaderValue, Message, NewMessage, QueueMessage, property,
-};
+use millstream_broker::{Death, Header, HeaderValue, Message, NewMessage, QueueMessage, property};
 use sha2::{Digest, Sha256};
 
 use super::message_attributes::{ATTRIBUTES_MAX, Attribute, AttributeValue, is_sqs_text};
@@ -329,15 +327,8 @@ fn text_attribute(name: &str, value: &[u8]) -> Option<Attribute> {
 /// The death list, the latest first, as JSON.
 fn deaths(all: &[Death]) -> String {
     let one = |d: &Death| {
-        let reason = match d.reason {
-            DeathReason::Rejected => "rejected",
-            DeathReason::Expired => "expired",
-            DeathReason::Length => "maxlen",
-            DeathReason::Exhausted => "delivery_limit",
-            DeathReason::Operator => "operator",
-        };
         serde_json::json!({
-            "queue": d.queue, "reason": reason, "count": d.count, "time": d.time_ms,
+            "queue": d.queue, "reason": d.reason.name(), "count": d.count, "time": d.time_ms,
             "exchange": d.exchange, "routing-keys": d.keys,
         })
     };

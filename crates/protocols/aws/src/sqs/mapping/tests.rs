@@ -1,3 +1,5 @@
+use millstream_broker::DeathReason;
+
 use super::*;
 
 fn attribute(name: &str, data_type: &str, value: &str) -> Attribute {
