@@ -12,11 +12,13 @@ mod aligned;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 pub mod hold;
+mod memory;
 pub mod os;
 mod path;
 pub mod sim;
 
 pub use aligned::AlignedBuf;
+pub use memory::give_back_memory;
 
 /// The three traits together, cheap to clone.
 #[derive(Clone)]

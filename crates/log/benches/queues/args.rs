@@ -9,6 +9,7 @@ const USAGE: &str = "usage: cargo xtask bench log --queues [-- OPTIONS]
   --mib N          published in each flow (4096)
   --idle N         logs of the idle case (1000000)
   --backlog N      messages of the backlog (10000000)
+  --orders A,B     in which the backlog is settled, of in-order,third,random (all)
   --sizes A,B      bytes of a message in the backlog (1024,100)
   --seconds N      the steady case runs so long (150), of which the last third is measured
   --live N         MiB that live in the steady case (1024)
@@ -19,7 +20,11 @@ const USAGE: &str = "usage: cargo xtask bench log --queues [-- OPTIONS]
 /// The cases in the order in which they run.
 pub const CASES: [&str; 8] = ["idle", "drained", "kept", "half", "fanout", "backlog", "steady", "full"];
 
+/// Orders of settling, as they run.
+pub const ORDERS: [&str; 3] = ["in-order", "third", "random"];
+
 pub struct Args {
+    pub orders: Vec<String>,
     pub only: Vec<String>,
     pub rounds: usize,
     pub mib: u64,
@@ -36,6 +41,7 @@ pub struct Args {
 impl Args {
     pub fn parse(words: &[String]) -> Result<Self, String> {
         let mut a = Self {
+            orders: ORDERS.map(str::to_owned).to_vec(),
             only: CASES.map(str::to_owned).to_vec(),
             rounds: 1,
             mib: 4096,
@@ -57,6 +63,7 @@ impl Args {
             }
             let value = words.next().filter(|_| word != "--help").ok_or(USAGE)?;
             match word.as_str() {
+                "--orders" => a.orders = value.split(',').map(str::to_owned).collect(),
                 "--only" => a.only = value.split(',').map(str::to_owned).collect(),
                 "--rounds" => a.rounds = number(value)?,
                 "--mib" => a.mib = number(value)?,
@@ -71,7 +78,8 @@ impl Args {
                 _ => return Err(USAGE.to_owned()),
             }
         }
-        let known = a.only.iter().all(|case| CASES.contains(&case.as_str()));
+        let known = a.only.iter().all(|case| CASES.contains(&case.as_str()))
+            && a.orders.iter().all(|order| ORDERS.contains(&order.as_str()));
         if known && a.rounds > 0 && a.idle > 0 && a.backlog > 0 { Ok(a) } else { Err(USAGE.to_owned()) }
     }
 

@@ -18,6 +18,9 @@ use crate::turns::{Latency, Plan, Seen, drive};
 /// How long the disk may take to come to rest.
 const REST_SECONDS_MAX: u32 = 60;
 
+/// So long after the last rows were written the log has given back what memory it can.
+const QUIET_SECONDS: u32 = 12;
+
 pub fn run(words: &[String]) {
     let number = |at: usize| words[at].parse::<u64>().unwrap();
     let dir = Path::new(&words[1]);
@@ -64,6 +67,14 @@ fn rest(dir: &Path, engine: &mut Engine) -> u64 {
     held
 }
 
+/// Waits until the log has given memory back.
+fn settle_down(engine: &mut Engine) {
+    for _ in 0..QUIET_SECONDS * 10 {
+        std::thread::sleep(Duration::from_millis(100)); // tidy: pacing
+        engine.end_turn();
+    }
+}
+
 fn flow(dir: &Path, cfg: &LogConfig, name: &str, [logs, size, bytes, live_bytes, quota_bytes]: [u64; 5]) {
     let (clock, size) = (Env::os(dir).clock, size as usize);
     let limited = |disk| -> Arc<dyn millstream_env::Disk> {
@@ -71,13 +82,14 @@ fn flow(dir: &Path, cfg: &LogConfig, name: &str, [logs, size, bytes, live_bytes,
     };
     let before = Used::now();
     let engine = Engine::open(dir, cfg, limited);
-    let mut target = Flow::new(engine, fate(name), logs, size, live_bytes);
+    let mut target = Flow::new(engine, Arc::clone(&clock), fate(name), logs, size, live_bytes);
     let plan =
         Plan { in_flight: usize::MAX, turn: 64, record_bytes: size, warm_ns: 0, ns: u64::MAX / 2, bytes };
     let seen = drive(&mut target, &*clock, plan);
     target.say_all();
     let (_, peak) = resident_mib();
     let held = rest(dir, &mut target.engine);
+    settle_down(&mut target.engine);
     let rss = resident_mib().0;
     let after = Used::now();
     let acknowledged = target.published() as f64 * size as f64;
@@ -105,9 +117,10 @@ fn steady(dir: &Path, [seconds, live_mib, pace_mib, spare_s, budget]: [u64; 5]) 
     let engine = Engine::open(dir, &cfg, |disk| disk);
     std::thread::sleep(Duration::from_secs(1)); // tidy: pacing
     let empty = held_bytes(dir);
-    let mut target = Flow::new(engine, Fate::Random, 100, SIZE, live_mib << 20);
+    let clock = Arc::clone(&env.clock);
+    let mut target = Flow::new(engine, clock, Fate::Random, 100, SIZE, live_mib << 20);
     let begin_ns = env.clock.mono_ns();
-    target.pace = Some((Arc::clone(&env.clock), begin_ns, (pace_mib << 20) / SIZE as u64));
+    target.pace = Some((begin_ns, (pace_mib << 20) / SIZE as u64));
     let plan = Plan {
         in_flight: usize::MAX,
         turn: 64,
@@ -117,6 +130,7 @@ fn steady(dir: &Path, [seconds, live_mib, pace_mib, spare_s, budget]: [u64; 5]) 
         bytes: u64::MAX,
     };
     let (mut ratios, mut latency, mut begun) = (Vec::new(), Latency::default(), None);
+    let mut splits: Vec<[f64; SPLIT.len()]> = Vec::new();
     let merges = |target: &Flow| target.engine.opened.stats.merges();
     let mut seen_s = 0;
     while env.clock.mono_ns() - begin_ns < seconds * 1_000_000_000 {
@@ -124,9 +138,10 @@ fn steady(dir: &Path, [seconds, live_mib, pace_mib, spare_s, budget]: [u64; 5]) 
         let stats = &target.engine.opened.stats;
         if seen_s != (env.clock.mono_ns() - begin_ns) / 10_000_000_000 {
             seen_s = (env.clock.mono_ns() - begin_ns) / 10_000_000_000;
-            let held = (held_bytes(dir) - empty) >> 20;
+            let held = held_bytes(dir).saturating_sub(empty) >> 20;
+            let split = split(&target.engine, dir).map(|mb| mb as u64);
             eprintln!(
-                "{} s: {held} MiB, {} merges, {} MiB",
+                "{} s: {held} MiB, {} merges, {} MiB; {SPLIT:?} {split:?}",
                 seen_s * 10,
                 stats.merges(),
                 stats.merged_bytes() >> 20
@@ -137,6 +152,7 @@ fn steady(dir: &Path, [seconds, live_mib, pace_mib, spare_s, budget]: [u64; 5]) 
         }
         begun.get_or_insert((Used::now(), target.published(), merges(&target), env.clock.mono_ns()));
         latency.absorb(&seen.latency);
+        splits.push(split(&target.engine, dir));
         let live = target.living() * SIZE as u64;
         ratios.push((held_bytes(dir) - empty.min(held_bytes(dir))) as f64 / live as f64);
     }
@@ -148,10 +164,36 @@ fn steady(dir: &Path, [seconds, live_mib, pace_mib, spare_s, budget]: [u64; 5]) 
     println!("written={}", (after.write_bytes - before.write_bytes) as f64 / bytes);
     println!("cpu={}", (after.cpu_seconds - before.cpu_seconds) / (bytes / 1e9));
     println!("live={}\nempty={}", (target.living() as usize * SIZE) as f64 / 1e6, empty as f64 / 1e6);
+    for (i, name) in SPLIT.iter().enumerate() {
+        println!("{name}={}", splits.iter().map(|s| s[i]).sum::<f64>() / splits.len() as f64);
+    }
     println!("mean={}", ratios.iter().sum::<f64>() / ratios.len() as f64);
     println!("most={}", ratios.iter().copied().fold(0.0, f64::max));
     println!("peak={}\nmeasured", resident_mib().1);
     std::thread::sleep(Duration::from_secs(600)); // tidy: pacing
+}
+
+/// What the disk is held by, in MB.
+pub const SPLIT: [&str; 8] =
+    ["alive", "dead", "spared", "unindexed", "leaving", "free_files", "ready_files", "other"];
+
+fn split(engine: &Engine, dir: &Path) -> [f64; SPLIT.len()] {
+    let (stats, room) = (&engine.opened.stats, engine.opened.gate.room());
+    let free = room.free_files * room.segment_bytes;
+    let ready = room.ready_files * room.segment_bytes;
+    let files = held_bytes(&dir.join("seg")) + held_bytes(&dir.join("pack"));
+    let other = held_bytes(dir).saturating_sub(files);
+    [
+        stats.live_bytes(),
+        stats.dead_bytes(),
+        stats.spared_bytes(),
+        stats.unindexed_bytes(),
+        stats.leaving_bytes(),
+        free,
+        ready,
+        other,
+    ]
+    .map(|bytes| bytes as f64 / 1e6)
 }
 
 fn say_load(seen: &Seen, size: usize) {

@@ -18,6 +18,8 @@ use crate::turns::{Signal, Target};
 const BATCH: u64 = 64;
 /// Positions of a queue after which it says what may be forgotten.
 const FORGET: u64 = 512;
+/// What was settled at random is said to the log after so long, as the engine does.
+const SAY_NS: u64 = 1_000_000_000;
 /// Positions in the log's sets of what is retired.
 const CHUNK: u64 = 4096;
 /// Logs that a body goes to.
@@ -53,17 +55,26 @@ pub struct Flow {
     live: Vec<u64>,
     /// Settled messages by (log, chunk) that are not retired yet.
     unsaid: HashMap<(u64, u64), Vec<(u64, u32)>>,
+    said_ns: u64,
     refs: Vec<(LogId, u64)>,
     runs: Vec<(u64, u32)>,
     /// Times a publish was refused for want of disk.
     pub refused: u64,
+    clock: Arc<dyn Clock>,
     /// When to begin, and messages a second; `None` = as fast as can be.
-    pub pace: Option<(Arc<dyn Clock>, u64, u64)>,
+    pub pace: Option<(u64, u64)>,
 }
 
 impl Flow {
     /// Over an engine; `live_bytes` is what lives before settling begins.
-    pub fn new(engine: Engine, fate: Fate, logs: u64, size: usize, live_bytes: u64) -> Self {
+    pub fn new(
+        engine: Engine,
+        clock: Arc<dyn Clock>,
+        fate: Fate,
+        logs: u64,
+        size: usize,
+        live_bytes: u64,
+    ) -> Self {
         Self {
             engine,
             fate,
@@ -75,9 +86,11 @@ impl Flow {
             random: Random(1),
             live: Vec::new(),
             unsaid: HashMap::new(),
+            said_ns: 0,
             refs: Vec::new(),
             runs: Vec::new(),
             refused: 0,
+            clock,
             pace: None,
         }
     }
@@ -170,9 +183,18 @@ impl Flow {
         self.engine.end_turn();
     }
 
+    /// Says now and then what is not said yet.
+    fn say_in_time(&mut self) {
+        let now_ns = self.clock.mono_ns();
+        if now_ns.saturating_sub(self.said_ns) >= SAY_NS {
+            self.said_ns = now_ns;
+            self.say_all();
+        }
+    }
+
     fn is_ahead(&self) -> bool {
-        self.pace.as_ref().is_some_and(|(clock, begin_ns, per_second)| {
-            let due = u128::from(clock.mono_ns() - begin_ns) * u128::from(*per_second) / 1_000_000_000;
+        self.pace.is_some_and(|(begin_ns, per_second)| {
+            let due = u128::from(self.clock.mono_ns() - begin_ns) * u128::from(per_second) / 1_000_000_000;
             u128::from(self.published) > due
         })
     }
@@ -219,7 +241,10 @@ impl Target for Flow {
     fn end_turn(&mut self) {
         match self.fate {
             Fate::Kept => {}
-            Fate::Random => self.scatter(),
+            Fate::Random => {
+                self.scatter();
+                self.say_in_time();
+            }
             _ => self.drain(),
         }
         self.engine.end_turn();

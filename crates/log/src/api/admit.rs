@@ -43,6 +43,10 @@ pub struct Room {
     pub ballast_bytes: u64,
     /// Segment files ready to be written.
     pub ready_files: u64,
+    /// Segment files in which nothing lives, kept to be written again.
+    pub free_files: u64,
+    /// Bytes of a segment file.
+    pub segment_bytes: u64,
     /// What class Publish may have in flight; the largest u64 = the disk is no concern.
     pub publish_bytes: u64,
     /// What Settle and Reclaim may have in flight; likewise.
@@ -61,6 +65,8 @@ impl Room {
         reserve_bytes: 0,
         ballast_bytes: 0,
         ready_files: 0,
+        free_files: 0,
+        segment_bytes: 0,
         publish_bytes: u64::MAX,
         settle_bytes: u64::MAX,
         settle_record_bytes: u64::MAX,

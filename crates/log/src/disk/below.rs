@@ -8,7 +8,6 @@ use super::cold::Cold;
 use super::reader::{DiskReader, Here, Hit, batch, fill, head};
 use super::tail::Tail;
 use crate::api::{Extent, Head, Level, Limits, ReadBatch, ReadError};
-use crate::format::bytes::size;
 use crate::format::rows::ExtentRow;
 
 /// Files may be freed while they are looked up, or have rows and not yet a place on the shelf; then the rows are asked again, so
@@ -121,7 +120,7 @@ impl DiskReader {
             let walked = walk.entries(
                 |_| true,
                 |hit| {
-                    let more = size(u64::from(hit.e.content));
+                    let more = hit.e.content();
                     let full =
                         hits.len() >= lim.max_entries || (!hits.is_empty() && bytes + more > lim.max_bytes);
                     if full || hit.e.pos >= lim.end_pos {

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use millstream_env::{Clock, Disk};
+use millstream_env::{Clock, Disk, give_back_memory};
 use millstream_types::LogId;
 
 use super::adopt::{give_back_rest, write_index};
@@ -17,7 +17,7 @@ use super::core::Core;
 use super::events::{FileId, SealedFile, SpaceEvent, SpaceOp};
 use super::file::{SegFile, path};
 use super::merge::Merging;
-use super::sink::Sink;
+use super::sink::{Sink, bytes_of};
 use crate::api::{Level, LogConfig, Permit, RowBatch, StoreError};
 use crate::bugs::Bug;
 use crate::format::bytes::len64;
@@ -38,15 +38,25 @@ const DIRTY_ROWS_MAX: usize = 20_000;
 const INDEX_BYTES_MAX: u64 = 32 << 20;
 /// Index in memory above which publishers get no room back, if there are files to be given theirs on disk: else many logs of a few
 /// messages each would take memory faster than it is freed.
-const INDEX_BYTES_HELD: u64 = 2 * INDEX_BYTES_MAX;
+const INDEX_BYTES_HELD: u64 = INDEX_BYTES_MAX / 2 * 3;
 /// Without records for so long, the log is idle ...
 const IDLE_NS: u64 = 2_000_000_000;
 /// ... and keeps no more than this of its frames in memory.
 const IDLE_TAIL_BYTES: usize = 8 << 20;
+/// So long after the last batch an idle log gives memory back that was freed: for its own batches, then for what the state store made
+/// of them.
+const GIVE_BACK_NS: [u64; 2] = [1_000_000_000, 10_000_000_000];
 /// Logs looked at while a lock is held that commits wait for.
 const LOGS_AT_ONCE: usize = 2048;
 /// A stop begins no more indexes after this time; what is left is read by the next opening.
 const STOP_ADOPTING_NS_MAX: u64 = 2_000_000_000;
+/// Time alone is a reason to ask for the engine's rows only when what was appended since is so many times what the last rows took: a
+/// million queues that each get a message now and then are not all written anew each time ...
+const ROUND_WORTH: u64 = 8;
+/// ... unless so many intervals passed.
+const ROUND_INTERVALS_MAX: u64 = 6;
+/// A reference of a fan-out takes as long to replay as so many bytes.
+const REFERENCE_BYTES: u64 = 200;
 /// A place in the log is noted each so many bytes.
 const NOTE_BYTES: u64 = 1 << 20;
 
@@ -80,8 +90,12 @@ pub(crate) struct Keeper {
     /// Rows are being asked for until the floor of objects passes this LSN.
     round: Option<u64>,
     round_ns: u64,
+    /// Bytes of entries when they were first asked for, and bytes of rows that came since; of the time before, rows only.
+    round_bytes: u64,
+    round_rows: u64,
+    rows_before: u64,
     batch_ns: u64,
-    /// (LSN, bytes of entries up to it), coarse.
+    /// (LSN, bytes of entries up to it, as they count for a replay), coarse.
     notes: VecDeque<(u64, u64)>,
     bytes: u64,
     look_for_adoption: bool,
@@ -89,6 +103,8 @@ pub(crate) struct Keeper {
     held: Vec<Permit>,
     /// When the last records came; `None` = the log is idle, and memory was given back.
     records_ns: Option<u64>,
+    /// How often memory was given back since the last batch.
+    given_back: usize,
     merging: Merging,
 }
 
@@ -117,12 +133,16 @@ impl Keeper {
             leaving: Vec::new(),
             round: None,
             round_ns: now,
+            round_bytes: 0,
+            round_rows: 0,
+            rows_before: 0,
             batch_ns: now,
             notes: VecDeque::new(),
             bytes: 0,
             look_for_adoption: true,
             held: Vec::new(),
             records_ns: Some(now),
+            given_back: 0,
             merging,
         }
     }
@@ -192,13 +212,18 @@ impl Keeper {
         match event {
             SpaceEvent::Records { upto, ops, held } => {
                 let mut appended = 0;
+                let mut last = None;
                 for (lsn, op) in &ops {
                     account.apply(*lsn, op)?;
-                    if let SpaceOp::Append { at, .. } = op {
-                        self.bytes += u64::from(at.len);
+                    let SpaceOp::Append { at, .. } = op else { continue };
+                    // The references of a fan-out come one after another, and are one entry.
+                    if last.replace((at.lap, at.offset)) == Some((at.lap, at.offset)) {
+                        self.bytes += REFERENCE_BYTES;
+                    } else {
                         appended += u64::from(at.len);
                     }
                 }
+                self.bytes += appended;
                 account.applied_to(upto);
                 self.core.space_ops_behind.fetch_sub(ops.len(), Ordering::AcqRel);
                 self.held.extend(held);
@@ -244,7 +269,7 @@ impl Keeper {
             || (behind && now.saturating_sub(self.batch_ns) >= interval_ns)
             || self.kept.account.has_dead(self.floor());
         if due {
-            self.batch_ns = now;
+            (self.batch_ns, self.given_back) = (now, 0);
             self.write(&rows, &adopted)?;
         }
         self.merging.begin(&self.kept.account, now, self.core.gate.is_full());
@@ -283,11 +308,20 @@ impl Keeper {
             drop(tail);
             core.open().blocks.forget_idle();
         }
+        // Not while more comes, which would only have to be fetched again.
+        let done = self.records_ns.is_none() && self.kept.account.to_adopt().next().is_none();
+        let after = GIVE_BACK_NS.get(self.given_back).filter(|_| done);
+        if after.is_some_and(|after| now.saturating_sub(self.batch_ns) >= *after) {
+            self.given_back += 1;
+            self.core.tail_mut().shrink();
+            give_back_memory();
+        }
     }
 
     /// The engine's rows that may be written, and what they say of the floor of its effects.
     fn take_rows(&mut self) -> Vec<(u64, RowBatch)> {
         let rows = self.sink.take_ready(self.durable);
+        self.round_rows += rows.iter().map(|(_, batch)| len64(bytes_of(batch))).sum::<u64>();
         if let Some((_, last)) = rows.last() {
             let clean = last.oldest_dirty.map_or(last.applied.0 + 1, |l| l.0);
             self.object_floor = self.object_floor.max(clean.min(self.durable + 1));
@@ -497,13 +531,18 @@ impl Keeper {
         }
         let records = self.durable + 1 - self.object_floor;
         let first = self.notes.front().map_or(self.bytes, |(_, bytes)| *bytes);
-        let asked = records >= self.cfg.replay_records / 2
+        let passed_ns = now.saturating_sub(self.round_ns);
+        let worth = self.bytes - self.round_bytes >= self.rows_before.max(self.round_rows) * ROUND_WORTH;
+        let asked = records >= self.cfg.replay_records / 4 * 3
             || self.bytes - first >= self.cfg.replay_bytes / 2
-            || now.saturating_sub(self.round_ns) >= interval_ns
+            || passed_ns >= interval_ns && (worth || self.records_ns.is_none())
+            || passed_ns >= interval_ns.saturating_mul(ROUND_INTERVALS_MAX)
             || self.core.gate.is_pressed();
         if asked {
             self.round = Some(self.durable);
             self.round_ns = now;
+            self.round_bytes = self.bytes;
+            self.rows_before = std::mem::take(&mut self.round_rows);
             self.sink.want(self.durable);
         }
     }

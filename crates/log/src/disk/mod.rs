@@ -211,8 +211,8 @@ fn start(
         writers = Some(Arc::clone(&rows));
         let cfg = LogConfig { segment_bytes: meta.segment_bytes, ..cfg.clone() };
         let (disk, clock) = (Arc::clone(&env.disk), Arc::clone(&env.clock));
-        let (shelves, counters, now) = (Arc::clone(&shelf), Arc::clone(&stats), clock.mono_ns());
-        let merging = Merging::start(&core, Arc::clone(&disk), &cfg, shelves, counters, next_pack, now)?;
+        let (shelves, counters, time) = (Arc::clone(&shelf), Arc::clone(&stats), Arc::clone(&clock));
+        let merging = Merging::start(&core, Arc::clone(&disk), &cfg, shelves, counters, next_pack, time)?;
         let k = Keeper::new(Arc::clone(&core), disk, clock, cfg, (rows, shelf, merging), kept, r.next - 1);
         let (tx, rx) = sync_channel(EVENTS_QUEUED_MAX);
         events = Some(tx);

@@ -19,6 +19,9 @@ const AHEAD_TIMES: u64 = 4;
 /// ... but no more than this beyond what they span.
 const AHEAD_BYTES_MAX: u64 = 8 << 20;
 
+/// When so many pieces, one after another, were not in the page cache at all, the others are not looked for there.
+const MISSES_MAX: u32 = 4;
+
 /// Bytes of a file.
 pub(crate) struct Piece {
     pub file: Arc<SegFile>,
@@ -69,16 +72,17 @@ fn failed(piece: &Piece, e: &io::Error) -> ReadError {
 /// Fills memory with pieces of sealed files, one behind another.
 fn fill(pieces: &[Piece], mut out: &mut [u8]) -> Result<(), ReadError> {
     let mut later = Vec::new();
-    let mut told = false;
+    let (mut told, mut misses) = (false, 0);
     for (i, piece) in pieces.iter().enumerate() {
         let (memory, behind) = out.split_at_mut(piece.len);
         out = behind;
-        // Once the disk was told of all, it is at work on them.
-        let n = if told {
+        // Once the disk was told of all, it is at work on them. What is there after all is taken below.
+        let n = if told || misses >= MISSES_MAX {
             0
         } else {
             piece.file.read_cached(piece.offset, memory).map_err(|e| failed(piece, &e))?
         };
+        misses = if n == 0 { misses + 1 } else { 0 };
         let Some(missing) = memory.get_mut(n..).filter(|m| !m.is_empty()) else { continue };
         if !told {
             match window(pieces.get(i..).unwrap_or_default()) {

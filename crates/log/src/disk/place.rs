@@ -15,6 +15,8 @@ const ENTRIES_PER_RESTART: usize = 64;
 /// Logs that have entries in a file. With so many there the file is full, however few bytes it holds: its index is kept in memory
 /// until it is adopted, and adopting it changes two rows for each of them, in one batch.
 pub(crate) const LOGS_MAX: usize = 1 << 15;
+/// Entries of a file, each reference of a fan-out one, with which it is full: likewise, for bodies that go to many logs.
+pub(crate) const ENTRIES_MAX: usize = 1 << 20;
 /// Bytes of a footer block that are content; four more are its checksum.
 const BLOCK_CONTENT_BYTES: usize = 4092;
 
@@ -35,6 +37,11 @@ impl FooterRoom {
         self.logs += usize::from(pos_step.is_none());
         self.entries += 1;
         self.run_bytes += varint_len(step) + count + 8;
+    }
+
+    /// Whether one file may have an index of so much.
+    fn is_bounded(&self) -> bool {
+        self.logs <= LOGS_MAX && self.entries <= ENTRIES_MAX
     }
 
     /// Bytes of the footer, in whole blocks.
@@ -68,7 +75,7 @@ impl Place {
 
     /// Whether a frame of `frame_bytes` (unpadded) at the next place fits, with this footer behind it.
     pub(crate) fn holds(&self, frame_bytes: usize, footer: &FooterRoom) -> bool {
-        footer.logs <= LOGS_MAX
+        footer.is_bounded()
             && size(self.offset) + align4k(frame_bytes) + footer.bytes() <= size(self.file.bytes)
     }
 
@@ -88,4 +95,22 @@ pub(crate) struct End {
     pub offset: u64,
     /// Header checksum of its last frame.
     pub crc: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_full_with_so_many_logs_and_with_so_many_entries() {
+        let full = |mut add: Box<dyn FnMut(&mut FooterRoom)>| {
+            let mut room = FooterRoom::default();
+            (1..ENTRIES_MAX + 2).find(|_| {
+                add(&mut room);
+                !room.is_bounded()
+            })
+        };
+        assert_eq!(full(Box::new(|room| room.add(None, 1))), Some(LOGS_MAX + 1));
+        assert_eq!(full(Box::new(|room| room.add(Some(1), 1))), Some(ENTRIES_MAX + 1));
+    }
 }

@@ -24,6 +24,8 @@ use crate::store::StateStore;
 const LOOK: Duration = Duration::from_millis(250);
 /// Files are removed no faster than one in so long: it costs the file system time that commits would wait for.
 const UNLINK_PAUSE: Duration = Duration::from_millis(50);
+/// Looks in which nothing happened, after which free files that were not needed all the while are more than what is kept.
+const IDLE_LOOKS: u32 = 40;
 
 /// Files ready to be written.
 pub(crate) struct ReadyPool {
@@ -48,13 +50,37 @@ struct State {
     stop: bool,
     /// The state store, while the log is open.
     rows: Option<Weak<dyn StateStore>>,
+    idle: Idle,
     /// As last looked at; the files are counted anew by [`State::seen`].
     at: Seen,
 }
 
+/// How many free files are there all the while.
+#[derive(Default)]
+struct Idle {
+    /// There were so many at least in the time before.
+    files: usize,
+    /// The least seen in this time so far.
+    least: usize,
+    looks: u32,
+}
+
+impl Idle {
+    /// There are so many free files; `quiet`: nothing happened since the last look.
+    fn look(&mut self, free_files: usize, quiet: bool) {
+        self.least = self.least.min(free_files);
+        self.files = self.files.min(free_files);
+        self.looks += u32::from(quiet);
+        if self.looks >= IDLE_LOOKS {
+            *self = Self { files: self.least, least: free_files, looks: 0 };
+        }
+    }
+}
+
 impl State {
     fn seen(&self) -> Seen {
-        Seen { ready: self.ready.len(), free_files: self.free.len(), ..self.at }
+        let free_files = self.free.len();
+        Seen { ready: self.ready.len(), free_files, idle_files: self.idle.files.min(free_files), ..self.at }
     }
 
     fn next_to_remove(&mut self) -> Option<FileId> {
@@ -338,6 +364,7 @@ impl ReadyPool {
     /// # Errors
     /// A file cannot be prepared, and not for want of room: the log cannot go on.
     pub(crate) fn run(&self, look: &dyn Fn()) -> io::Result<()> {
+        let mut quiet = false;
         loop {
             look();
             let step = {
@@ -346,6 +373,8 @@ impl ReadyPool {
                     return Ok(());
                 }
                 self.look(&mut s);
+                let free_files = s.free.len();
+                s.idle.look(free_files, std::mem::take(&mut quiet));
                 self.judge(&mut s);
                 let next = self.sizes.next(&s.seen());
                 // Who waits for a file that can be had goes first.
@@ -367,8 +396,31 @@ impl ReadyPool {
                 let still = |s: &mut State| !s.stop && !s.at.waiting;
                 self.changed.wait_timeout_while(s, pause, still).unwrap_or_else(PoisonError::into_inner).0
             } else {
-                self.changed.wait_timeout(s, pause).unwrap_or_else(PoisonError::into_inner).0
+                let (s, waited) = self.changed.wait_timeout(s, pause).unwrap_or_else(PoisonError::into_inner);
+                quiet = waited.timed_out();
+                s
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_files_are_idle_that_were_there_all_through_a_quiet_time() {
+        let mut idle = Idle::default();
+        let mut look = |free_files, quiet, n| {
+            (0..n).for_each(|_| idle.look(free_files, quiet));
+            idle.files
+        };
+        // What was not looked at before the time began does not count.
+        assert_eq!(look(9, true, IDLE_LOOKS), 0);
+        assert_eq!(look(9, true, IDLE_LOOKS - 1), 0);
+        assert_eq!(look(5, false, 100), 0);
+        assert_eq!(look(9, true, 1), 5);
+        assert_eq!(look(3, false, 1), 3);
+        assert_eq!(look(9, true, IDLE_LOOKS), 3);
     }
 }

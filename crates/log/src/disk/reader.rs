@@ -65,7 +65,7 @@ impl DiskReader {
         let mut hits = Vec::new();
         let mut bytes = 0;
         for (run, e) in entries_from(l, from) {
-            let size = size(u64::from(e.content));
+            let size = e.content();
             let full = hits.len() >= lim.max_entries || (!hits.is_empty() && bytes + size > lim.max_bytes);
             // What lies between may be in a file that left.
             let gap = self.cold.is_some()

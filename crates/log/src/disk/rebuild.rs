@@ -40,18 +40,19 @@ fn of_segment(file: &SegFile, row: &FileRow, store: &StoreId) -> io::Result<Opti
     let Some((entries, sure)) = entries_of_frames(file, &seal, store)? else { return Ok(None) };
     let is_it = |raw: &Vec<u8>| (len32(raw.len()), crc32c(raw)) == (seal.footer_len, seal.footer_crc);
     // A record that was begun at the end of the file was finished in the next, or dropped.
-    let all = Some(encode(&entries)).filter(is_it);
-    Ok(all.or_else(|| Some(encode(entries.get(..sure)?)).filter(is_it)))
+    let all = encodings(&entries).find(is_it);
+    Ok(all.or_else(|| encodings(entries.get(..sure)?).find(is_it)))
 }
 
 fn of_pack(file: &SegFile, row: &FileRow, store: &StoreId) -> io::Result<Option<Vec<u8>>> {
     let trailer = Trailer::decode(&file.read(row.footer_off + row.footer_len, BLOCK_BYTES)?, store);
     let Some(trailer) = trailer else { return Ok(None) };
     let is_it = |raw: &Vec<u8>| (len32(raw.len()), crc32c(raw)) == (trailer.footer_len, trailer.footer_crc);
-    Ok(entries_of_blocks(file, &trailer)?.map(|entries| encode(&entries)).filter(is_it))
+    Ok(entries_of_blocks(file, &trailer)?.and_then(|entries| encodings(&entries).find(is_it)))
 }
 
-fn encode(entries: &[(LogId, IndexEntry)]) -> Vec<u8> {
+/// The index of these entries as it is written now, and as it was before logs shared theirs.
+fn encodings(entries: &[(LogId, IndexEntry)]) -> impl Iterator<Item = Vec<u8>> {
     let mut runs: BTreeMap<LogId, Vec<IndexEntry>> = BTreeMap::new();
     for (log, e) in entries {
         runs.entry(*log).or_default().push(*e);
@@ -61,7 +62,8 @@ fn encode(entries: &[(LogId, IndexEntry)]) -> Vec<u8> {
     for (_, run) in &mut runs {
         run.sort_by_key(|e| e.pos);
     }
-    footer::encode(&runs)
+    let encode = move |apart: bool| if apart { footer::encode_apart(&runs) } else { footer::encode(&runs) };
+    [false, true].into_iter().map(encode)
 }
 
 /// Adds the entries among operations that lie at `at`. `None` if that is not what lies there.
@@ -71,9 +73,7 @@ fn take_entries(mut ops: &[u8], at: u64, entries: &mut Entries) -> Option<()> {
         let offset = u32::try_from(end - len64(ops.len())).ok()?;
         let (found, len) = take_op(&mut ops).ok()?;
         let Found::Entry(e) = found else { continue };
-        let new = |pos, count| {
-            IndexEntry::new(pos, count, e.max_ts_ms, (offset, len32(len)), e.attrs.len() + e.body.len())
-        };
+        let new = |pos, count| IndexEntry::new(pos, count, e.max_ts_ms, (offset, len32(len)));
         match e.to {
             To::One { log, pos, count } => entries.push((log, new(pos, count))),
             To::Many(refs) => entries.extend(refs.map(|(log, pos)| (log, new(pos, 1)))),

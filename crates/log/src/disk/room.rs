@@ -16,8 +16,10 @@ pub(crate) const SETTLE_FILES: usize = 2;
 /// Ready files that only an opening may go on in.
 pub(crate) const OPENING_FILES: usize = 1;
 const KEPT_FILES: usize = SETTLE_FILES + OPENING_FILES;
-/// Free files kept for use again; more are removed.
+/// Free files kept for use again; more are removed at once.
 pub(crate) const FREE_FILES_MAX: usize = 16;
+/// Free files kept though none of them was needed for a while; more are removed then.
+pub(crate) const FREE_FILES_SPARE: usize = 2;
 
 /// Below so much a file system is small, and gets small segment files.
 const SMALL_DISK_BYTES: u64 = 16 << 30;
@@ -73,6 +75,8 @@ pub(crate) struct Seen {
     pub ready: usize,
     /// Files that nobody needs any more.
     pub free_files: usize,
+    /// Of these, those that were not needed for a while.
+    pub idle_files: usize,
     /// The sequencer waits for a file.
     pub waiting: bool,
     /// The state store waits for room.
@@ -219,7 +223,8 @@ impl Sizes {
                 return Step::Create;
             }
         }
-        if seen.free_files > FREE_FILES_MAX { Step::Unlink } else { Step::Rest }
+        let too_many = seen.free_files > FREE_FILES_MAX;
+        if too_many || seen.idle_files > FREE_FILES_SPARE { Step::Unlink } else { Step::Rest }
     }
 
     /// What may be in flight. Each file counts half: the next operation may be too large for what is left of it.
@@ -238,6 +243,8 @@ impl Sizes {
             reserve_bytes: self.reserve_bytes,
             ballast_bytes: seen.ballast_bytes,
             ready_files: len64(seen.ready),
+            free_files: len64(seen.free_files),
+            segment_bytes: self.segment_bytes,
             publish_bytes: unless(publish, enough),
             settle_bytes: unless(settle, self.record_bytes),
             settle_record_bytes: len64(SETTLE_FILES).saturating_mul(half),

@@ -43,7 +43,8 @@ struct Waiting {
     target: u64,
 }
 
-fn bytes_of(batch: &RowBatch) -> usize {
+/// Bytes of a batch's rows.
+pub(crate) fn bytes_of(batch: &RowBatch) -> usize {
     batch.rows.iter().map(|r| r.key.len() + r.value.as_ref().map_or(0, Vec::len)).sum()
 }
 

@@ -10,7 +10,8 @@ use millstream_types::LogId;
 
 use super::events::FileId;
 use super::file::SegFile;
-use crate::format::bytes::{len32, len64, size};
+use crate::format::bytes::{len64, size};
+use crate::format::op::ENTRY_HEADER_BYTES;
 use crate::format::rows::LogRow;
 
 /// Where one entry lies in a file.
@@ -26,17 +27,19 @@ pub(crate) struct IndexEntry {
     pub offset: u32,
     /// Length in bytes, header included.
     pub len: u32,
-    /// Bytes of attrs and body.
-    pub content: u32,
     /// Its record's LSN minus that of the run's first.
     lsn_delta: u32,
 }
 
 impl IndexEntry {
     /// An entry at (offset, length).
-    pub(crate) fn new(pos: u64, count: u32, max_ts_ms: i64, at: (u32, u32), content: usize) -> Self {
-        let (offset, len) = at;
-        Self { pos, max_ts_ms, count, offset, len, content: len32(content), lsn_delta: 0 }
+    pub(crate) fn new(pos: u64, count: u32, max_ts_ms: i64, (offset, len): (u32, u32)) -> Self {
+        Self { pos, max_ts_ms, count, offset, len, lsn_delta: 0 }
+    }
+
+    /// Bytes of attrs and body; of a fan-out also those of its references, which are few.
+    pub(crate) fn content(&self) -> usize {
+        size(u64::from(self.len)).saturating_sub(ENTRY_HEADER_BYTES)
     }
 
     /// One past the last position.
@@ -123,6 +126,10 @@ struct FileUse {
     entries: usize,
 }
 
+/// A run that is full grows by one part in so many: doubled, those of few logs would be half empty.
+const GROWTH_PARTS: usize = 4;
+/// A table of which less than one part in so many is used is made smaller when the log rests.
+const SPARE_PARTS: usize = 4;
 /// Bytes that a log and its run take, roughly: places in tables, and memory of their own.
 const RUN_BYTES: usize = 240;
 
@@ -194,6 +201,9 @@ impl Tail {
             e.lsn_delta = u32::try_from(lsn - run.first_lsn).expect("a file holds fewer than 2^32 records");
             run.bytes += u64::from(e.len);
             run.max_ts_ms = run.max_ts_ms.max(e.max_ts_ms);
+            if run.entries.len() == run.entries.capacity() {
+                run.entries.reserve_exact((run.entries.len() / GROWTH_PARTS).max(1));
+            }
             run.entries.push(e);
         }
         if let Some(f) = self.files.get_mut(&use_no) {
@@ -226,6 +236,13 @@ impl Tail {
             && let Some(f) = self.frames.pop_front()
         {
             self.frame_bytes -= f.data.len();
+        }
+    }
+
+    /// Gives back the memory of places in tables that were needed once and are not now.
+    pub(crate) fn shrink(&mut self) {
+        if self.logs.len() < self.logs.capacity() / SPARE_PARTS {
+            self.logs.shrink_to_fit();
         }
     }
 

@@ -237,12 +237,12 @@ impl Writer {
         match op {
             Op::Append { log, pos, count, max_ts_ms, attrs, body } => {
                 let (at, content) = ((offset, len32(encoded_len(op))), content_len(attrs, body));
-                self.put(frame, lsn, *log, IndexEntry::new(*pos, *count, *max_ts_ms, at, content));
+                self.put(frame, lsn, *log, IndexEntry::new(*pos, *count, *max_ts_ms, at), content);
             }
             Op::FanOut { to, max_ts_ms, attrs, body } => {
                 let (at, content) = ((offset, len32(encoded_len(op))), content_len(attrs, body));
                 for (log, pos) in *to {
-                    self.put(frame, lsn, *log, IndexEntry::new(*pos, 1, *max_ts_ms, at, content));
+                    self.put(frame, lsn, *log, IndexEntry::new(*pos, 1, *max_ts_ms, at), content);
                 }
             }
             Op::Retire { log, runs } => {
@@ -266,12 +266,12 @@ impl Writer {
         }
     }
 
-    fn put(&mut self, frame: &Frame, lsn: u64, log: LogId, entry: IndexEntry) {
+    fn put(&mut self, frame: &Frame, lsn: u64, log: LogId, entry: IndexEntry, content: usize) {
         self.heads.set(frame.use_no, log, entry.pos);
         self.puts.push(Put { log, use_no: frame.use_no, entry });
         if self.accounting {
             let at = Addr { file: frame.file.id, lap: frame.file.lap, offset: entry.offset, len: entry.len };
-            let IndexEntry { pos, count, max_ts_ms, content: bytes, .. } = entry;
+            let (IndexEntry { pos, count, max_ts_ms, .. }, bytes) = (entry, len32(content));
             self.space.push((Lsn(lsn), SpaceOp::Append { log, pos, count, max_ts_ms, bytes, at }));
         }
     }

@@ -1,12 +1,14 @@
 //! The footer of an adopted file: where its entries lie, log by log.
 //!
 //! Content: `logs u32, 0 u32`; the directory, sorted by log, 48 bytes each; then a run per log: its restart points, one per 64
-//! entries, and its entries as varints. The content is cut into blocks of 4,092 bytes with a crc32c each, so that damage costs what
-//! it hits and no more. In a pack, entries of a log may lie before others of lower positions (fan-outs lie behind all else): then its
-//! directory entry has a flag and steps between offsets have a sign. Start at [`encode`] and [`Footer`].
+//! entries, and its entries as varints. Logs to which the same bodies went have the same entries but for where their positions begin:
+//! these lie there once, behind the restart points of them all. The content is cut into blocks of 4,092 bytes with a crc32c each, so
+//! that damage costs what it hits and no more. In a pack, entries of a log may lie before others of lower positions (fan-outs lie
+//! behind all else): then its directory entry has a flag and steps between offsets have a sign. Start at [`encode`] and [`Footer`].
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,7 +17,6 @@ use bytes::Bytes;
 use millstream_types::LogId;
 
 use super::bytes::{array_at, len32, len64, put, size, take_varint, u32_at, u64_at, varint};
-use super::op::ENTRY_HEADER_BYTES;
 use crate::disk::tail::IndexEntry;
 
 const BLOCK_BYTES: usize = 4096;
@@ -28,6 +29,10 @@ const RESTART_ENTRIES: usize = 64;
 const GUESSES: usize = 5;
 /// Flag of a directory entry: offsets do not ascend, their steps are zigzag.
 const BACKWARDS: u32 = 1;
+/// Flag of a directory entry: other logs have the same entries. It says so to people; readers go where restart points lead.
+const SHARED: u32 = 2;
+/// Runs of fewer entries are not looked at for others like them.
+const SHARED_ENTRIES_MIN: usize = 4;
 
 /// One log in the directory: `log, first_pos, end_pos u64, entries, bytes u32, max_ts i64, run_off, flags u32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,25 +53,79 @@ pub(crate) struct Listed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rotten;
 
-/// The blocks of a footer. `runs` ascend by log, their entries by position.
+/// The blocks of a footer. `runs` ascend by log, their entries by position. Logs with the same entries share them.
 pub(crate) fn encode(runs: &[(LogId, Vec<IndexEntry>)]) -> Vec<u8> {
+    encode_sets(runs, &sets(runs))
+}
+
+/// As [`encode`], as it was before logs shared entries.
+pub(crate) fn encode_apart(runs: &[(LogId, Vec<IndexEntry>)]) -> Vec<u8> {
+    let apart: Vec<Vec<usize>> = (0..runs.len()).map(|i| vec![i]).collect();
+    encode_sets(runs, &apart)
+}
+
+/// Which runs are laid down together, by index: each has the entries of the first, but for where its positions begin.
+fn sets(runs: &[(LogId, Vec<IndexEntry>)]) -> Vec<Vec<usize>> {
+    let mut sets: Vec<Vec<usize>> = Vec::with_capacity(runs.len());
+    let mut shapes: HashMap<(usize, u32, u32), Vec<usize>> = HashMap::new();
+    for (i, (_, entries)) in runs.iter().enumerate() {
+        if entries.len() >= SHARED_ENTRIES_MIN
+            && let (Some(first), Some(last)) = (entries.first(), entries.last())
+        {
+            let alike = shapes.entry((entries.len(), first.offset, last.offset)).or_default();
+            let leads = |set: &&usize| {
+                let leader = sets.get(**set).and_then(|set| set.first()).and_then(|i| runs.get(*i));
+                leader.is_some_and(|(_, of)| is_same(of, entries))
+            };
+            if let Some(set) = alike.iter().find(leads).and_then(|set| sets.get_mut(*set)) {
+                set.push(i);
+                continue;
+            }
+            alike.push(sets.len());
+        }
+        sets.push(vec![i]);
+    }
+    sets
+}
+
+/// Whether two runs are the same but for where their positions begin.
+fn is_same(a: &[IndexEntry], b: &[IndexEntry]) -> bool {
+    let shift = |run: &[IndexEntry]| run.first().map_or(0, |e| e.pos);
+    let (from_a, from_b) = (shift(a), shift(b));
+    let same = |(a, b): (&IndexEntry, &IndexEntry)| {
+        let of = |e: &IndexEntry, from: u64| (e.pos - from, e.count, e.offset, e.len, e.max_ts_ms);
+        of(a, from_a) == of(b, from_b)
+    };
+    a.len() == b.len() && a.iter().zip(b).all(same)
+}
+
+fn encode_sets(runs: &[(LogId, Vec<IndexEntry>)], sets: &[Vec<usize>]) -> Vec<u8> {
     let mut content = Vec::new();
     content.extend_from_slice(&len32(runs.len()).to_le_bytes());
     content.resize(HEAD_BYTES + runs.len() * DIRECTORY_BYTES, 0);
-    for (i, (log, entries)) in runs.iter().enumerate() {
-        let mut d = [0; DIRECTORY_BYTES];
-        let bytes: u64 = entries.iter().map(|e| u64::from(e.len)).sum();
-        put(&mut d, 0, &log.0.to_le_bytes());
-        put(&mut d, 8, &entries.first().map_or(0, |e| e.pos).to_le_bytes());
-        put(&mut d, 16, &entries.last().map_or(0, IndexEntry::end).to_le_bytes());
-        put(&mut d, 24, &len32(entries.len()).to_le_bytes());
-        put(&mut d, 28, &u32::try_from(bytes).unwrap_or(u32::MAX).to_le_bytes());
-        put(&mut d, 32, &entries.iter().map(|e| e.max_ts_ms).max().unwrap_or(-1).to_le_bytes());
-        put(&mut d, 40, &len32(content.len()).to_le_bytes());
-        let backwards = !entries.is_sorted_by_key(|e| e.offset);
-        put(&mut d, 44, &(if backwards { BACKWARDS } else { 0 }).to_le_bytes());
-        put(&mut content, HEAD_BYTES + i * DIRECTORY_BYTES, &d);
-        run(entries, backwards, &mut content);
+    for set in sets {
+        let members: Vec<(usize, LogId, &[IndexEntry])> =
+            set.iter().filter_map(|i| runs.get(*i).map(|(log, e)| (*i, *log, e.as_slice()))).collect();
+        let Some((_, _, leader)) = members.first().copied() else { continue };
+        let backwards = !leader.is_sorted_by_key(|e| e.offset);
+        let flags = if backwards { BACKWARDS } else { 0 } | if members.len() > 1 { SHARED } else { 0 };
+        let bytes: u64 = leader.iter().map(|e| u64::from(e.len)).sum();
+        let max_ts_ms = leader.iter().map(|e| e.max_ts_ms).max().unwrap_or(-1);
+        for (n, (i, log, entries)) in members.iter().enumerate() {
+            let run_off = content.len() + n * restarts_bytes(leader.len());
+            let mut d = [0; DIRECTORY_BYTES];
+            put(&mut d, 0, &log.0.to_le_bytes());
+            put(&mut d, 8, &entries.first().map_or(0, |e| e.pos).to_le_bytes());
+            put(&mut d, 16, &entries.last().map_or(0, IndexEntry::end).to_le_bytes());
+            put(&mut d, 24, &len32(entries.len()).to_le_bytes());
+            put(&mut d, 28, &u32::try_from(bytes).unwrap_or(u32::MAX).to_le_bytes());
+            put(&mut d, 32, &max_ts_ms.to_le_bytes());
+            put(&mut d, 40, &len32(run_off).to_le_bytes());
+            put(&mut d, 44, &flags.to_le_bytes());
+            put(&mut content, HEAD_BYTES + i * DIRECTORY_BYTES, &d);
+        }
+        let members: Vec<&[IndexEntry]> = members.into_iter().map(|(_, _, entries)| entries).collect();
+        run(&members, backwards, &mut content);
     }
     let mut out = Vec::with_capacity(content.len().div_ceil(CONTENT_BYTES) * BLOCK_BYTES);
     for piece in content.chunks(CONTENT_BYTES) {
@@ -79,18 +138,30 @@ pub(crate) fn encode(runs: &[(LogId, Vec<IndexEntry>)]) -> Vec<u8> {
     out
 }
 
-/// Restart points `pos u64, offset u32, where its entries begin u32, max_ts i64`, then the entries.
-fn run(entries: &[IndexEntry], backwards: bool, content: &mut Vec<u8>) {
-    let table = content.len();
-    content.resize(table + entries.len().div_ceil(RESTART_ENTRIES) * RESTART_BYTES, 0);
+/// Bytes of the restart points of so many entries.
+fn restarts_bytes(entries: usize) -> usize {
+    entries.div_ceil(RESTART_ENTRIES) * RESTART_BYTES
+}
+
+/// Restart points `pos u64, offset u32, where its entries begin u32, max_ts i64` of each member, then the entries, which are the
+/// first's.
+fn run(members: &[&[IndexEntry]], backwards: bool, content: &mut Vec<u8>) {
+    let Some(entries) = members.first() else { return };
+    let (tables, table_bytes) = (content.len(), restarts_bytes(entries.len()));
+    content.resize(tables + members.len() * table_bytes, 0);
     for (i, group) in entries.chunks(RESTART_ENTRIES).enumerate() {
         let Some(first) = group.first() else { continue };
-        let mut r = [0; RESTART_BYTES];
-        put(&mut r, 0, &first.pos.to_le_bytes());
-        put(&mut r, 8, &first.offset.to_le_bytes());
-        put(&mut r, 12, &len32(content.len() - table).to_le_bytes());
-        put(&mut r, 16, &group.iter().map(|e| e.max_ts_ms).max().unwrap_or(-1).to_le_bytes());
-        put(content, table + i * RESTART_BYTES, &r);
+        let max_ts_ms = group.iter().map(|e| e.max_ts_ms).max().unwrap_or(-1);
+        for (n, member) in members.iter().enumerate() {
+            let (table, pos) =
+                (tables + n * table_bytes, member.get(i * RESTART_ENTRIES).map_or(0, |e| e.pos));
+            let mut r = [0; RESTART_BYTES];
+            put(&mut r, 0, &pos.to_le_bytes());
+            put(&mut r, 8, &first.offset.to_le_bytes());
+            put(&mut r, 12, &len32(content.len() - table).to_le_bytes());
+            put(&mut r, 16, &max_ts_ms.to_le_bytes());
+            put(content, table + i * RESTART_BYTES, &r);
+        }
         let (mut pos, mut offset) = (first.pos, first.offset);
         for e in group {
             let mut number = |n: u64| {
@@ -306,8 +377,7 @@ impl<'f> Footer<'f> {
                 let at = stepped(offset, take_varint(&mut bytes)?, d.backwards)?;
                 let len = u32::try_from(take_varint(&mut bytes)?).ok()?;
                 let at = (at, len);
-                let content = size(u64::from(len)).saturating_sub(ENTRY_HEADER_BYTES);
-                Some(IndexEntry::new(pos.checked_add(step >> 1)?, count, max_ts_ms, at, content))
+                Some(IndexEntry::new(pos.checked_add(step >> 1)?, count, max_ts_ms, at))
             };
             let e = read().ok_or(Rotten)?;
             (pos, offset) = (e.end(), e.offset);

@@ -306,6 +306,12 @@ impl Account {
         adopted.chain(self.open.iter().map(|f| ((f.id, f.lap), f.live))).collect()
     }
 
+    /// Files without rows: those in use or full, and those in which nothing lives.
+    pub(crate) fn open_files(&self) -> (usize, usize) {
+        let dead = self.open.iter().filter(|f| f.is_dead(self.applied)).count();
+        (self.open.len() - dead, dead)
+    }
+
     /// Bytes of files without rows in memory, roughly.
     pub(crate) fn open_bytes(&self) -> usize {
         self.open.iter().map(OpenFile::bytes).sum()

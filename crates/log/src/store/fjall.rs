@@ -5,7 +5,9 @@ use std::fs::DirEntry;
 use std::ops::Bound;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use ::fjall::compaction::Leveled;
 use ::fjall::{
     AbstractTree, Database, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable,
 };
@@ -24,6 +26,11 @@ const MEMTABLE_BYTES_MAX: u64 = 8 << 20;
 const MEMTABLE_BYTES_MIN: u64 = 1 << 20;
 const MEMTABLES_PER_RESERVE: u64 = 4;
 const CACHE_BYTES: u64 = 16 << 20;
+/// Tables are merged into the level below when there are so many: each merge goes over all that lies there, so fewer write less.
+const FRESH_TABLES_MAX: u8 = 8;
+/// Size of a table. The first level holds so many of these as there are fresh tables: were it larger than what is put into it at a time
+/// by much, each of these merges would write the whole of it for little.
+const TABLE_BYTES: u64 = 8 << 20;
 /// One may be at a long compaction; only another then makes tables of what is in memory.
 const WORKERS: usize = 2;
 const ROWS: &str = "rows";
@@ -58,7 +65,10 @@ impl FjallStore {
         let db = config.open().map_err(|e| failed(&e))?;
         let memtable_bytes =
             (reserve_bytes / MEMTABLES_PER_RESERVE).clamp(MEMTABLE_BYTES_MIN, MEMTABLE_BYTES_MAX);
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes);
+        let levels =
+            Leveled::default().with_l0_threshold(FRESH_TABLES_MAX).with_table_target_size(TABLE_BYTES);
+        let options = KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes);
+        let options = || options.compaction_strategy(Arc::new(levels));
         let rows = db.keyspace(ROWS, options).map_err(|e| failed(&e))?;
         Ok(Self { db, rows, memtable_bytes, dir })
     }

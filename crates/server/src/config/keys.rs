@@ -97,9 +97,9 @@ keys! {
         |c, v| c.broker.log.replay_bytes = number(v, 1 << 20, 1 << 40)?;
     "log.replay_records" = "2000000", "Records that a restart may have to replay.",
         |c, v| c.broker.log.replay_records = number(v, 1_000, 1 << 40)?;
-    "log.flush_interval_ms" = "10000", "Engine state is saved at least this often, milliseconds.",
+    "log.flush_interval_ms" = "10000", "Engine state is saved this often, milliseconds; up to six times less often where there is much of it.",
         |c, v| c.broker.log.flush_interval_ms = number(v, 10, 3_600_000)?;
-    "log.merge_budget_percent" = "20", "Bytes that may be rewritten for each 100 appended, to free mostly dead files; a full disk does not ask.",
+    "log.merge_budget_percent" = "35", "Bytes that may be rewritten for each 100 appended, to free mostly dead files; a full disk does not ask.",
         |c, v| c.broker.log.merge_budget_percent = number(v, 0, 1_000)?;
     "log.ready_files" = "4", "Segment files prepared ahead; two of them are for offsets, groups and deletes alone.",
         |c, v| c.broker.log.ready_files = number(v, 3, 64)?;

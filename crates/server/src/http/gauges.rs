@@ -128,6 +128,11 @@ pub fn register(r: &mut Registry, broker: &Broker, groups: &[GroupInfo], queues:
     one("log_merge_failures", "Merges given up since the start", log.merge_failures());
     one("log_merge_budget_bytes", "Bytes that merges may write now", log.merge_budget_bytes());
     one("log_freed_files", "Files of the log freed since the start", log.freed_files());
+    one("log_live_bytes", "What lives in files with an index and in packs", log.live_bytes());
+    one("log_dead_bytes", "What does not live in them, frames and indexes included", log.dead_bytes());
+    one("log_spared_bytes", "Of that, in files that would soon be dead by themselves", log.spared_bytes());
+    one("log_unindexed_bytes", "Segment files in use, or full and without an index", log.unindexed_bytes());
+    one("log_leaving_bytes", "Files without an index in which nothing lives", log.leaving_bytes());
     let room = broker.room();
     one("message_ids", "Ids of messages that are remembered", broker.ids_remembered() as u64);
     one("disk_full", "1 while publishing is held for want of room", u64::from(broker.is_full()));
@@ -135,6 +140,7 @@ pub fn register(r: &mut Registry, broker: &Broker, groups: &[GroupInfo], queues:
     one("disk_reserve_bytes", "Publishing is held below so many free bytes", room.reserve_bytes);
     one("disk_needed_bytes", "To come free before publishing goes on; 0 = it does", room.needed_bytes);
     one("log_ready_files", "Segment files prepared ahead", room.ready_files);
+    one("log_free_files", "Segment files kept to be written again", room.free_files);
     let refused = Counter::<u64>::default();
     refused.inc_by(broker.refused_for_room());
     let catalogue = broker.catalogue();

@@ -19,7 +19,7 @@ use crate::format::bytes::{align4k, align8, len32, len64, size};
 use crate::format::crc::crc32c;
 use crate::format::footer;
 use crate::format::ids::StoreId;
-use crate::format::op::{EntryView, content_len, encode, encoded_len, entry, entry_is_sound};
+use crate::format::op::{EntryView, encode, encoded_len, entry, entry_is_sound};
 use crate::format::pack::{
     BLOCK_HEADER_BYTES, BLOCKS_OFFSET, BlockHeader, BlockOf, ENTRIES_BYTES_MAX, PackHeader, Trailer,
 };
@@ -28,7 +28,7 @@ use crate::format::pack::{
 const PIECE_BYTES: usize = 1 << 20;
 /// Entries closer than this are read together.
 const GAP_BYTES_MAX: u64 = 64 << 10;
-/// Blocks that are filled together: their entries are read in the order in which they lie.
+/// Blocks that are filled together: their entries are read in the order in which they lie. As much as a pack has in most cases.
 const WINDOW_BYTES: usize = 32 << 20;
 
 /// A pack as written.
@@ -205,8 +205,7 @@ impl Writer<'_> {
             s.max_ts_ms = t;
             let e = &s.item.e;
             let offset = offset32(base + len64(s.at))?;
-            let content = size(u64::from(e.content));
-            let moved = IndexEntry::new(e.pos, e.count, s.max_ts_ms, (offset, e.len), content);
+            let moved = IndexEntry::new(e.pos, e.count, s.max_ts_ms, (offset, e.len));
             self.runs.entry(s.log).or_default().push(moved);
         }
         self.out.put(&window)
@@ -237,9 +236,8 @@ impl Writer<'_> {
             encode(&op, &mut block);
             n += 1;
             *stored += len64(align8(len));
-            let content = content_len(attrs, &body);
             for (log, pos) in &s.to {
-                let e = IndexEntry::new(*pos, 1, max_ts_ms, (offset, len32(len)), content);
+                let e = IndexEntry::new(*pos, 1, max_ts_ms, (offset, len32(len)));
                 runs.entry(*log).or_default().push(e);
             }
             Ok(())

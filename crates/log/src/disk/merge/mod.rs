@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
-use millstream_env::Disk;
+use millstream_env::{Clock, Disk};
 
 use self::policy::{Candidate, Wants, choose, is_mostly_dead};
 use self::worker::{Brake, Fault, Job, Merger, Outcome};
@@ -33,13 +33,43 @@ use crate::space::Account;
 
 /// Unused budget that is saved.
 const BUDGET_BYTES_MAX: u64 = 1 << 30;
+/// A pack smaller than one part in so many of a segment file is small.
+const SMALL_PARTS: u64 = 8;
 /// The longest time between two looks for files to merge, if nothing asks for one.
 const LOOK_NS: u64 = 250_000_000;
 /// How far back it is looked how fast a file dies.
 const PAST_NS: u64 = 10_000_000_000;
+/// A file dies ever more slowly if it dies at less than so many eighths of the pace that it had since it was first looked at.
+const SLOWER_EIGHTHS: u128 = 7;
 
 /// What a close look at a file found: positions that lived then, and bytes that its live entries took.
 type Weighed = (u64, u64);
+
+/// What is remembered of a file.
+#[derive(Clone, Copy)]
+struct Past {
+    /// Positions that lived when the present time began.
+    live: u64,
+    /// Positions that lived when it was first looked at, and when that was.
+    first: (u64, u64),
+}
+
+impl Past {
+    fn new(live: u64, now_ns: u64) -> Self {
+        Self { live, first: (live, now_ns) }
+    }
+
+    /// Whether it dies ever more slowly: so many live now, and the present time began so long ago.
+    fn slows_down(&self, live: u64, now_ns: u64, since_ns: u64) -> bool {
+        let (first, first_ns) = self.first;
+        let all_ns = now_ns.saturating_sub(first_ns);
+        let pace = |died: u64, ns: u64| u128::from(died) * u128::from(ns);
+        // Each side is a number of positions divided by the other side's time.
+        let (now, ever) =
+            (pace(self.live.saturating_sub(live), all_ns), pace(first.saturating_sub(live), since_ns));
+        all_ns > since_ns && now * 8 < ever * SLOWER_EIGHTHS
+    }
+}
 
 /// The keeper's half of merging.
 pub(crate) struct Merging {
@@ -61,11 +91,11 @@ pub(crate) struct Merging {
     /// Files that could not be read: they stay as they are.
     unreadable: HashSet<(FileId, u64)>,
     spare_ns: u64,
-    /// Until when files are spared that would be dead by then at the pace they had: once each. Random settlement makes them die ever
-    /// more slowly.
+    /// Until when files are spared that would be dead by then at the pace they had: once each, and only while the pace holds. Random
+    /// settlement makes them die ever more slowly.
     spared: HashMap<(FileId, u64), u64>,
     /// What lived some time ago.
-    past: HashMap<(FileId, u64), u64>,
+    past: HashMap<(FileId, u64), Past>,
     past_ns: u64,
     brake: Arc<Brake>,
     jobs: Option<SyncSender<Job>>,
@@ -95,14 +125,16 @@ impl Merging {
         cold: Arc<Cold>,
         stats: Arc<LogStats>,
         next: u64,
-        now_ns: u64,
+        clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
+        let now_ns = clock.mono_ns();
         let brake = Arc::new(Brake::default());
         let (jobs, inbox) = sync_channel(1);
         let (outbox, outcomes) = sync_channel(1);
         let merger = Merger {
             core: Arc::clone(core),
             disk: Arc::clone(&disk),
+            clock,
             cold,
             brake: Arc::clone(&brake),
             bytes_per_s: cfg.merge_bytes_per_s,
@@ -197,15 +229,19 @@ impl Merging {
     /// Begins the next merge, if there is something to merge. Rows that lead to files must be durable; what lives less may come later.
     pub(crate) fn begin(&mut self, account: &Account, now_ns: u64, short: bool) {
         self.cramped &= short;
-        if self.busy.is_some() || now_ns.saturating_sub(self.looked_ns) < self.look_ns {
+        if now_ns.saturating_sub(self.looked_ns) < self.look_ns {
             return;
         }
         self.looked_ns = now_ns;
         let files = self.candidates(account, now_ns);
+        self.tell(account, &files);
+        if self.busy.is_some() {
+            return;
+        }
         let wants = Wants {
             budget: self.budget,
             gain_min: self.gain_bytes_min,
-            small: self.segment_bytes / 4,
+            small: self.segment_bytes / SMALL_PARTS,
             short,
             cramped: self.cramped,
         };
@@ -215,6 +251,21 @@ impl Merging {
         if self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok()) {
             self.next += 1;
             self.busy = Some(!short);
+        }
+    }
+
+    /// Says what the files hold.
+    fn tell(&self, account: &Account, files: &[Candidate]) {
+        let sum = |of: fn(&Candidate) -> u64| files.iter().map(of).sum::<u64>();
+        let (unindexed, leaving) = account.open_files();
+        for (to, bytes) in [
+            (&self.stats.live_bytes, sum(|c| c.live)),
+            (&self.stats.dead_bytes, sum(|c| c.size.saturating_sub(c.live))),
+            (&self.stats.spared_bytes, sum(|c| if c.dying { c.size.saturating_sub(c.live) } else { 0 })),
+            (&self.stats.unindexed_bytes, len64(unindexed) * self.segment_bytes),
+            (&self.stats.leaving_bytes, len64(leaving) * self.segment_bytes),
+        ] {
+            to.store(bytes, Ordering::Relaxed);
         }
     }
 
@@ -244,10 +295,14 @@ impl Merging {
             } else {
                 held_bytes(row, self.segment_bytes)
             };
-            let died = self.past.get(&file).map_or(0, |then| then.saturating_sub(row.live));
+            let past = self.past.get(&file).copied().unwrap_or_else(|| Past::new(row.live, now_ns));
+            let died = past.live.saturating_sub(row.live);
             // In no time at all nothing has a pace.
             let left_ns = u128::from(row.live) * u128::from(since_ns) / u128::from(died.max(1));
-            let soon = died > 0 && since_ns > 0 && left_ns <= u128::from(self.spare_ns);
+            let soon = died > 0
+                && since_ns > 0
+                && left_ns <= u128::from(self.spare_ns)
+                && !past.slows_down(row.live, now_ns, since_ns);
             let dying = soon && is_mostly_dead(live, size) && {
                 let left_ns = u64::try_from(left_ns).unwrap_or(u64::MAX);
                 now_ns < *self.spared.entry(file).or_insert(now_ns.saturating_add(left_ns))
@@ -257,7 +312,13 @@ impl Merging {
         };
         let all = files().map(&mut candidate).filter(|c| !self.unreadable.contains(&c.file)).collect();
         if since_ns >= PAST_NS || self.past.is_empty() {
-            self.past = files().map(|(id, row)| ((id, row.lap), row.live)).collect();
+            let before = std::mem::take(&mut self.past);
+            let next = |(id, row): (FileId, &FileRow)| {
+                let file = (id, row.lap);
+                let again = |past: &Past| Past { live: row.live, ..*past };
+                (file, before.get(&file).map_or_else(|| Past::new(row.live, now_ns), again))
+            };
+            self.past = files().map(next).collect();
             self.past_ns = now_ns;
         }
         all

@@ -6,8 +6,10 @@ use crate::disk::events::FileId;
 const LIVE_PERMILLE_MAX: u64 = 250;
 /// Most of a file that may live for it to be merged when space is short.
 const LIVE_PERMILLE_MAX_SHORT: u64 = 750;
-/// Bytes of one pack, unless what lives in a single file has more: so that each of its sources is read over no more than twice.
-pub(crate) const PACK_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of one pack, unless what lives in a single file has more: one window, so that each of its sources is read over only once.
+const PACK_BYTES_MAX: u64 = 32 << 20;
+/// Likewise when space is short: what comes free at a time counts more.
+const PACK_BYTES_MAX_SHORT: u64 = 2 * PACK_BYTES_MAX;
 /// Files merged at once.
 const SOURCES_MAX: usize = 32;
 /// So many small packs are made one.
@@ -118,7 +120,7 @@ fn most_free(files: &[Candidate], wants: &Wants) -> Option<Choice> {
     free.sort_by_key(|c| c.permille());
     let first = free.first()?;
     let bytes_max = if wants.cramped { first.live } else { first.size.max(first.live) };
-    let bytes_max = bytes_max.min(PACK_BYTES_MAX.max(first.live));
+    let bytes_max = bytes_max.min(PACK_BYTES_MAX_SHORT.max(first.live));
     let mut choice = take(&free, bytes_max, LIVE_PERMILLE_MAX_SHORT);
     if wants.cramped {
         choice.files.truncate(1);
@@ -146,7 +148,7 @@ mod tests {
 
     #[test]
     fn within_the_budget_the_oldest_and_emptiest_files_go_first_and_no_file_more_than_a_quarter_full() {
-        let files = [file(1, 17, 1000), file(2, 16, 10), file(3, 2, 10), file(4, 16, 90)];
+        let files = [file(1, 17, 1000), file(2, 14, 10), file(3, 2, 10), file(4, 16, 90)];
         assert_eq!(ids(choose(&files, &wants(1000))), [4, 3, 2]);
         assert_eq!(ids(choose(&files, &wants(18))), [4, 3]);
         assert_eq!(ids(choose(&files, &wants(15))), [0; 0]);

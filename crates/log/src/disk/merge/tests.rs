@@ -62,16 +62,29 @@ fn pack(disk: &Arc<SimDisk>) -> FileRow {
     let fan_out = Op::FanOut { to: &to, max_ts_ms: 1_700_000_000_000, attrs: b"", body: &body[..1] };
     let ops = [append(3, 5, 3, -1), fan_out, append(3, 9, 1, 77), append(300, 1, 1, 5)];
     let (file, lie) = source(&disk, &ops);
-    let item = |i: usize, pos, count| Item { source: 0, e: IndexEntry::new(pos, count, -1, lie[i], 16) };
+    let item = |i: usize, pos, count| Item { source: 0, e: IndexEntry::new(pos, count, -1, lie[i]) };
     let plan = Plan {
         sources: vec![Arc::new(file)],
         own: vec![(LogId(3), vec![item(0, 5, 3), item(2, 9, 1)]), (LogId(300), vec![item(3, 1, 1)])],
         shared: vec![Shared { source: 0, offset: lie[1].0, len: lie[1].1, to: vec![to[0], to[2]] }],
         ..Plan::default()
     };
-    let pace = Pace { brake: Arc::default(), bytes_per_s: 0 };
+    let pace = Pace::new(Arc::default(), millstream_env::Env::sim(1).0.clock, 0);
     let written = write(&disk, &store(), FileId::pack(NUMBER), &plan, &pace).unwrap();
     FileRow { footer_off: written.footer_off, footer_len: written.footer_len, ..FileRow::default() }
+}
+
+#[test]
+fn a_file_that_dies_more_slowly_than_it_did_slows_down_and_one_that_is_drained_evenly_does_not() {
+    use super::Past;
+    // First looked at at 100 with 1,000 alive, and again at 150, when the present time began.
+    let slows = |then: u64, live: u64, now: u64| {
+        Past { live: then, first: (1000, 100) }.slows_down(live, now, now - 150)
+    };
+    assert!(!slows(900, 880, 160) && !slows(900, 800, 200) && !slows(1000, 900, 160));
+    assert!(slows(600, 540, 160) && slows(600, 360, 200) && slows(600, 600, 160));
+    // Of one that is looked at for the first time nothing can be told.
+    assert!(!Past::new(1000, 150).slows_down(1000, 160, 60));
 }
 
 #[test]

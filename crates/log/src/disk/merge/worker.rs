@@ -1,12 +1,13 @@
 //! The merger: a thread that copies what lives in some files into a pack. It reads rows and never writes any; what it made is
 //! installed by the keeper. Start at [`Merger::run`].
 
+use std::cell::Cell;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use millstream_env::Disk;
+use millstream_env::{Clock, Disk};
 
 use super::copy::write;
 use super::plan::Plan;
@@ -16,10 +17,13 @@ use crate::disk::cold::Cold;
 use crate::disk::core::Core;
 use crate::disk::events::FileId;
 use crate::disk::file::path;
+use crate::format::bytes::len64;
 use crate::space::Packed;
 
 /// How long a merge that failed holds back the next.
 const RETRY: Duration = Duration::from_millis(250);
+/// What a slow disk held up is caught up with no further than this.
+const LATE_NS_MAX: u64 = 100_000_000;
 
 /// Files to be merged.
 #[derive(Clone, Debug)]
@@ -85,16 +89,28 @@ impl Brake {
 
 /// Keeps the merger slow.
 pub(super) struct Pace {
-    pub brake: Arc<Brake>,
+    brake: Arc<Brake>,
+    clock: Arc<dyn Clock>,
     /// Read and written together; 0 = no limit.
-    pub bytes_per_s: u64,
+    bytes_per_s: u64,
+    /// When what was read and written so far should have been.
+    due_ns: Cell<u64>,
 }
 
 impl Pace {
-    /// After so many bytes were read or written.
+    pub(super) fn new(brake: Arc<Brake>, clock: Arc<dyn Clock>, bytes_per_s: u64) -> Self {
+        let due_ns = Cell::new(clock.mono_ns());
+        Self { brake, clock, bytes_per_s, due_ns }
+    }
+
+    /// After so many bytes were read or written: waits for what is left of the time that they may take.
     pub(super) fn wait(&self, bytes: usize) -> Result<(), Fault> {
-        let micros = (crate::format::bytes::len64(bytes) * 1_000_000).checked_div(self.bytes_per_s);
-        if self.brake.wait(Duration::from_micros(micros.unwrap_or(0))) { Err(Fault::Stopped) } else { Ok(()) }
+        let cost_ns = (len64(bytes) * 1_000_000_000).checked_div(self.bytes_per_s).unwrap_or(0);
+        let now_ns = self.clock.mono_ns();
+        let due_ns = self.due_ns.get().max(now_ns.saturating_sub(LATE_NS_MAX)) + cost_ns;
+        self.due_ns.set(due_ns);
+        let left_ns = due_ns.saturating_sub(now_ns).min(cost_ns);
+        if self.brake.wait(Duration::from_nanos(left_ns)) { Err(Fault::Stopped) } else { Ok(()) }
     }
 }
 
@@ -102,6 +118,7 @@ impl Pace {
 pub(super) struct Merger {
     pub core: Arc<Core>,
     pub disk: Arc<dyn Disk>,
+    pub clock: Arc<dyn Clock>,
     pub cold: Arc<Cold>,
     pub brake: Arc<Brake>,
     pub bytes_per_s: u64,
@@ -142,7 +159,7 @@ impl Merger {
             return Err(Fault::NoRoom);
         }
         let bytes_per_s = if job.hurry { 0 } else { self.bytes_per_s };
-        let pace = Pace { brake: Arc::clone(&self.brake), bytes_per_s };
+        let pace = Pace::new(Arc::clone(&self.brake), Arc::clone(&self.clock), bytes_per_s);
         let written = write(&self.disk, &self.core.store, job.id, &plan, &pace)?;
         let packed = Packed {
             id: job.id,

@@ -215,9 +215,9 @@ impl<'r> Apply<'r> {
             match found {
                 Found::Entry(e) => {
                     let at = u32::try_from(at).map_err(|_| Bad::Nonsense("a file is larger than 4 GiB"))?;
-                    let (body_len, content) = (len32(e.body.len()), e.attrs.len() + e.body.len());
+                    let body_len = len32(e.body.len());
                     let mut one = |log: LogId, pos: u64, count: u32| {
-                        let entry = IndexEntry::new(pos, count, e.max_ts_ms, (at, len32(len)), content);
+                        let entry = IndexEntry::new(pos, count, e.max_ts_ms, (at, len32(len)));
                         if !adopted {
                             self.tail.push(log, use_no, lsn, entry);
                             let at = Addr { file: file.id, lap: file.lap, offset: at, len: len32(len) };

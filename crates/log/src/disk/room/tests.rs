@@ -19,6 +19,7 @@ const WELL: Seen = Seen {
     ballast_bytes: 12 * MIB,
     ready: 5,
     free_files: 0,
+    idle_files: 0,
     waiting: false,
     starved: false,
     refused: false,
@@ -51,6 +52,8 @@ fn the_pool_is_filled_from_free_files_first_and_then_rests() {
     assert_eq!(SIZES.next(&Seen { refused: true, ..short }), Step::Rest);
     assert_eq!(SIZES.next(&Seen { free_files: 17, ..WELL }), Step::Unlink);
     assert_eq!(SIZES.next(&Seen { free_files: 16, ..WELL }), Step::Rest);
+    assert_eq!(SIZES.next(&Seen { free_files: 16, idle_files: 2, ..WELL }), Step::Rest);
+    assert_eq!(SIZES.next(&Seen { free_files: 16, idle_files: 3, ..WELL }), Step::Unlink);
 }
 
 #[test]
@@ -124,6 +127,7 @@ fn no_state_makes_the_pool_turn_in_circles() {
     for n in 0..20_000_u64 {
         let r = |k: u64| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (k * 7 % 50)) as usize;
         let mut seen = Seen {
+            idle_files: 0,
             free_bytes: (r(0) % 80) as u64 * MIB,
             ballast_bytes: if r(1) % 2 == 0 { 0 } else { 12 * MIB },
             ready: r(2) % 7,

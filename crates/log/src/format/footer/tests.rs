@@ -12,7 +12,7 @@ fn runs(logs: u64, entries: u64) -> Vec<(LogId, Vec<IndexEntry>)> {
             let hole = u64::from(i % 11 == 3);
             let pos = run.last().map_or(log.0 << 33, IndexEntry::end) + hole;
             let len = 41 + (i as u32 * 13 + log.0 as u32) % 999;
-            run.push(IndexEntry::new(pos, count, (i * 10) as i64, (offset, len), 1));
+            run.push(IndexEntry::new(pos, count, (i * 10) as i64, (offset, len)));
             offset += len.next_multiple_of(8);
         }
     }
@@ -127,8 +127,7 @@ fn logs_are_found_however_their_ids_are_spread() {
             id
         })
         .collect();
-    let runs: Vec<_> =
-        ids.iter().map(|id| (LogId(*id), vec![IndexEntry::new(*id, 1, 0, (8, 41), 1)])).collect();
+    let runs: Vec<_> = ids.iter().map(|id| (LogId(*id), vec![IndexEntry::new(*id, 1, 0, (8, 41))])).collect();
     let raw = encode(&runs);
     let f = Footer::parse(&raw);
     for id in &ids {
@@ -148,4 +147,65 @@ fn a_block_that_could_not_be_read_is_read_again() {
     let good = Footer::new(blocks, Box::new(|at, len| Ok(Bytes::copy_from_slice(&raw[at..at + len]))));
     assert_eq!(all(&good, LogId(8), 0).len(), 5);
     assert!(good.failed().is_none());
+}
+
+/// Logs that get the same bodies, beside some that do not; `apart` = each of the former once got another body.
+fn fanned_out(entries: u64, apart: bool) -> Vec<(LogId, Vec<IndexEntry>)> {
+    let mut runs = runs(5, entries);
+    for shared in 0..3u64 {
+        for n in 0..50u64 {
+            let log = 1000 * (shared + 1) + n;
+            let entry = |i: u64| {
+                let hole = u64::from(apart && i == n % entries);
+                let at = 8 * (i as u32 * 150 + shared as u32);
+                IndexEntry::new((log << 20) + i * 2 + hole, 1, i as i64, (at, 1100))
+            };
+            runs.push((LogId(log), (0..entries).map(entry).collect()));
+        }
+    }
+    runs
+}
+
+#[test]
+fn logs_with_the_same_bodies_share_their_entries_and_are_read_each_from_every_position() {
+    for entries in [1, 4, 64, 65, 300] {
+        for apart in [false, true] {
+            let runs = fanned_out(entries, apart);
+            for raw in [encode(&runs), encode_apart(&runs)] {
+                let f = Footer::parse(&raw);
+                for (log, run) in runs.iter().step_by(7) {
+                    let want: Vec<_> = run.iter().map(|e| (e.pos, e.count, e.offset, e.len)).collect();
+                    assert_eq!(all(&f, *log, 0), want);
+                    for (i, e) in run.iter().enumerate().step_by(9) {
+                        assert_eq!(all(&f, *log, e.end() - 1), want[i..]);
+                        assert_eq!(all(&f, *log, e.end()), want[i + 1..]);
+                    }
+                }
+            }
+        }
+    }
+    let runs = fanned_out(1000, false);
+    let (shared, apart) = (encode(&runs).len(), encode_apart(&runs).len());
+    assert!(shared * 5 < apart, "{shared} {apart}");
+}
+
+#[test]
+fn shared_entries_lie_as_drawn() {
+    let run = |log: u64| {
+        let entry = |i: u64| IndexEntry::new(log * 100 + i, 1, 7, (12288 + 40 * i as u32, 33));
+        (LogId(log), (0..4).map(entry).collect::<Vec<_>>())
+    };
+    let raw = encode(&[run(1), run(2)]);
+    let of = |at: usize, len: usize| raw[at..at + len].to_vec();
+    let restarts = HEAD_BYTES + 2 * DIRECTORY_BYTES;
+    let first = |n: u64| [n, 12288].map(u64::to_le_bytes);
+    for n in 0..2 {
+        let (d, r) = (HEAD_BYTES + n * DIRECTORY_BYTES, restarts + n * RESTART_BYTES);
+        assert_eq!(of(d + 40, 8), [(r as u32).to_le_bytes(), SHARED.to_le_bytes()].concat());
+        assert_eq!(of(r, 8), first(100 * (n as u64 + 1))[0]);
+        // Where the entries begin, from the log's own restart points on.
+        let begin = (2 - n) as u32 * RESTART_BYTES as u32;
+        assert_eq!(of(r + 8, 8), [12288u32.to_le_bytes(), begin.to_le_bytes()].concat());
+    }
+    assert_eq!(of(restarts + 2 * RESTART_BYTES, 13), [0, 0, 33, 0, 5, 33, 0, 5, 33, 0, 5, 33, 0]);
 }
