@@ -27,6 +27,7 @@ use crate::error::CallError;
 use crate::mailbox::Mailbox;
 use crate::policy::{self, SettingInfo, TopicPolicy};
 use crate::publish::NewMessage;
+use crate::redrive_tasks::Redrives;
 use crate::secret::{Secret, write_once};
 use crate::session::{Session, SessionOptions};
 use crate::streams::Streams;
@@ -57,6 +58,7 @@ struct Inner {
     stats: Arc<LogStats>,
     next_conn: AtomicU64,
     bridges: Bridges,
+    redrives: Redrives,
     closing: AtomicBool,
     closed: Notify,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -156,6 +158,7 @@ impl Broker {
             stats,
             next_conn: AtomicU64::new(1),
             bridges: Bridges::default(),
+            redrives: Redrives::default(),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
             thread: Mutex::new(Some(thread)),
@@ -168,6 +171,7 @@ impl Broker {
         tokio::spawn(crate::mover::run(broker.clone()));
         tokio::spawn(crate::owners::run(broker.clone()));
         tokio::spawn(crate::bridge::worker::start_all(broker.clone()));
+        tokio::spawn(crate::redrive_tasks::resume_all(broker.clone()));
         Ok(broker)
     }
 
@@ -332,6 +336,9 @@ impl Broker {
     }
     pub(crate) fn bridges_live(&self) -> &Bridges {
         &self.inner.bridges
+    }
+    pub(crate) fn redrives(&self) -> &Redrives {
+        &self.inner.redrives
     }
     pub(crate) fn directory(&self) -> &Directory {
         &self.inner.shared.directory

@@ -27,6 +27,7 @@ mod publish;
 mod queue_settings;
 mod queues;
 mod redrive;
+mod redrive_tasks;
 mod retention;
 mod routing;
 mod secret;
@@ -62,6 +63,9 @@ pub use publish::{NewMessage, PublishOutcome, PublishOutcomes, PublishRefusal, P
 pub use queue_settings::{DeadLetter, QueueSettings};
 pub use queues::{Declared, NewQueue};
 pub use redrive::{Redrive, Redriven, Redriving};
+pub use redrive_tasks::{
+    REDRIVES_OF_QUEUE_MAX, REDRIVES_RUNNING_MAX, RedriveError, RedriveFailure, RedriveState, RedriveTask,
+};
 pub use routing::{
     Names, ROUTE_EXCHANGES_MAX, ROUTE_KEYS_MAX, ROUTE_TARGETS_MAX, RouteError, RouteRequest, RouteScratch,
     RouteTarget, Routes,

@@ -2,7 +2,7 @@
 //! each is settled here and published there in one record. So a crash at any point leaves one copy, and what was held and not moved is back
 //! in its place after a restart.
 //!
-//! Start at [`Broker::redrive`]. A redrive is a task of the running broker: it does not go on after a restart.
+//! Start at [`Broker::redrive`], which ends with the running broker. One that goes on after a restart is in [`redrive_tasks`](crate::redrive_tasks).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,11 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use millstream_engine::op::{Op, Reply};
+use millstream_engine::op::{Op, Reply, Tolerance, Transact, TransactError};
 use millstream_engine::queue::api::{
-    MoveError, MoveThen, MoveWork, QueueDef, QueueError, QueueOp, QueueReply, Refusal,
+    HeldItem, MoveThen, MoveWork, QueueDef, QueueError, QueueOp, QueueReply, Refusal,
 };
-use millstream_log::Class;
+use millstream_engine::task::TaskStep;
+use millstream_log::{Class, Permit};
 use millstream_types::{Namespace, ObjectId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -27,7 +28,8 @@ use crate::broker::Broker;
 use crate::error::{CallError, QueueCallError, Refused};
 use crate::mover::{Decided, RETRY_WAIT, STEP_BYTES_MAX, STEP_MESSAGES_MAX, moving, submit_moves};
 use crate::publish::{Routing, TARGET_BYTES};
-use crate::session::{RECORD_OVERHEAD_BYTES, Session, SessionOptions};
+use crate::session::{ITEM_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Session, SessionOptions};
+use crate::transaction::STEP_BYTES;
 
 /// Messages that a redrive finds no place for and holds until its end, so that it does not meet them again; with more it ends.
 const STUCK_MAX: usize = 10_000;
@@ -95,49 +97,91 @@ impl Broker {
     /// # Errors
     /// `NotFound`: there is no such queue to take from; see [`QueueCallError`].
     pub fn redrive(&self, ns: Namespace, what: Redrive) -> Result<Redriving, QueueCallError> {
-        let def = self.directory().by_id(what.from).filter(|d| d.ns == ns).ok_or(QueueError::NotFound)?;
         let (stop, stopped) = watch::channel(());
-        let who = Principal::inner("redrive");
-        let session = self.session(who, ns, SessionOptions::default());
-        let moved = Arc::new(AtomicU64::new(0));
-        let counts = Arc::clone(&moved);
-        let run = Run { broker: self.clone(), session, def, what, stopped, held: Vec::new(), moved: counts };
-        Ok(Redriving { task: tokio::spawn(run.run()), moved, _stop: stop })
+        let run = Run::new(self, ns, what, stopped)?;
+        let moved = Arc::clone(&run.moved);
+        let (broker, max) = (self.clone(), run.what.max);
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                done = run.run(max) => done.map_err(|end| match end {
+                    End::Call(e) => e,
+                    End::Changed => CallError::FateUnknown.into(),
+                }),
+                () = broker.closed() => Err(CallError::Refused(Refused::Closed).into()),
+            }
+        });
+        Ok(Redriving { task, moved, _stop: stop })
     }
 }
 
-struct Run {
+/// Why a run ended before its end.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// A call failed.
+    Call(QueueCallError),
+    /// Its task was changed: whoever did that knows how it goes on.
+    Changed,
+}
+
+impl From<QueueCallError> for End {
+    fn from(e: QueueCallError) -> Self {
+        Self::Call(e)
+    }
+}
+
+impl From<CallError> for End {
+    fn from(e: CallError) -> Self {
+        Self::Call(e.into())
+    }
+}
+
+impl From<Refused> for End {
+    fn from(e: Refused) -> Self {
+        Self::Call(CallError::from(e).into())
+    }
+}
+
+/// A redrive at work.
+pub(crate) struct Run {
     broker: Broker,
-    session: Session,
+    pub(crate) session: Session,
     def: Arc<QueueDef>,
     what: Redrive,
     stopped: watch::Receiver<()>,
     /// What is held and was not moved.
     held: Vec<MoveWork>,
     moved: Arc<AtomicU64>,
+    /// Whose steps these are, if they are a task's; and which of its counters counts what was moved. On a full disk a task waits.
+    pub(crate) task: Option<(TaskStep, usize)>,
 }
 
 impl Run {
-    async fn run(mut self) -> Result<Redriven, QueueCallError> {
-        let broker = self.broker.clone();
-        let work = async {
-            let mut done = Redriven::default();
-            let result = self.steps(&mut done).await;
-            self.release().await?;
-            result.map(|()| done)
-        };
-        tokio::select! {
-            result = work => result,
-            () = broker.closed() => Err(CallError::Refused(Refused::Closed).into()),
-        }
+    pub(crate) fn new(
+        broker: &Broker,
+        ns: Namespace,
+        what: Redrive,
+        stopped: watch::Receiver<()>,
+    ) -> Result<Self, QueueCallError> {
+        let def = broker.directory().by_id(what.from).filter(|d| d.ns == ns).ok_or(QueueError::NotFound)?;
+        let session = broker.session(Principal::inner("redrive"), ns, SessionOptions::default());
+        let (broker, moved) = (broker.clone(), Arc::default());
+        Ok(Self { broker, session, def, what, stopped, held: Vec::new(), moved, task: None })
     }
 
-    async fn steps(&mut self, done: &mut Redriven) -> Result<(), QueueCallError> {
+    /// Takes `max` messages, or as many as are ready, and gives back in the end what it holds and did not move.
+    pub(crate) async fn run(mut self, max: Option<u64>) -> Result<Redriven, End> {
+        let mut done = Redriven::default();
+        let result = self.steps(max, &mut done).await;
+        self.release().await?;
+        result.map(|()| done)
+    }
+
+    async fn steps(&mut self, max: Option<u64>, done: &mut Redriven) -> Result<(), End> {
         let ready = self.ready().await?;
-        let mut left = self.what.max.unwrap_or(u64::MAX).min(ready);
+        let mut left = max.unwrap_or(u64::MAX).min(ready);
         let step = self.what.per_second.map_or(STEP_MESSAGES_MAX as u64, |n| u64::from(n.max(1)));
         let (began, mut taken, mut tries) = (Instant::now(), 0_u64, 0);
-        while left > 0 && self.held.len() < STUCK_MAX && self.stopped.has_changed().is_ok() {
+        while left > 0 && self.held.len() < STUCK_MAX && self.goes_on() {
             let n = left.min(step).min(STEP_MESSAGES_MAX as u64);
             let held = self.hold(u32::try_from(n).unwrap_or(u32::MAX)).await?;
             if held.is_empty() {
@@ -164,15 +208,45 @@ impl Run {
         Ok(())
     }
 
+    /// Whether somebody wants it.
+    fn goes_on(&self) -> bool {
+        self.stopped.has_changed().is_ok()
+    }
+
     async fn ready(&self) -> Result<u64, QueueCallError> {
         let stats = self.session.queue_stats(self.def.id, true).await?;
         Ok(stats.ok_or(QueueError::NotFound)?.ready.n)
     }
 
+    /// Waits until what was held when the broker died is back in its place, so that what is moved keeps its order; not for ever, as it may be
+    /// held for another cause.
+    pub(crate) async fn settled(&self) -> Result<(), QueueCallError> {
+        for _ in 0..HOLD_TRIES_MAX {
+            let stats = self.session.queue_stats(self.def.id, true).await?;
+            if stats.ok_or(QueueError::NotFound)?.held.n == 0 {
+                break;
+            }
+            tokio::time::sleep(HOLD_WAIT).await;
+        }
+        Ok(())
+    }
+
+    /// Room for a record. A task waits for it while the disk is full.
+    async fn admit(&self, class: Class, bytes: usize) -> Result<Permit, Refused> {
+        loop {
+            match self.session.admit(class, bytes).await {
+                Err(Refused::DiskFull | Refused::Overloaded) if self.task.is_some() && self.goes_on() => {
+                    tokio::time::sleep(RETRY_WAIT).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// Holds some messages. They are durable as held when this returns.
     async fn hold(&mut self, max: u32) -> Result<Vec<MoveWork>, QueueCallError> {
         let room = RECORD_OVERHEAD_BYTES + max as usize * TARGET_BYTES;
-        let permit = self.session.admit(Class::Settle, room).await?;
+        let permit = self.admit(Class::Settle, room).await?;
         match self.session.submit(Some(permit), Op::Queue(QueueOp::Hold { queue: self.def.id, max })).await {
             Reply::Queue(QueueReply::Held(held)) => Ok(held.ok_or(QueueError::NotFound)?),
             _ => Err(CallError::FateUnknown.into()),
@@ -180,7 +254,7 @@ impl Run {
     }
 
     /// Moves what was held. What cannot go stays held.
-    async fn step(&mut self, held: Vec<MoveWork>, done: &mut Redriven) -> Result<(), QueueCallError> {
+    async fn step(&mut self, held: Vec<MoveWork>, done: &mut Redriven) -> Result<(), End> {
         let places: Vec<Place> = held.iter().map(|w| (w.queue, w.lane, w.pos)).collect();
         let bodies = self.broker.read_places(&places).await;
         let (mut record, mut bytes) = (Vec::new(), 0);
@@ -209,6 +283,7 @@ impl Run {
             return None;
         };
         // The last queue that gave it up: not this one, where it may have died too.
+        body.expiry_ms = None;
         let death = body.message.deaths.iter().find(|d| d.queue != self.def.name);
         let name = self.what.to.as_ref().or(death.map(|d| &d.queue));
         let Some(home) = name.and_then(|name| self.broker.directory().by_name(self.def.ns, name)) else {
@@ -228,29 +303,66 @@ impl Run {
         decided
     }
 
-    async fn submit(&mut self, record: Vec<Decided>, done: &mut Redriven) -> Result<(), QueueCallError> {
-        if record.is_empty() {
-            return Ok(());
-        }
-        let works: Vec<MoveWork> = record.iter().map(|d| d.work).collect();
-        let results = submit_moves(&self.session, record).await?;
-        for (work, result) in works.into_iter().zip(results) {
-            match result {
-                Ok(()) => {
-                    done.moved += 1;
-                    self.moved.fetch_add(1, Ordering::Relaxed);
+    /// Settles here and publishes there, and counts it, in one record. What a queue refuses stays held, and the others go without it.
+    async fn submit(&mut self, mut record: Vec<Decided>, done: &mut Redriven) -> Result<(), End> {
+        while !record.is_empty() {
+            let permit = self.admit(Class::Publish, room(&record)).await?;
+            let op = self.transact(&record);
+            let Reply::Transact(result) = self.session.submit(Some(permit), Op::Transact(Box::new(op))).await
+            else {
+                return Err(CallError::FateUnknown.into());
+            };
+            let refused = match result {
+                Ok(_) => {
+                    done.moved += record.len() as u64;
+                    self.moved.fetch_add(record.len() as u64, Ordering::Relaxed);
+                    for decided in &record {
+                        self.let_go(decided.work);
+                    }
+                    return Ok(());
                 }
-                // Purged meanwhile, or the queue is gone.
-                Err(MoveError::NotHeld) => {}
-                Err(MoveError::Refused(why)) => {
+                Err(TransactError::Publish { index, why, .. }) => {
                     let count = if why == Refusal::Gone { &mut done.homeless } else { &mut done.refused };
                     *count += 1;
-                    continue;
+                    index
                 }
+                // Purged meanwhile, or the queue is gone.
+                Err(TransactError::NotHeld { index }) => {
+                    if let Some(work) = record.get(index).map(|d| d.work) {
+                        self.let_go(work);
+                    }
+                    index
+                }
+                Err(_) => return Err(End::Changed),
+            };
+            if refused >= record.len() {
+                return Err(CallError::FateUnknown.into());
             }
-            self.held.retain(|h| (h.lane, h.pos) != (work.lane, work.pos));
+            record.remove(refused);
         }
         Ok(())
+    }
+
+    fn let_go(&mut self, work: MoveWork) {
+        self.held.retain(|h| (h.lane, h.pos) != (work.lane, work.pos));
+    }
+
+    /// Each message of `record` stands in its place in `publishes` and in `moved`.
+    fn transact(&self, record: &[Decided]) -> Transact {
+        let mut op = Transact { tolerance: Tolerance::Nothing, ..Transact::default() };
+        for Decided { work, then, .. } in record {
+            let MoveThen::Publish { publish, .. } = then else { continue };
+            op.publishes.push(publish.clone());
+            let MoveWork { queue, lane, pos, delivery_no, .. } = *work;
+            op.moved.push(HeldItem { queue, lane, pos, delivery_no });
+        }
+        op.task = self.task.clone().map(|(mut step, counter)| {
+            if let Some(moved) = step.add.get_mut(counter) {
+                *moved = op.moved.len() as u64;
+            }
+            step
+        });
+        op
     }
 
     /// Gives back what is still held, in their places.
@@ -274,4 +386,10 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// Room for a record that moves messages.
+fn room(record: &[Decided]) -> usize {
+    let items: usize = record.iter().map(|d| d.bytes + ITEM_OVERHEAD_BYTES).sum();
+    RECORD_OVERHEAD_BYTES + STEP_BYTES + items
 }

@@ -21,9 +21,10 @@ use crate::publish::{
 };
 use crate::session::{ITEM_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Session};
 
-/// Room that a group that begins takes, and a task's step besides its cursors.
+/// Room that a group that begins takes.
 const GROUP_BYTES: usize = 1_024;
-const STEP_BYTES: usize = 2_048;
+/// Room that a task's step takes besides its cursors.
+pub(crate) const STEP_BYTES: usize = 2_048;
 const CURSOR_BYTES: usize = 24;
 
 /// What is to happen in one step. At most [`TRANSACT_OPS_MAX`] operations and [`TRANSACT_BYTES_MAX`] bytes of bodies, copies for several

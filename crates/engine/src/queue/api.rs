@@ -240,7 +240,7 @@ pub enum QueueOp {
 pub struct ConsumerId(pub u64);
 
 /// One message for some queues.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Publish {
     /// The queues, each once.
     pub to: Vec<Target>,
