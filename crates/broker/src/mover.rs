@@ -176,6 +176,7 @@ impl Mover {
         if places.is_empty() {
             return drop(&counts.cycled);
         }
+        body.expiry_ms = if target.keeps_age { aged(&body, &places) } else { None };
         match moving(&self.session, &def, work, &body, places, !target.at_least_once) {
             Some(decided) => Some(decided),
             // With its deaths it is larger than a message may be.
@@ -221,7 +222,14 @@ impl Mover {
     }
 }
 
-/// A held message on its way to where it goes. `None`: it is larger than a message may be.
+/// When a message that keeps its age is too old for the queue that it goes to, the longest of them if they are several.
+fn aged(body: &QueueMessage, places: &[Routing]) -> Option<u64> {
+    let ttls = places.iter().filter_map(Routing::queue).map(|q| q.policy.ttl_ms);
+    let longest = ttls.collect::<Option<Vec<u64>>>()?.into_iter().max()?;
+    Some(body.sent_ms().saturating_add(longest))
+}
+
+/// A held message on its way to where it goes, with what is left of its time. `None`: it is larger than a message may be.
 pub(crate) fn moving(
     session: &Session,
     def: &QueueDef,
@@ -264,7 +272,7 @@ pub(crate) fn moving(
             to,
             transient: body.transient,
             priority: body.priority,
-            expiry_ms: None,
+            expiry_ms: body.expiry_ms,
             key_hash,
             origin: Some(body.origin.unwrap_or(home)),
             dedup: None,

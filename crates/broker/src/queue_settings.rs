@@ -23,6 +23,8 @@ pub struct DeadLetter {
     pub at_least_once: bool,
     /// Messages that were too old are dropped, and do not go there.
     pub not_expired: bool,
+    /// The time to live of the queue that they go to counts from when they were first published; else from when they come there.
+    pub keeps_age: bool,
 }
 
 /// A queue's settings besides its policy.
@@ -52,6 +54,7 @@ const EXCHANGE: &str = "dead_letter.exchange";
 const ROUTING_KEY: &str = "dead_letter.routing_key";
 const AT_LEAST_ONCE: &str = "dead_letter.at_least_once";
 const NOT_EXPIRED: &str = "dead_letter.not_expired";
+const KEEPS_AGE: &str = "dead_letter.keeps_age";
 /// In front of the names in [`QueueSettings::more`].
 const MORE: &str = "more.";
 const ARGUMENTS: &str = "arguments";
@@ -82,6 +85,7 @@ impl QueueSettings {
             routing_key: s.get(ROUTING_KEY).cloned(),
             at_least_once: s.contains_key(AT_LEAST_ONCE),
             not_expired: s.contains_key(NOT_EXPIRED),
+            keeps_age: s.contains_key(KEEPS_AGE),
         })
     }
 
@@ -116,6 +120,9 @@ impl QueueSettings {
             }
             if d.not_expired {
                 put(NOT_EXPIRED, String::new());
+            }
+            if d.keeps_age {
+                put(KEEPS_AGE, String::new());
             }
         }
         if !self.arguments.is_empty() {
@@ -171,6 +178,7 @@ mod tests {
                 routing_key: Some("k".to_owned()),
                 at_least_once: true,
                 not_expired: true,
+                keeps_age: true,
             }),
             arguments: vec![Header { name: "x-a".to_owned(), value: HeaderValue::I32(5) }],
             more: BTreeMap::from([("aws.tags".to_owned(), "{}".to_owned())]),

@@ -324,6 +324,7 @@ fn dying(name: &str, exchange: &str, key: Option<&str>) -> NewQueue {
         routing_key: key.map(str::to_owned),
         at_least_once: false,
         not_expired: false,
+        keeps_age: false,
     });
     NewQueue { dead_letter, ..NewQueue::named(name) }
 }

@@ -147,6 +147,7 @@ impl QueueClients {
                         routing_key: Some("graves".to_owned()),
                         at_least_once: true,
                         not_expired: false,
+                        keeps_age: false,
                     });
                 }
                 "order" => new.policy.ordering = Ordering::ByKey,

@@ -130,6 +130,7 @@ pub(crate) fn read(queue: &str, kind: Kind, arguments: &[Header]) -> Result<Queu
         routing_key: key.map(str::to_owned),
         at_least_once,
         not_expired: false,
+        keeps_age: false,
     });
     Ok(QueueArguments { policy, dead_letter })
 }
@@ -385,6 +386,7 @@ mod tests {
             routing_key: Some("k".into()),
             at_least_once: true,
             not_expired: false,
+            keeps_age: false,
         };
         let said = queue_arguments(&policy, Some(&dead));
         let read = read("q", Kind::Classic, &said).unwrap();

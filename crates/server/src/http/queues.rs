@@ -302,6 +302,7 @@ impl Create {
                 routing_key,
                 at_least_once: self.dead_letter_at_least_once,
                 not_expired: false,
+                keeps_age: false,
             }),
         };
         p.dead_letter = dead_letter.is_some();
