@@ -10,7 +10,7 @@ use millstream_broker::bridge::{BridgeAlter, BridgeDef, BridgeError, BridgeInfo,
 use millstream_broker::queue::api::{
     ConsumerId, ConsumerOpts, Delivery, LEASES_MAX, LeaseKind, QueueDef, Receive, Verb,
 };
-use millstream_broker::queue::policy::{Overflow, QueuePolicy};
+use millstream_broker::queue::policy::{Ordering, Overflow, QueuePolicy};
 use millstream_broker::{
     AppendItem, AppendKind, BatchMeta, Binding, Broker, BrokerConfig, Content, DeadLetter, ExchangeType,
     HeaderValue, Message, NewExchange, NewMessage, NewQueue, NewTopic, Principal, QueueMessage, Session,
@@ -620,6 +620,70 @@ async fn through_power_cuts(seed: u64, from_queue: bool) -> u32 {
     assert_eq!(info.passed as usize, got.len(), "seed {seed}: its own count");
     close(broker).await;
     m.cuts
+}
+
+/// Two bridges at once over one topic, in which each id comes twice: one passes on every record, the other into a queue that knows ids again.
+async fn two_through_power_cuts(seed: u64) -> u32 {
+    let mut m = Machine { machine: OnSim::new(seed, |env| Box::new(DiskLog::new(env))), cuts: 0 };
+    let mut broker = m.open();
+    let mut s = session(&broker);
+    topic(&s, "t", 3).await;
+    queue(&s, "q").await;
+    let fifo =
+        QueuePolicy { ordering: Ordering::ByKey, id_window_ms: Some(300_000), ..QueuePolicy::default() };
+    s.declare_queue(NewQueue { policy: fifo, ..NewQueue::named("once") }).await.unwrap();
+    bridge(&s, "all", json!({"source": {"topic": "t"}, "target": {"queue": "q"}})).await;
+    let map = json!({"dedup": "body:/id", "group": "literal:g"});
+    bridge(&s, "ids", json!({"source": {"topic": "t"}, "target": {"queue": "once"}, "map": map})).await;
+    let (mut sure, mut unsure) = (Vec::new(), Vec::new());
+    let mut cut = 1 + seed;
+    m.machine.cut_after(cut);
+    for n in 0..24 {
+        let payload = format!("{{\"id\": \"{:03}\"}}", n / 2);
+        match try_publish(&s, "t", &payload).await {
+            Some(()) => sure.push(payload),
+            None => {
+                unsure.push(payload);
+                m.cut(s, broker).await;
+                broker = m.open();
+                s = session(&broker);
+                cut = 1 + (cut * 7 + seed) % 23;
+                m.machine.cut_after(cut);
+            }
+        }
+    }
+    m.cut(s, broker).await;
+    let broker = m.open();
+    let s = session(&broker);
+    let t = Arc::clone(&broker.catalogue().by_name[&(Namespace::DEFAULT, "t".to_owned())]);
+    let texts = |all: Vec<Message>| -> Vec<String> {
+        all.iter().map(|m| String::from_utf8(m.payload.clone().unwrap().to_vec()).unwrap()).collect()
+    };
+    let mut records = texts(read(&s, &t).await);
+    for name in ["all", "ids"] {
+        let info = until(&s, name, |i| i.lag == 0).await;
+        assert_eq!(info.passed as usize, records.len(), "seed {seed}: {name}'s own count");
+    }
+    let (mut all, mut once) = (payloads(&drain(&s, "q").await), payloads(&drain(&s, "once").await));
+    for list in [&mut records, &mut all, &mut once] {
+        list.sort();
+    }
+    assert_eq!(all, records, "seed {seed}: what every record goes to");
+    assert!(sure.iter().all(|p| all.contains(p)));
+    all.dedup();
+    assert_eq!(once, all, "seed {seed}: what each id goes to once");
+    close(broker).await;
+    m.cuts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_bridges_over_one_topic_each_passes_all_on_and_ids_that_come_again_are_taken_once_whenever_the_power_goes()
+ {
+    let mut cuts = 0;
+    for seed in 0..40 {
+        cuts += two_through_power_cuts(seed).await;
+    }
+    assert!(cuts > 80, "{cuts} power cuts");
 }
 
 #[tokio::test(flavor = "multi_thread")]

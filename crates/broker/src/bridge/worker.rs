@@ -263,3 +263,6 @@ fn no_step(e: TransactionError) -> NoStep {
         TransactionError::Call(_) => NoStep::Rest(Rest::End),
     }
 }
+
+#[cfg(test)]
+mod twins;
