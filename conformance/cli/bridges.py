@@ -88,6 +88,32 @@ def _(place):
     holds(str(dead[1]["headers"]), "x-bridge-reason", "body:/c")
 
 
+@check("a bridge whose target goes rests and says so, goes on when it is back, and leaves nothing out")
+def _(place):
+    server = place.serve(*SMALL)
+    server.ok("topic", "create", "t")
+    for kind, make, gone in [("queue", ["queue", "create", "q"], "--to-queue"), ("topic", ["topic", "create", "u"], "--to-topic")]:
+        server.ok(*make)
+        source = ["--from-topic", "t"] if kind == "queue" else ["--from-queue", "from"]
+        if kind == "topic":
+            server.ok("queue", "create", "from")
+        server.ok("bridge", "create", kind, *source, gone, make[2])
+        put = lambda *values: server.ok("produce", "t" if kind == "queue" else "from", *values)
+        put("one")
+        until(lambda: told(server, kind)["passed"] == 1, "the first is passed on")
+        server.ok(kind, "delete", make[2])
+        put("two", "three")
+        until(lambda: told(server, kind)["state"] == "blocked", "it rests")
+        equal((told(server, kind)["lag"], told(server, kind)["passed"]), (2, 1))
+        holds(server.ok("bridge", "list").out, "blocked")
+        with urllib.request.urlopen("http://%s/metrics" % server.http, timeout=10) as answer:
+            holds(answer.read().decode(), 'bridge_running{bridge="%s"} 0' % kind)
+        server.ok(*make)
+        until(lambda: told(server, kind)["passed"] == 3, "it goes on")
+    equal([m["value"] for m in values(server, "q", 5)], ["two", "three"])
+    equal(server.ok("consume", "u").lines(), ["two", "three"])
+
+
 @check("a bridge takes the dead letters of a queue to a topic")
 def _(place):
     server = place.serve(*SMALL)

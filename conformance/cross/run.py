@@ -13,8 +13,10 @@ sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "
 
 import fields  # noqa: E402, F401  (importing a module registers its checks)
 import matrix  # noqa: E402, F401
+import pipelines  # noqa: E402, F401
 import permissions  # noqa: E402, F401
 import settling  # noqa: E402, F401
+import signing  # noqa: E402, F401
 import story  # noqa: E402, F401
 import streams  # noqa: E402, F401
 import turns  # noqa: E402, F401
