@@ -40,7 +40,15 @@ usage: cargo xtask COMMAND
   bench kafka [--seconds N] [--rounds N] [--quick] [--partitions 6,500] [--binary PATH]
       Apache Kafka's own perf tools against both brokers, interleaved
   bench amqp [--seconds N] [--rounds N] [--quick] [--backlog N] [--only SUBSTRING] [--binary PATH]
-      RabbitMQ's PerfTest against RabbitMQ (classic and quorum queues) and this broker, interleaved
+             [--deep N] [--out-of-order N] [--idle-queues N] [--idle-connections N]
+      RabbitMQ's PerfTest against RabbitMQ (classic and quorum queues) and this broker, interleaved; or, with a load tool of our own,
+      each by its flag and nothing else then:
+        --deep               N messages of 256 bytes in one queue of ours (for the issue 10000000): filling, memory, restart after
+                             kill -9, and draining from the disk beside draining what is in memory
+        --out-of-order       N messages (at most 1200000) of ours: every third acknowledged, the others given back, kill -9, restart,
+                             and the rest, counted
+        --idle-queues        memory of N durable queues (100000), both brokers
+        --idle-connections   memory of N connections with a channel each (5000), both brokers; see `ulimit -n`
   bench sqs [--seconds N] [--rounds N] [--quick] [--binary PATH]
       a load tool of our own against ElasticMQ and this broker, interleaved
   bench log [--queues] [-- ARGS]

@@ -30,7 +30,7 @@ pub struct Millstream {
     pub aws: String,
     /// From starting the process to its `ready`.
     pub ready_after: Duration,
-    _data: Scratch,
+    data: Scratch,
 }
 
 /// Builds the release binary and says where it is.
@@ -45,7 +45,11 @@ pub fn build(root: &Path) -> Result<PathBuf> {
 impl Millstream {
     /// Starts it on an empty directory under `place`, which goes when it is dropped.
     pub fn start(binary: &Path, place: &Path, settings: &[&str]) -> Result<Self> {
-        let data = Scratch::new(place.join("millstream-data"))?;
+        Self::start_on(Scratch::new(place.join("millstream-data"))?, binary, place, settings)
+    }
+
+    /// Starts it on a directory that one before it left.
+    pub fn start_on(data: Scratch, binary: &Path, place: &Path, settings: &[&str]) -> Result<Self> {
         let [bootstrap, amqp, aws] = free_ports::<3>()?.map(|port| format!("127.0.0.1:{port}"));
         let mut serve = Command::new(binary);
         serve
@@ -70,12 +74,19 @@ impl Millstream {
                 }
             }
         }
-        Ok(Self { server, bootstrap, amqp, aws, ready_after: started.elapsed(), _data: data })
+        Ok(Self { server, bootstrap, amqp, aws, ready_after: started.elapsed(), data })
     }
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.server.pid()
+    }
+
+    /// SIGKILL; gives its directory.
+    pub fn kill(self) -> Scratch {
+        let Self { server, data, .. } = self;
+        drop(server);
+        data
     }
 
     /// SIGTERM; it must end by itself with 0.

@@ -2,7 +2,6 @@
 //!
 //! Start at [`Broker::read_bodies`].
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -102,29 +101,32 @@ impl Broker {
 
     pub(crate) async fn read_places(&self, places: &[Place]) -> Vec<Result<QueueMessage, BodyError>> {
         // Most often all are of one lane and in order.
-        let mut by_log: BTreeMap<LogId, Vec<u64>> = BTreeMap::new();
-        for (queue, lane, pos) in places {
-            by_log.entry(LogId::new(*queue, *lane)).or_default().push(*pos);
+        let in_order = places.is_sorted();
+        let mut order: Vec<(Place, usize)> = places.iter().copied().zip(0..).collect();
+        if !in_order {
+            order.sort_unstable();
         }
-        let mut found: BTreeMap<LogId, Result<Vec<Entry>, ReadError>> = BTreeMap::new();
-        for (log, mut positions) in by_log {
-            positions.sort_unstable();
+        let mut found = Vec::with_capacity(places.len());
+        for of_log in order.chunk_by(|(a, _), (b, _)| (a.0, a.1) == (b.0, b.1)) {
+            let Some(((queue, lane, _), _)) = of_log.first() else { continue };
+            let mut positions: Vec<u64> = of_log.iter().map(|(place, _)| place.2).collect();
             positions.dedup();
-            let read = self.read_entries(log, &positions).await;
-            found.insert(log, read);
-        }
-        let one = |place: &Place| {
-            let (queue, lane, pos) = *place;
-            match found.get(&LogId::new(queue, lane)) {
-                None => Err(BodyError::Gone),
-                Some(Err(e)) => Err(BodyError::Read(e.clone())),
-                Some(Ok(entries)) => {
-                    let at = entries.binary_search_by_key(&pos, |e| e.pos).map_err(|_| BodyError::Gone)?;
-                    entries.get(at).ok_or(BodyError::Gone).and_then(decode)
+            match self.read_entries(LogId::new(*queue, *lane), &positions).await {
+                Err(e) => found.extend(of_log.iter().map(|(_, i)| (*i, Err(BodyError::Read(e.clone()))))),
+                Ok(entries) => {
+                    let mut entries = entries.iter().peekable();
+                    for ((_, _, pos), i) in of_log {
+                        while entries.next_if(|e| e.pos < *pos).is_some() {}
+                        let entry = entries.peek().filter(|e| e.pos == *pos).ok_or(BodyError::Gone);
+                        found.push((*i, entry.and_then(|e| decode(e))));
+                    }
                 }
             }
-        };
-        places.iter().map(one).collect()
+        }
+        if !in_order {
+            found.sort_unstable_by_key(|f| f.0);
+        }
+        found.into_iter().map(|f| f.1).collect()
     }
 
     async fn read_entries(&self, log: LogId, positions: &[u64]) -> Result<Vec<Entry>, ReadError> {

@@ -134,6 +134,14 @@ const HAS_KEYS: u8 = 4;
 const HAS_DEATHS: u8 = 8;
 
 impl Message {
+    /// Whether it is certain, by nothing but these two, that both are routed to the same targets at one moment.
+    pub(crate) fn goes_with(&self, other: &Self) -> bool {
+        let by_one_key = |m: &Self| m.keys.is_empty() && m.headers.is_empty();
+        (&self.exchange, &self.routing_key) == (&other.exchange, &other.routing_key)
+            && by_one_key(self)
+            && by_one_key(other)
+    }
+
     /// Encodes all but the payload; append [`Message::payload`] to it to get the body.
     ///
     /// # Errors

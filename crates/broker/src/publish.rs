@@ -188,10 +188,27 @@ impl Routed {
         batch: &[NewMessage],
         mut wanted: impl FnMut(usize, Place) -> bool,
     ) -> Self {
-        let mut routed = Self::default();
+        let mut routed = Self {
+            outcomes: Vec::with_capacity(batch.len()),
+            queues: Vec::with_capacity(batch.len()),
+            of_queue: Vec::with_capacity(batch.len()),
+            ..Self::default()
+        };
         let now_ms = core.broker.now_ms();
+        let mut last: Option<(&Message, Vec<Routing>)> = None;
         for (index, new) in batch.iter().enumerate() {
-            let outcome = routed.one(core, scratch, now_ms, index, new, &mut wanted);
+            // Messages published together most often go where the one before went.
+            let places = match &last {
+                Some((message, places)) if message.goes_with(&new.message) => Ok(&places[..]),
+                _ => {
+                    let within = Within { broker: &core.broker, ns: core.ns, inside: false };
+                    route(within, scratch, &new.message)
+                        .map(|places| &last.insert((&new.message, places)).1[..])
+                }
+            };
+            let outcome = places
+                .map_err(PublishError::from)
+                .and_then(|places| routed.one(core, now_ms, (index, new), places, &mut wanted));
             routed.outcomes.push(outcome);
         }
         routed
@@ -200,14 +217,11 @@ impl Routed {
     fn one(
         &mut self,
         core: &Core,
-        scratch: &mut RouteScratch,
         now_ms: u64,
-        index: usize,
-        new: &NewMessage,
+        (index, new): (usize, &NewMessage),
+        places: &[Routing],
         wanted: &mut impl FnMut(usize, Place) -> bool,
     ) -> Result<PublishOutcome, PublishError> {
-        let within = Within { broker: &core.broker, ns: core.ns, inside: false };
-        let places = route(within, scratch, &new.message)?;
         let mut outcome = PublishOutcome { routed: !places.is_empty(), ..PublishOutcome::default() };
         if places.is_empty() {
             return Ok(outcome);
@@ -216,7 +230,9 @@ impl Routed {
         let too_large = EnvelopeError::TooLarge { what: "envelope", max: u32::MAX as usize };
         let envelope_len = u32::try_from(envelope.len()).map_err(|_| too_large)?;
         let max_ts_ms = timestamp_ms(&new.message).unwrap_or(-1);
-        let body: Vec<Bytes> = std::iter::once(envelope).chain(new.message.payload.clone()).collect();
+        let mut body = Vec::with_capacity(2);
+        body.push(envelope);
+        body.extend(new.message.payload.clone());
         let body_len: usize = body.iter().map(Bytes::len).sum();
         let max = core.broker.append_bytes_max();
         if body_len > max {
@@ -226,7 +242,7 @@ impl Routed {
         let queues = places.iter().filter_map(Routing::queue);
         let key_hash = core.broker.key_hash(new.message.key.as_ref(), queues);
         let dedup = core.broker.id_hash(new, places.iter().filter_map(Routing::queue));
-        let mut to = Vec::new();
+        let mut to = Vec::with_capacity(places.len());
         for place in places {
             match place {
                 Routing::Queue(def) if wanted(index, Place::Queue(def.id)) => {
@@ -235,11 +251,11 @@ impl Routed {
                     self.queue_bytes += TARGET_BYTES + if limited { DROPS_BYTES } else { 0 };
                 }
                 Routing::Topic(topic) if wanted(index, Place::Topic(topic.def.uuid)) => {
-                    if body_len > core.broker.topic_policy(&topic).message_bytes_max as usize {
+                    if body_len > core.broker.topic_policy(topic).message_bytes_max as usize {
                         outcome.refused.push((topic.def.name.clone(), PublishRefusal::TooLarge));
                         continue;
                     }
-                    let Some(part) = partition(core, &topic, new.message.key.as_ref()) else { continue };
+                    let Some(part) = partition(core, topic, new.message.key.as_ref()) else { continue };
                     let kind = AppendKind::Single { envelope_len };
                     self.topics.push(AppendItem { part, kind, count: 1, max_ts_ms, body: body.clone() });
                     self.of_topic.push(index);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_engine::queue::api::{ReadWindow, WindowRead};
 use millstream_log::{Head, Level, Limits};
 use tokio::sync::Semaphore;
@@ -11,6 +12,8 @@ use crate::turn::Input;
 
 /// Reads at a time. A lane has one at a time; the others wait their turn.
 const READS_MAX: usize = 16;
+/// Bytes of messages that are read for their heads at a time.
+const READ_BYTES: usize = 2 << 20;
 
 /// Reads what is wanted, until the broker is closed.
 pub(crate) async fn run(broker: Broker) {
@@ -40,7 +43,7 @@ async fn read(broker: &Broker, asked: ReadWindow) -> WindowRead {
     let mut heads = Vec::new();
     // A read may stop where a file ends: only one that gives nothing says that there is no more.
     while from < end && heads.len() < max_entries {
-        let limits = Limits { max_bytes: usize::MAX, max_entries: max_entries - heads.len(), end_pos: end };
+        let limits = Limits { max_bytes: READ_BYTES, max_entries: max_entries - heads.len(), end_pos: end };
         let more = match broker.streams().reader().heads(log, from, limits, Level::Sequenced).await {
             Ok(more) => more,
             // What was read so far is of use; the error comes again, if it is there to stay.
@@ -49,7 +52,9 @@ async fn read(broker: &Broker, asked: ReadWindow) -> WindowRead {
         };
         let Some(last) = more.last() else { break };
         from = last.pos.saturating_add(u64::from(last.count.max(1)));
-        heads.extend(more);
+        // What is kept of an entry is not to hold all that was read with it.
+        heads
+            .extend(more.into_iter().map(|head| Head { attrs: Bytes::copy_from_slice(&head.attrs), ..head }));
     }
     WindowRead { asked, heads: Ok(heads) }
 }

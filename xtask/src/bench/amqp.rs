@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::perftest::PerfTest;
+use super::amqpidle;
+use super::amqpqueue;
+use super::perftest::{Measured, PerfTest};
 use super::report::Report;
 use super::usage::Usage;
 use crate::args::Args;
@@ -122,15 +124,58 @@ const CASES: &[Case] = &[
     },
 ];
 
+/// What our own load tool measures; 0: not.
+struct Extra {
+    deep: u64,
+    out_of_order: u64,
+    idle_queues: u64,
+    idle_connections: u64,
+}
+
+impl Extra {
+    fn is_any(&self) -> bool {
+        self.deep + self.out_of_order + self.idle_queues + self.idle_connections > 0
+    }
+
+    fn run(&self, root: &Path, binary: &Path) -> Result<()> {
+        let place = Scratch::new(tools::made(root).join("bench-amqp"))?;
+        let mut alone = Report::of(&SUBJECTS[..1]);
+        if self.deep > 0 {
+            amqpqueue::deep(binary, place.path(), self.deep, &mut alone)?;
+        }
+        if self.out_of_order > 0 {
+            amqpqueue::out_of_order(binary, place.path(), self.out_of_order, &mut alone)?;
+        }
+        let mut both = Report::of(&SUBJECTS[..2]);
+        if self.idle_queues + self.idle_connections > 0 {
+            let (queues, connections) = (self.idle_queues, self.idle_connections);
+            amqpidle::run(binary, place.path(), queues, connections, &mut both)?;
+        }
+        println!(
+            "Our own load tool: one client on the same machine.\n\n{}\n{}",
+            alone.markdown(),
+            both.markdown()
+        );
+        Ok(())
+    }
+}
+
 /// A broker, and a kind of queue there.
-struct Subject {
+struct Subject<'a> {
     column: usize,
     perf: PerfTest,
+    usage: &'a Usage,
 }
 
 /// Measures, and prints the table.
 pub fn run(root: &Path, mut args: Args) -> Result<()> {
     let quick = args.flag("--quick");
+    let extra = Extra {
+        deep: args.number("--deep", 0)?,
+        out_of_order: args.number("--out-of-order", 0)?,
+        idle_queues: args.number("--idle-queues", 0)?,
+        idle_connections: args.number("--idle-connections", 0)?,
+    };
     let plan = Plan {
         seconds: args.number("--seconds", if quick { 5 } else { 15 })?,
         rounds: args.number("--rounds", if quick { 1 } else { 3 })?,
@@ -139,6 +184,10 @@ pub fn run(root: &Path, mut args: Args) -> Result<()> {
         only: args.value("--only")?,
     };
     args.finish()?;
+    if extra.is_any() {
+        let binary = plan.binary.clone().map_or_else(|| millstream::build(root), Ok)?;
+        return extra.run(root, &binary);
+    }
     let jars = tools::perftest_jars(root)?;
     let binary = plan.binary.clone().map_or_else(|| millstream::build(root), Ok)?;
     let place = Scratch::new(tools::made(root).join("bench-amqp"))?;
@@ -153,6 +202,7 @@ pub fn run(root: &Path, mut args: Args) -> Result<()> {
     let subject = |column, address: &str, queue| Subject {
         column,
         perf: PerfTest { jars: jars.clone(), address: address.to_owned(), queue },
+        usage: if column == 0 { &usages[0].1 } else { &usages[1].1 },
     };
     let subjects = [
         subject(0, &ours.amqp, &[]),
@@ -185,19 +235,23 @@ pub fn run(root: &Path, mut args: Args) -> Result<()> {
     ours.stop()
 }
 
-impl Subject {
+impl Subject<'_> {
     fn queue(&self, what: &str, round: u64) -> String {
         format!("bench-{what}-{}-{round}", self.column)
     }
 
     fn load(&self, case: &Case, round: u64, seconds: u64, report: &mut Report) -> Result<()> {
-        let (queue, seconds) = (self.queue("load", round), seconds.to_string());
+        let (queue, in_seconds) = (self.queue("load", round), f64::from(u32::try_from(seconds)?));
+        let seconds = seconds.to_string();
         let mut arguments = case.arguments.to_vec();
         arguments.extend(["-z", &seconds]);
         if !case.exclusive {
             arguments.extend(["-u", &queue, "-ad", "true"]);
         }
-        let measured = self.perf.run(&arguments)?;
+        let (measured, spent) = self.run(&arguments)?;
+        if let Some(received) = measured.received {
+            spent.add(case.name, self.column, received * in_seconds, report);
+        }
         let mut add = |what: &str, value: Option<f64>| {
             if let Some(value) = value {
                 report.add(&format!("{}: {what}", case.name), self.column, value);
@@ -217,12 +271,43 @@ impl Subject {
         let common = ["-u", &queue, "-ad", "false", "-f", "persistent", "-s", "1024"];
         let fill = [&["-x", "1", "-y", "0", "-c", "1000", "-C", &count], &common[..]].concat();
         let drain = [&["-x", "0", "-y", "1", "-q", "1000", "-A", "100", "-D", &count], &common[..]].concat();
-        if let Some(sent) = self.perf.run(&fill)?.sent {
-            report.add(&format!("{messages} messages of 1 KiB: filled, sent/s"), self.column, sent);
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        let n = messages as f64;
+        let (filled, spent) = self.run(&fill)?;
+        if let Some(sent) = filled.sent {
+            let what = format!("{messages} messages of 1 KiB: filled");
+            report.add(&format!("{what}, sent/s"), self.column, sent);
+            spent.add(&what, self.column, n, report);
         }
-        if let Some(received) = self.perf.run(&drain)?.received {
-            report.add(&format!("{messages} messages of 1 KiB: drained, received/s"), self.column, received);
+        let (drained, spent) = self.run(&drain)?;
+        if let Some(received) = drained.received {
+            let what = format!("{messages} messages of 1 KiB: drained");
+            report.add(&format!("{what}, received/s"), self.column, received);
+            spent.add(&what, self.column, n, report);
         }
         Ok(())
+    }
+
+    /// Runs the load tool. What it measured, and what it and the broker spent.
+    fn run(&self, arguments: &[&str]) -> Result<(Measured, Spent)> {
+        let (broker, tool) = (self.usage.cpu_seconds()?, self.usage.tools_cpu_seconds()?);
+        let measured = self.perf.run(arguments)?;
+        let (broker, tool) = (self.usage.cpu_seconds()? - broker, self.usage.tools_cpu_seconds()? - tool);
+        Ok((measured, Spent { broker, tool }))
+    }
+}
+
+/// Processor seconds of a run: on a machine that both share, their sum is what bounds the rate.
+struct Spent {
+    broker: f64,
+    tool: f64,
+}
+
+impl Spent {
+    fn add(&self, what: &str, column: usize, messages: f64, report: &mut Report) {
+        for (who, seconds) in [("broker", self.broker), ("load tool", self.tool)] {
+            let measure = format!("{what}: processor time of the {who} a message, us");
+            report.add(&measure, column, seconds * 1e6 / messages.max(1.0));
+        }
     }
 }

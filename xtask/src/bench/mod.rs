@@ -1,6 +1,9 @@
-//! `cargo xtask bench`: the load tools of Apache Kafka and `RabbitMQ`, and one of our own for SQS, against both brokers; and the log's own benchmark.
+//! `cargo xtask bench`: the load tools of Apache Kafka and `RabbitMQ`, and our own for AMQP and SQS, against both brokers; and the log's own benchmark.
 
 mod amqp;
+mod amqpidle;
+mod amqpload;
+mod amqpqueue;
 mod kafka;
 mod perf;
 mod perftest;

@@ -23,7 +23,18 @@ impl Usage {
     /// Processor seconds so far, in user and system mode, all threads.
     pub fn cpu_seconds(&self) -> Result<f64> {
         let stat = self.read("stat")?;
-        Ok(cpu_ticks(&stat).context("/proc/PID/stat")? / self.ticks_per_second)
+        Ok(ticks(&stat, UTIME).context("/proc/PID/stat")? / self.ticks_per_second)
+    }
+
+    /// Processor seconds of the programs that this tool ran to their end.
+    pub fn tools_cpu_seconds(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string("/proc/self/stat")?;
+        Ok(ticks(&stat, CUTIME).context("/proc/self/stat")? / self.ticks_per_second)
+    }
+
+    /// Reads of files so far: of the operating system, whatever their size. Sockets do not count.
+    pub fn reads(&self) -> Result<f64> {
+        count(&self.read("io")?, "syscr:").context("syscr")
     }
 
     /// Resident memory now, in MiB.
@@ -42,11 +53,19 @@ impl Usage {
     }
 }
 
-/// `utime + stime`: fields 14 and 15, counted behind the name in parentheses, which may hold spaces.
-fn cpu_ticks(stat: &str) -> Option<f64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+/// Where `utime` and `stime` begin, and those of children that ended, counted behind the name in parentheses, which may hold spaces.
+const UTIME: usize = 11;
+const CUTIME: usize = 13;
+
+/// The sum of two fields of `stat`.
+fn ticks(stat: &str, at: usize) -> Option<f64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(at);
     let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     Some(user + system)
+}
+
+fn count(lines: &str, name: &str) -> Option<f64> {
+    lines.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }
 
 fn mib(status: &str, name: &str) -> Option<f64> {
@@ -60,8 +79,9 @@ mod tests {
 
     #[test]
     fn fields_of_proc_are_found() {
-        let stat = "7 (a b) c) S 1 2 3 4 5 6 7 8 9 10 300 45 0 0 20 0 12 0 999";
-        assert_eq!(cpu_ticks(stat), Some(345.0));
+        let stat = "7 (a b) c) S 1 2 3 4 5 6 7 8 9 10 300 45 70 8 20 0 12 0 999";
+        assert_eq!((ticks(stat, UTIME), ticks(stat, CUTIME)), (Some(345.0), Some(78.0)));
+        assert_eq!(count("rchar: 5\nsyscr: 7\nsyscw: 9\n", "syscr:"), Some(7.0));
         assert_eq!(mib("Name:\tx\nVmHWM:\t  2048 kB\nVmRSS:\t 1024 kB\n", "VmRSS:"), Some(1.0));
         assert_eq!(mib("Name:\tx\n", "VmRSS:"), None);
     }

@@ -24,6 +24,7 @@ use millstream_env::sim::SimClock;
 use millstream_log::mem::{Commit, MemLog};
 use millstream_types::Namespace;
 
+mod batches;
 mod keys;
 mod redrive;
 

@@ -30,7 +30,7 @@ use crate::content::Content;
 use crate::error::ReplyCode;
 use crate::exception::Exception;
 use crate::link::Link;
-use crate::method::Method;
+use crate::method::{BASIC_PUBLISH, Method, Publish};
 use confirms::Confirms;
 use consume::Consumers;
 use publish::Batch;
@@ -48,15 +48,15 @@ pub(crate) enum Command {
     /// A method without content.
     Method(Method),
     /// A message.
-    Publish(b::Publish, Content),
+    Publish(Publish, Content),
     /// The channel is to be closed.
     Fail(Exception),
 }
 
-/// A command, and the room that it takes among those that wait.
+/// Commands that were read together, and the room that they take among those that wait.
 #[derive(Debug)]
-pub(crate) struct Sent {
-    pub(crate) command: Command,
+pub(crate) struct Parcel {
+    pub(crate) commands: std::vec::IntoIter<Command>,
     pub(crate) _room: OwnedSemaphorePermit,
 }
 
@@ -74,7 +74,9 @@ pub(crate) struct Channel {
     number: u16,
     link: Arc<Link>,
     session: Session,
-    inbox: mpsc::Receiver<Sent>,
+    inbox: mpsc::Receiver<Parcel>,
+    /// Of what came in last: what is not begun.
+    parcel: Option<Parcel>,
     /// `confirm.select` was said.
     confirming: bool,
     /// `tx.select` was said.
@@ -95,13 +97,14 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    pub(crate) fn new(number: u16, link: Arc<Link>, session: Session, inbox: mpsc::Receiver<Sent>) -> Self {
+    pub(crate) fn new(number: u16, link: Arc<Link>, session: Session, inbox: mpsc::Receiver<Parcel>) -> Self {
         link.stats().channels.add(1);
         Self {
             number,
             link,
             session,
             inbox,
+            parcel: None,
             confirming: false,
             tx: None,
             last_queue: String::new(),
@@ -135,11 +138,11 @@ impl Channel {
                     "AMQP channel closed"
                 );
                 self.send(exception.channel_close());
-                while let Ok(sent) = self.inbox.try_recv() {
+                while let Some(command) = self.next_command() {
                     if let Command::Method(Method {
                         class: AMQPClass::Channel(ch::AMQPMethod::Close(_)),
                         ..
-                    }) = sent.command
+                    }) = command
                     {
                         self.send(AMQPClass::Channel(ch::AMQPMethod::CloseOk(ch::CloseOk {})));
                     }
@@ -158,12 +161,12 @@ impl Channel {
                 None => (Instant::now(), false),
             };
             tokio::select! {
-                sent = self.inbox.recv(), if listens => match sent {
-                    None => return Ok(End::Gone),
-                    Some(sent) => {
-                        if let Some(end) = self.commands(sent).await? {
-                            return Ok(end);
-                        }
+                came = arrive(&mut self.parcel, &mut self.inbox), if listens => {
+                    if !came {
+                        return Ok(End::Gone);
+                    }
+                    if let Some(end) = self.commands().await? {
+                        return Ok(end);
                     }
                 },
                 deliveries = self.session.deliveries(), if self.consumers.were_any() => {
@@ -188,15 +191,25 @@ impl Channel {
         }
     }
 
-    /// Takes a command and those that came with it.
-    async fn commands(&mut self, first: Sent) -> Result<Option<End>, Exception> {
-        let mut next = Some(first);
+    /// The next command of those that came.
+    fn next_command(&mut self) -> Option<Command> {
+        loop {
+            if let Some(command) = self.parcel.as_mut().and_then(|p| p.commands.next()) {
+                return Some(command);
+            }
+            self.parcel = self.inbox.try_recv().ok();
+            self.parcel.as_ref()?;
+        }
+    }
+
+    /// Takes commands that came.
+    async fn commands(&mut self) -> Result<Option<End>, Exception> {
         for _ in 0..COMMANDS_MAX {
-            let Some(sent) = next.take().or_else(|| self.inbox.try_recv().ok()) else { break };
-            let end = match sent.command {
+            let Some(command) = self.next_command() else { break };
+            let end = match command {
                 Command::Fail(exception) => return Err(exception),
                 Command::Publish(publish, content) => {
-                    self.publish(&publish, content).await.map_err(|e| e.on((60, 40)))?;
+                    self.publish(publish, content).await.map_err(|e| e.on(BASIC_PUBLISH))?;
                     None
                 }
                 Command::Method(method) => {
@@ -301,6 +314,14 @@ impl Channel {
         let text = format!("access to {kind} '{name}' in vhost '/' refused for user '{user}'");
         Err(Exception::new(ReplyCode::AccessRefused, text))
     }
+}
+
+/// Waits until there is something in a parcel that is not begun; false: nothing more comes. May be dropped and called again.
+async fn arrive(parcel: &mut Option<Parcel>, inbox: &mut mpsc::Receiver<Parcel>) -> bool {
+    if parcel.is_none() {
+        *parcel = inbox.recv().await;
+    }
+    parcel.is_some()
 }
 
 impl Drop for Channel {

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amq_protocol::protocol::{AMQPClass, basic, channel, connection};
+use amq_protocol::protocol::{AMQPClass, channel, connection};
 use bytes::Buf as _;
 use millstream_broker::{Owner, Principal, SessionOptions};
 use millstream_types::Namespace;
@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::channel::{Channel, Command, Sent};
+use crate::channel::{Channel, Command, Parcel};
 use crate::content::Assembler;
 use crate::error::{CodecError, ReplyCode};
 use crate::exception::Exception;
@@ -27,15 +27,17 @@ use crate::frame::{self, Frame, FrameKind};
 use crate::handshake::{self, Agreed, FRAME_BYTES_FIRST, Refusal};
 use crate::input::{Input, InputError};
 use crate::link::{Link, Server};
-use crate::method;
+use crate::method::{self, Publish};
 use crate::outbox::Outbox;
 
-/// Commands of one channel that were read and not begun.
-const INBOX_COMMANDS: usize = 256;
+/// Parcels of commands of one channel that were read and not begun.
+const INBOX_PARCELS: usize = 16;
+/// Commands of one parcel.
+const PARCEL_COMMANDS_MAX: usize = 256;
 /// Bytes of all commands of a connection that were read and not begun.
 const INBOX_BYTES_MAX: u32 = 4 << 20;
 /// What a command counts besides its body.
-const COMMAND_BYTES: u32 = 512;
+const COMMAND_BYTES: usize = 512;
 /// Bodies of a connection that are not whole, all channels together.
 const UNFINISHED_BYTES_MAX: usize = 128 << 20;
 /// How long a client gets to answer that it is closed, and to take what is left for it.
@@ -148,10 +150,20 @@ impl Live {
 
 /// A channel as the reader knows it. One whose inbox is closed has failed: it waits for the client's `close-ok`.
 struct Entry {
-    inbox: mpsc::Sender<Sent>,
+    inbox: mpsc::Sender<Parcel>,
     content: Assembler,
-    publish: Option<basic::Publish>,
+    publish: Option<Publish>,
     unfinished_bytes: usize,
+    /// What the channel is given next, and what that counts.
+    parcel: Vec<Command>,
+    parcel_bytes: usize,
+}
+
+impl Entry {
+    fn gather(&mut self, command: Command, bytes: usize) {
+        self.parcel.push(command);
+        self.parcel_bytes += bytes + COMMAND_BYTES;
+    }
 }
 
 impl Serving {
@@ -195,7 +207,8 @@ impl Serving {
             tasks: JoinSet::new(),
         });
         let room = Arc::new(Semaphore::new(INBOX_BYTES_MAX as usize));
-        let mut reader = Reader { live, agreed, faults, stopped, room, unfinished_bytes: 0 };
+        let mut reader =
+            Reader { live, agreed, faults, stopped, room, unfinished_bytes: 0, filled: Vec::new() };
         reader.read(&mut input).await
     }
 
@@ -233,12 +246,14 @@ struct Reader<'a> {
     room: Arc<Semaphore>,
     /// Bytes of bodies that are not whole.
     unfinished_bytes: usize,
+    /// Channels for which something was gathered.
+    filled: Vec<u16>,
 }
 
 impl Reader<'_> {
     async fn read<R: AsyncRead + Unpin>(&mut self, input: &mut Input<R>) -> End {
         let stop = loop {
-            let frame = tokio::select! {
+            let first = tokio::select! {
                 biased;
                 _ = self.stopped.wait_for(|s| *s) => break Stop::Stopped,
                 Some(exception) = self.faults.recv() => break Stop::Failed(exception),
@@ -250,8 +265,8 @@ impl Reader<'_> {
                 }
                 frame = input.next() => frame,
             };
-            let result = match frame {
-                Ok(frame) => self.frame(frame).await,
+            let result = match first {
+                Ok(frame) => self.frames(frame, input).await,
                 Err(InputError::Wrong(e)) => Err(e.into()),
                 Err(e @ InputError::Silent(_)) => return End::Refused(e.to_string()),
                 Err(InputError::Gone(_)) => return End::Quiet,
@@ -283,6 +298,24 @@ impl Reader<'_> {
             ReplyCode::ConnectionForced => End::Quiet,
             _ => End::Refused(exception.reply_text()),
         }
+    }
+
+    /// Takes a frame and those that were read with it; what they ask for goes to each channel in one parcel.
+    async fn frames<R: AsyncRead + Unpin>(&mut self, first: Frame, input: &mut Input<R>) -> Result<(), Stop> {
+        let mut next = Some(first);
+        let result = loop {
+            let Some(frame) = next.take() else { break Ok(()) };
+            if let Err(stop) = self.frame(frame).await {
+                break Err(stop);
+            }
+            match input.at_hand() {
+                Ok(frame) => next = frame,
+                Err(e) => break Err(e.into()),
+            }
+        };
+        // What came before an error is carried out.
+        let handed = self.hand_over().await;
+        result.and(handed)
     }
 
     async fn frame(&mut self, frame: Frame) -> Result<(), Stop> {
@@ -321,6 +354,9 @@ impl Reader<'_> {
     async fn channel_method(&mut self, frame: &Frame) -> Result<(), Stop> {
         use channel::AMQPMethod as M;
         let number = frame.channel;
+        if let Some(publish) = method::publish(&frame.payload) {
+            return self.publish(number, publish?);
+        }
         let link = Arc::clone(&self.live.link);
         let method = method::decode(&frame.payload)?;
         let ids = method.ids();
@@ -352,21 +388,29 @@ impl Reader<'_> {
                 let text = "methods of connection belong on channel 0";
                 Err(Exception::new(ReplyCode::CommandInvalid, text).on(ids).into())
             }
-            AMQPClass::Basic(basic::AMQPMethod::Publish(publish)) => {
-                entry.content.begin()?;
-                entry.publish = Some(publish);
-                Ok(())
-            }
             AMQPClass::Channel(M::Close(_)) => {
-                if self.forward(number, Command::Method(method), 0).await? {
+                entry.gather(Command::Method(method), 0);
+                if self.forward(number).await? {
                     self.forget(number);
                 } else {
                     link.outbox.method(number, &AMQPClass::Channel(M::CloseOk(channel::CloseOk {})));
                 }
                 Ok(())
             }
-            _ => self.forward(number, Command::Method(method), 0).await.map(drop),
+            _ => self.gather(number, Command::Method(method), 0).await,
         }
+    }
+
+    fn publish(&mut self, number: u16, publish: Publish) -> Result<(), Stop> {
+        let Some(entry) = self.live.channels.get_mut(&number) else {
+            let e = Exception::new(ReplyCode::ChannelError, "expected 'channel.open'");
+            return Err(e.on(method::BASIC_PUBLISH).into());
+        };
+        if !entry.inbox.is_closed() {
+            entry.content.begin().map_err(|e| Exception::from(e).on(method::BASIC_PUBLISH))?;
+            entry.publish = Some(publish);
+        }
+        Ok(())
     }
 
     async fn content(&mut self, frame: Frame) -> Result<(), Stop> {
@@ -395,33 +439,59 @@ impl Reader<'_> {
             Ok(Some(content)) => content,
             Err(e) if e.reply_code().is_soft() => {
                 let exception = Exception::from(e).on((60, 40));
-                return self.forward(number, Command::Fail(exception), 0).await.map(drop);
+                return self.gather(number, Command::Fail(exception), 0).await;
             }
             Err(e) => return Err(Exception::from(e).on((60, 40)).into()),
         };
         let bytes = std::mem::take(&mut entry.unfinished_bytes);
         self.unfinished_bytes -= bytes;
         match entry.publish.take() {
-            Some(publish) => self.forward(number, Command::Publish(publish, content), bytes).await.map(drop),
+            Some(publish) => self.gather(number, Command::Publish(publish, content), bytes).await,
             None => Ok(()),
         }
     }
 
-    /// Gives a command to a channel, once there is room; false: the channel has failed.
-    async fn forward(&mut self, number: u16, command: Command, bytes: usize) -> Result<bool, Stop> {
-        let Some(entry) = self.live.channels.get(&number) else { return Ok(false) };
-        let cost =
-            u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(COMMAND_BYTES).min(INBOX_BYTES_MAX);
-        let (inbox, room) = (entry.inbox.clone(), Arc::clone(&self.room));
+    /// Adds a command to a channel's parcel; a full one is handed over.
+    async fn gather(&mut self, number: u16, command: Command, bytes: usize) -> Result<(), Stop> {
+        let Some(entry) = self.live.channels.get_mut(&number) else { return Ok(()) };
+        if entry.parcel.is_empty() {
+            self.filled.push(number);
+        }
+        entry.gather(command, bytes);
+        if entry.parcel.len() >= PARCEL_COMMANDS_MAX {
+            self.forward(number).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the channels what was gathered for them.
+    async fn hand_over(&mut self) -> Result<(), Stop> {
+        let mut filled = std::mem::take(&mut self.filled);
+        for number in filled.drain(..) {
+            self.forward(number).await?;
+        }
+        self.filled = filled;
+        Ok(())
+    }
+
+    /// Gives a channel its parcel, once there is room; false: the channel has failed.
+    async fn forward(&mut self, number: u16) -> Result<bool, Stop> {
+        let Some(entry) = self.live.channels.get_mut(&number) else { return Ok(false) };
+        if entry.parcel.is_empty() {
+            return Ok(!entry.inbox.is_closed());
+        }
+        let cost = u32::try_from(std::mem::take(&mut entry.parcel_bytes)).unwrap_or(u32::MAX);
+        let (cost, room) = (cost.min(INBOX_BYTES_MAX), Arc::clone(&self.room));
+        let (commands, inbox) = (std::mem::take(&mut entry.parcel).into_iter(), &entry.inbox);
         let sending = async {
             let Ok(room) = room.acquire_many_owned(cost).await else { return false };
-            inbox.send(Sent { command, _room: room }).await.is_ok()
+            inbox.send(Parcel { commands, _room: room }).await.is_ok()
         };
         tokio::select! {
             biased;
+            sent = sending => Ok(sent),
             _ = self.stopped.wait_for(|s| *s) => Err(Stop::Stopped),
             Some(exception) = self.faults.recv() => Err(Stop::Failed(exception)),
-            sent = sending => Ok(sent),
         }
     }
 
@@ -433,7 +503,7 @@ impl Reader<'_> {
             return Err(Exception::new(ReplyCode::NotAllowed, text).on((20, 10)).into());
         }
         let link = Arc::clone(&self.live.link);
-        let (inbox, commands) = mpsc::channel(INBOX_COMMANDS);
+        let (inbox, commands) = mpsc::channel(INBOX_PARCELS);
         let who = Principal::user(link.client.user.clone());
         let options = SessionOptions {
             client_id: link.client.name.clone(),
@@ -444,7 +514,14 @@ impl Reader<'_> {
         link.outbox.method(number, &AMQPClass::Channel(channel::AMQPMethod::OpenOk(channel::OpenOk {})));
         let channel = Channel::new(number, link, session, commands);
         self.live.tasks.spawn(channel.run());
-        let entry = Entry { inbox, content: Assembler::default(), publish: None, unfinished_bytes: 0 };
+        let entry = Entry {
+            inbox,
+            content: Assembler::default(),
+            publish: None,
+            unfinished_bytes: 0,
+            parcel: Vec::new(),
+            parcel_bytes: 0,
+        };
         self.live.channels.insert(number, entry);
         Ok(())
     }

@@ -60,11 +60,16 @@ impl<R: AsyncRead + Unpin> Input<R> {
     /// The next frame. May be dropped at any point and called again.
     pub(crate) async fn next(&mut self) -> Result<Frame, InputError> {
         loop {
-            if let Some(frame) = frame::take(&mut self.buffer, self.frame_bytes_max)? {
+            if let Some(frame) = self.at_hand()? {
                 return Ok(frame);
             }
             self.read().await?;
         }
+    }
+
+    /// The next frame of what was read already, if all of it is there.
+    pub(crate) fn at_hand(&mut self) -> Result<Option<Frame>, CodecError> {
+        frame::take(&mut self.buffer, self.frame_bytes_max)
     }
 
     /// Reads on and drops it, until the other side closes.

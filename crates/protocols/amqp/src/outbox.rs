@@ -16,10 +16,10 @@ use crate::frame::{self, FRAME_BYTES_MIN, FRAME_END, FrameKind};
 use crate::method;
 use crate::properties::ContentHeader;
 
-/// Above this many bytes nothing is added that can wait.
-pub(crate) const OUTBOX_BYTES_MAX: usize = 1 << 20;
+/// Above this many bytes nothing is added that can wait. A busy consumer has about as much again on its way.
+pub(crate) const OUTBOX_BYTES_MAX: usize = 256 << 10;
 /// Pieces of a body from here on are not copied.
-const COPY_BYTES_MAX: usize = 4 << 10;
+pub(crate) const COPY_BYTES_MAX: usize = 4 << 10;
 
 /// Bytes on their way to a socket.
 #[derive(Debug, Default)]
@@ -74,33 +74,17 @@ impl Outbox {
         header: &ContentHeader,
         body: &Bytes,
     ) -> Result<(), EncodeError> {
-        let mut encoded = Ok(());
-        self.add(|inner| {
-            inner.header.clear();
-            encoded = header.encode(&mut inner.header);
-            if encoded.is_err() {
-                return;
-            }
-            put_method(&mut inner.out.tail, channel, class);
-            let header = &inner.header;
-            frame::put(&mut inner.out.tail, FrameKind::Header, channel, |out| out.put_slice(header));
-            for piece in frame::body_payloads(body, inner.frame_bytes_max.max(FRAME_BYTES_MIN)) {
-                inner.out.body(channel, piece);
-            }
-        });
-        encoded
+        self.filling().content(channel, |out| method::encode(out, class), header, body)
+    }
+
+    /// Adds many at once. Nobody else adds, and nothing is written, while this lives: not for long.
+    pub(crate) fn filling(&self) -> Filling<'_> {
+        let inner = self.lock();
+        Filling { before: inner.out.remaining(), inner: Some(inner), filled: &self.filled }
     }
 
     fn add(&self, f: impl FnOnce(&mut Inner)) {
-        let mut inner = self.lock();
-        if inner.finished || inner.dead {
-            return;
-        }
-        let before = inner.out.remaining();
-        f(&mut inner);
-        inner.bytes += inner.out.remaining() - before;
-        drop(inner);
-        self.filled.notify_one();
+        self.filling().add(f);
     }
 
     /// Waits until there is room, or nobody writes any more.
@@ -158,6 +142,68 @@ impl Outbox {
         drop(inner);
         if room {
             self.drained.notify_waiters();
+        }
+    }
+}
+
+/// Adds to an outbox; the writer is woken once, when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Filling<'a> {
+    inner: Option<MutexGuard<'a, Inner>>,
+    /// Bytes that were there before.
+    before: usize,
+    filled: &'a Notify,
+}
+
+impl Filling<'_> {
+    fn add(&mut self, f: impl FnOnce(&mut Inner)) {
+        if let Some(inner) = self.inner.as_mut().filter(|i| !i.finished && !i.dead) {
+            f(inner);
+        }
+    }
+
+    /// So many bytes will be added, about.
+    pub(crate) fn expect(&mut self, bytes: usize) {
+        self.add(|inner| inner.out.tail.reserve(bytes));
+    }
+
+    /// As [`Outbox::content`], the method written by `put_method`.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub(crate) fn content(
+        &mut self,
+        channel: u16,
+        put_method: impl FnOnce(&mut BytesMut),
+        header: &ContentHeader,
+        body: &Bytes,
+    ) -> Result<(), EncodeError> {
+        let mut encoded = Ok(());
+        self.add(|inner| {
+            inner.header.clear();
+            encoded = header.encode(&mut inner.header);
+            if encoded.is_err() {
+                return;
+            }
+            frame::put(&mut inner.out.tail, FrameKind::Method, channel, put_method);
+            let header = &inner.header;
+            frame::put(&mut inner.out.tail, FrameKind::Header, channel, |out| out.put_slice(header));
+            for piece in frame::body_payloads(body, inner.frame_bytes_max.max(FRAME_BYTES_MIN)) {
+                inner.out.body(channel, piece);
+            }
+        });
+        encoded
+    }
+}
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        let Some(mut inner) = self.inner.take() else { return };
+        let added = inner.out.remaining().saturating_sub(self.before);
+        inner.bytes += added;
+        drop(inner);
+        if added > 0 {
+            self.filled.notify_one();
         }
     }
 }

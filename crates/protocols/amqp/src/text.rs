@@ -19,7 +19,7 @@ pub(crate) fn one_line(name: &ShortString) -> ShortString {
 }
 
 /// The front of a text, at most `max` bytes of it.
-fn cut(text: &str, max: usize) -> &str {
+pub(crate) fn cut(text: &str, max: usize) -> &str {
     text.get(..text.floor_char_boundary(max)).unwrap_or_default()
 }
 

@@ -1,15 +1,23 @@
 //! From the broker's deliveries to `basic.deliver`.
 
-use amq_protocol::protocol::{AMQPClass, basic as b};
-use bytes::Bytes;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
 use millstream_broker::queue::api::{Delivery, Verb};
-use millstream_broker::{BodyError, Header, HeaderValue, Message};
+use millstream_broker::{BodyError, Header, HeaderValue, Message, QueueMessage};
+use tokio::time::Instant;
 
 use crate::channel::Channel;
 use crate::error::ReplyCode;
 use crate::exception::Exception;
+use crate::outbox::{COPY_BYTES_MAX, Filling};
 use crate::properties::ContentHeader;
-use crate::{deaths, key, text};
+use crate::{deaths, key, method, text};
+
+/// Messages that go into the outbox at a time: while they do, nothing else does.
+const FILLING_MESSAGES_MAX: usize = 128;
+/// What a delivery takes besides its body, about.
+const ABOUT_BYTES: usize = 128;
 
 /// How often handing out a message failed, on quorum queues.
 const DELIVERY_COUNT: &str = "x-delivery-count";
@@ -22,15 +30,36 @@ impl Channel {
         if deliveries.is_empty() {
             return Err(Exception::new(ReplyCode::ConnectionForced, "the broker is stopping"));
         }
-        let bodies = self.session.broker().read_bodies(&deliveries).await;
+        let mut bodies = self.session.broker().read_bodies(&deliveries).await.into_iter();
+        let outbox = Arc::clone(&self.link.outbox);
+        for some in deliveries.chunks(FILLING_MESSAGES_MAX) {
+            outbox.room().await;
+            self.fill(&mut outbox.filling(), some, &mut bodies);
+        }
+        self.session.handed_over(&deliveries);
+        self.flush_settlements().await
+    }
+
+    /// Puts deliveries into the outbox.
+    fn fill(
+        &mut self,
+        out: &mut Filling<'_>,
+        deliveries: &[Delivery],
+        bodies: &mut impl Iterator<Item = Result<QueueMessage, BodyError>>,
+    ) {
         let (mut delivered, mut redelivered) = (0, 0);
+        let now = Instant::now();
+        // Bodies that are not copied take no room.
+        let bytes =
+            |d: &Delivery| usize::try_from(d.bytes).map_or(0, |n| if n <= COPY_BYTES_MAX { n } else { 0 });
+        out.expect(deliveries.iter().map(|d| bytes(d) + ABOUT_BYTES).sum());
         for (d, body) in deliveries.iter().zip(bodies) {
-            let Some(consumer) = self.consumers.get(d.consumer).cloned() else {
+            let Some(consumer) = self.consumers.get(d.consumer) else {
                 // It came behind the consumer's end.
                 self.settling.add(d, Verb::Undelivered);
                 continue;
             };
-            let message = match body {
+            let mut message = match body {
                 Ok(message) => message.message,
                 Err(BodyError::Gone) => continue,
                 Err(error) => {
@@ -40,15 +69,13 @@ impl Channel {
                 }
             };
             let tag = self.unacked.next_tag();
-            let class = AMQPClass::Basic(b::AMQPMethod::Deliver(b::Deliver {
-                consumer_tag: text::short(&consumer.tag),
-                delivery_tag: tag,
-                redelivered: d.redelivered,
-                exchange: text::short(&message.exchange),
-                routing_key: text::short(&message.routing_key),
-            }));
+            let (exchange, key) =
+                (std::mem::take(&mut message.exchange), std::mem::take(&mut message.routing_key));
             let (header, body) = header_of(message, consumer.counts.then_some(d.attempts));
-            if let Err(error) = self.link.outbox.content(self.number, &class, &header, &body) {
+            let put = |out: &mut BytesMut| {
+                method::put_deliver(out, tag, d.redelivered, [&consumer.tag, &exchange, &key]);
+            };
+            if let Err(error) = out.content(self.number, put, &header, &body) {
                 tracing::warn!(queue = d.queue.0, pos = d.pos, %error, "a message cannot be said in AMQP: rejected");
                 self.settling.add(d, Verb::Reject);
                 continue;
@@ -58,13 +85,11 @@ impl Channel {
             if consumer.no_ack {
                 self.settling.add(d, Verb::Ack);
             } else {
-                self.unacked.add(tag, *d, consumer.within);
+                self.unacked.add(tag, *d, consumer.within, now);
             }
         }
         self.link.stats().delivered.add(delivered);
         self.link.stats().redelivered.add(redelivered);
-        self.session.handed_over(&deliveries);
-        self.flush_settlements().await
     }
 }
 

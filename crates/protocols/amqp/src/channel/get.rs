@@ -3,6 +3,7 @@
 use amq_protocol::protocol::{AMQPClass, basic as b};
 use millstream_broker::queue::api::{LEASES_MAX, LeaseKind, Receive, Verb};
 use millstream_broker::{Action, BodyError, ConsumeError, QueueSettings};
+use tokio::time::Instant;
 
 use crate::arguments::{self, Kind};
 use crate::channel::Channel;
@@ -77,7 +78,7 @@ impl Channel {
                 self.settling.add(&d, Verb::Ack);
                 return self.flush_settlements().await;
             }
-            self.unacked.add(tag, d, self.settle_within(&settings.arguments));
+            self.unacked.add(tag, d, self.settle_within(&settings.arguments), Instant::now());
             return Ok(());
         }
     }

@@ -2,7 +2,6 @@
 //!
 //! What was read together is published together; while the disk is full it is held, and with it the client.
 
-use amq_protocol::protocol::basic as b;
 use bytes::{Bytes, BytesMut};
 use millstream_broker::{Action, Header, HeaderValue, Message, NewMessage, Resource, property};
 use millstream_types::Namespace;
@@ -13,6 +12,7 @@ use crate::channel::settle::refused;
 use crate::content::Content;
 use crate::exception::Exception;
 use crate::key::partition_key;
+use crate::method::Publish;
 
 /// Messages of one batch.
 const BATCH_MESSAGES_MAX: usize = 256;
@@ -53,12 +53,12 @@ impl Batch {
 }
 
 impl Channel {
-    pub(super) async fn publish(&mut self, m: &b::Publish, content: Content) -> Result<(), Exception> {
+    pub(super) async fn publish(&mut self, m: Publish, content: Content) -> Result<(), Exception> {
         if m.immediate {
             return Err(Exception::not_implemented("immediate=true"));
         }
-        let exchange = m.exchange.as_str();
-        self.check_exchange(exchange)?;
+        let Publish { exchange, routing_key, mandatory, .. } = m;
+        self.check_exchange(&exchange)?;
         let Content { mut header, body } = content;
         self.name_reply_queue(&mut header.properties)?;
         self.check_user(header.property(property::USER_ID))?;
@@ -72,10 +72,10 @@ impl Channel {
         let body = joined(body);
         let batch = self.tx.as_mut().map_or(&mut self.batch, |tx| &mut tx.batch);
         batch.bytes += body.len();
-        if m.mandatory {
+        if mandatory {
             let mandatory = Mandatory {
-                exchange: exchange.to_owned(),
-                routing_key: m.routing_key.to_string(),
+                exchange: exchange.clone(),
+                routing_key: routing_key.clone(),
                 header: header.clone(),
                 body: body.clone(),
             };
@@ -87,8 +87,8 @@ impl Channel {
         let mut headers = header.headers;
         headers.retain(|h| h.name != BCC);
         let message = Message {
-            exchange: exchange.to_owned(),
-            routing_key: m.routing_key.to_string(),
+            exchange,
+            routing_key,
             keys,
             key: partition_key(&headers),
             properties: header.properties,

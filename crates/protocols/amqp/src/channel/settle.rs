@@ -49,9 +49,8 @@ impl Unacked {
         self.last_tag
     }
 
-    /// A delivery went out, to be settled within a time.
-    pub(super) fn add(&mut self, tag: u64, delivery: Delivery, within: Option<Duration>) {
-        let since = Instant::now();
+    /// A delivery goes out now (`since`), to be settled within a time.
+    pub(super) fn add(&mut self, tag: u64, delivery: Delivery, within: Option<Duration>, since: Instant) {
         self.by_tag.insert(tag, Out { delivery, since, within });
         let Some(within) = within else { return };
         if self.shortest.is_none_or(|s| within < s) {
@@ -238,7 +237,7 @@ mod tests {
         let mut all = Unacked::default();
         for pos in 0..n {
             let tag = all.next_tag();
-            all.add(tag, delivery(pos), None);
+            all.add(tag, delivery(pos), None, Instant::now());
         }
         all
     }
@@ -268,8 +267,8 @@ mod tests {
         let mut all = Unacked::default();
         let (short, long) = (Duration::from_secs(1), Duration::from_mins(1));
         let (a, b) = (all.next_tag(), all.next_tag());
-        all.add(a, delivery(0), Some(long));
-        all.add(b, delivery(1), Some(short));
+        all.add(a, delivery(0), Some(long), Instant::now());
+        all.add(b, delivery(1), Some(short), Instant::now());
         assert_eq!(all.next_look(), Some(Instant::now() + short / 4));
         tokio::time::advance(short).await;
         assert_eq!(all.overdue(), Some(short));

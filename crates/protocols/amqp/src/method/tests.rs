@@ -204,4 +204,45 @@ proptest! {
             prop_assert_eq!(again.class, method.class);
         }
     }
+    #[test]
+    fn publish_is_read_as_the_codec_beneath_reads_it(small in prop::collection::vec(0..4u8, 0..14), any: Vec<u8>) {
+        for fields in [small, any] {
+            let bytes = Bytes::from([&[0, 60, 0, 40], &fields[..]].concat());
+            match (publish(&bytes).unwrap(), decode(&bytes).map(|m| m.class)) {
+                (Ok(ours), Ok(AMQPClass::Basic(basic::AMQPMethod::Publish(theirs)))) => {
+                    prop_assert_eq!(&ours.exchange, theirs.exchange.as_str());
+                    prop_assert_eq!(&ours.routing_key, theirs.routing_key.as_str());
+                    prop_assert_eq!((ours.mandatory, ours.immediate), (theirs.mandatory, theirs.immediate));
+                }
+                (Err(ours), Err(theirs)) => prop_assert_eq!(ours.reply_code(), theirs.reply_code()),
+                (ours, theirs) => prop_assert!(false, "{:?} but {:?}", ours, theirs),
+            }
+        }
+    }
+    #[test]
+    fn deliver_is_written_as_the_codec_beneath_writes_it(
+        names in prop::array::uniform3("\\PC{0,40}"),
+        tag: u64,
+        redelivered: bool,
+    ) {
+        let [consumer, exchange, key] = &names;
+        let mut out = BytesMut::new();
+        put_deliver(&mut out, tag, redelivered, [consumer, exchange, key]);
+        let theirs = basic::Deliver {
+            consumer_tag: text::short(consumer),
+            delivery_tag: tag,
+            redelivered,
+            exchange: text::short(exchange),
+            routing_key: text::short(key),
+        };
+        prop_assert_eq!(out.freeze(), encoded(&AMQPClass::Basic(basic::AMQPMethod::Deliver(theirs))));
+    }
+}
+
+#[test]
+fn only_publish_is_read_as_publish() {
+    for class in some() {
+        let is_publish = matches!(class, AMQPClass::Basic(basic::AMQPMethod::Publish(_)));
+        assert_eq!(publish(&encoded(&class)).is_some(), is_publish, "{class:?}");
+    }
 }
