@@ -19,6 +19,7 @@ import settling  # noqa: E402, F401
 import signing  # noqa: E402, F401
 import story  # noqa: E402, F401
 import streams  # noqa: E402, F401
+import subscriptions  # noqa: E402, F401
 import turns  # noqa: E402, F401
 from harness import run_all  # noqa: E402
 from program import Place  # noqa: E402

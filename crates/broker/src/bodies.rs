@@ -100,6 +100,20 @@ impl Broker {
     }
 
     pub(crate) async fn read_places(&self, places: &[Place]) -> Vec<Result<QueueMessage, BodyError>> {
+        let taken = |p: &Place| self.directory().by_id(p.0).is_some_and(|d| d.source.is_some());
+        let (of_topics, own): (Vec<Place>, Vec<Place>) = places.iter().copied().partition(taken);
+        if of_topics.is_empty() {
+            return self.read_own(places).await;
+        }
+        // Each in its turn again.
+        let mut of_topics = self.read_taken(&of_topics).await.into_iter();
+        let mut own = self.read_own(&own).await.into_iter();
+        let both = places.iter().map(|p| if taken(p) { of_topics.next() } else { own.next() });
+        both.map(|r| r.unwrap_or(Err(BodyError::Gone))).collect()
+    }
+
+    /// Of queues with logs of their own.
+    async fn read_own(&self, places: &[Place]) -> Vec<Result<QueueMessage, BodyError>> {
         // Most often all are of one lane and in order.
         let in_order = places.is_sorted();
         let mut order: Vec<(Place, usize)> = places.iter().copied().zip(0..).collect();

@@ -8,12 +8,12 @@
 
 mod api;
 mod def;
-mod event;
+pub(crate) mod event;
 mod live;
 mod mapping;
-mod pattern;
+pub(crate) mod pattern;
 mod queue;
-mod records;
+pub(crate) mod records;
 mod topic;
 pub(crate) mod worker;
 

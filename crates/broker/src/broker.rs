@@ -31,6 +31,7 @@ use crate::redrive_tasks::Redrives;
 use crate::secret::{Secret, write_once};
 use crate::session::{Session, SessionOptions};
 use crate::streams::Streams;
+use crate::subscription::Subscriptions;
 use crate::time::BrokerClock;
 use crate::turn::{self, Sequencer, Shared};
 use crate::users::Users;
@@ -59,6 +60,7 @@ struct Inner {
     next_conn: AtomicU64,
     bridges: Bridges,
     redrives: Redrives,
+    subscriptions: Subscriptions,
     closing: AtomicBool,
     closed: Notify,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -159,6 +161,7 @@ impl Broker {
             next_conn: AtomicU64::new(1),
             bridges: Bridges::default(),
             redrives: Redrives::default(),
+            subscriptions: Subscriptions::default(),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
             thread: Mutex::new(Some(thread)),
@@ -192,6 +195,9 @@ impl Broker {
     #[must_use]
     pub fn streams(&self) -> &Streams {
         &self.inner.streams
+    }
+    pub(crate) fn subscriptions(&self) -> &Subscriptions {
+        &self.inner.subscriptions
     }
     /// The settings.
     #[must_use]

@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::envelope::EnvelopeError;
 use crate::policy::SettingError;
 use crate::routing::RouteError;
+use crate::subscription::SubscriptionError;
 
 /// Why there is no room for an operation now.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -109,6 +110,9 @@ pub enum QueueCallError {
         /// In what.
         what: &'static str,
     },
+    /// It cannot be subscribed so to a topic.
+    #[error(transparent)]
+    Subscription(#[from] SubscriptionError),
     /// It belongs to somebody else.
     #[error("the queue belongs to another connection")]
     Locked,

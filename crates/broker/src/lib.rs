@@ -35,6 +35,7 @@ mod send;
 mod session;
 pub mod shown;
 mod streams;
+mod subscription;
 mod tasks;
 mod time;
 mod transaction;
@@ -73,6 +74,7 @@ pub use routing::{
 pub use send::{SendError, Sent};
 pub use session::{Session, SessionOptions};
 pub use streams::{Content, StreamBatch, StreamEntry, StreamRead, Streams};
+pub use subscription::{Begin, BeginError, Subscription, SubscriptionError};
 pub use tasks::{NewTask, TaskAlter, TaskCallError, TaskQuery};
 pub use transaction::{NotPublished, Transaction, TransactionError, TransactionOutcome};
 pub use users::{

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_engine::op::{AppendItem, AppendKind, Op, Reply};
 use millstream_engine::queue::api::{
-    Cause, MoveError, MoveItem, MoveThen, MoveWork, Publish, QueueDef, QueueOp, QueueReply, Refusal, Target,
+    Cause, MoveError, MoveItem, MoveThen, MoveWork, Publish, QueueDef, QueueOp, QueueReply, Target,
 };
 use millstream_log::{Class, ReadError};
 use millstream_types::{LogId, Namespace};
@@ -199,7 +199,7 @@ impl Mover {
                         // It is not ours any more: purged, or its queue is gone.
                         Err(MoveError::NotHeld) => {}
                         // Tried again, and routed again.
-                        Err(MoveError::Refused(Refusal::Full | Refusal::Gone | Refusal::DedupFull)) => {
+                        Err(MoveError::Refused(_)) => {
                             self.again(work);
                         }
                     }

@@ -74,6 +74,8 @@ pub enum PublishRefusal {
     TooLarge,
     /// So many ids are remembered that whether this one came before would not be known: to be tried again later.
     DedupFull,
+    /// It is subscribed to a topic.
+    Subscription,
 }
 
 impl PublishRefusal {
@@ -83,6 +85,7 @@ impl PublishRefusal {
             Refusal::Gone => None,
             Refusal::Full => Some(Self::Full),
             Refusal::DedupFull => Some(Self::DedupFull),
+            Refusal::Subscription => Some(Self::Subscription),
         }
     }
 }
@@ -362,7 +365,14 @@ pub(crate) fn route(
     for target in routes.targets(&request, scratch) {
         match target.kind {
             // One that went since its binding was looked up is no target.
-            TargetKind::Queue => places.extend(directory.by_name(ns, target.name).map(Routing::Queue)),
+            TargetKind::Queue => match directory.by_name(ns, target.name) {
+                // Nothing is bound to one: it was named.
+                Some(def) if def.source.is_some() && inside => {}
+                Some(def) if def.source.is_some() => {
+                    return Err(RouteError::Subscription { name: def.name.clone() });
+                }
+                def => places.extend(def.map(Routing::Queue)),
+            },
             TargetKind::Topic => {
                 let topic = catalogue.by_name.get(&(ns, target.name.to_owned()));
                 places.extend(topic.map(|t| Routing::Topic(Arc::clone(t))));

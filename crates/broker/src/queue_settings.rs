@@ -11,6 +11,7 @@ use millstream_types::limits::NAME_BYTES_MAX;
 
 use crate::envelope::{EnvelopeError, Header, decode_arguments, encode_arguments};
 use crate::error::QueueCallError;
+use crate::subscription::Subscription;
 
 /// Where a queue's dead messages go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct QueueSettings {
     pub owner: Option<u64>,
     /// Where its dead messages go.
     pub dead_letter: Option<DeadLetter>,
+    /// The topic whose records it hands out.
+    pub subscription: Option<Subscription>,
     /// The arguments it was declared with: kept, and compared by nobody here.
     pub arguments: Vec<Header>,
     /// What a protocol keeps with the queue, by names of its own (`aws.tags`): kept, and read by nobody here.
@@ -44,7 +47,14 @@ pub struct QueueSettings {
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { durable: true, owner: None, dead_letter: None, arguments: Vec::new(), more: BTreeMap::new() }
+        Self {
+            durable: true,
+            owner: None,
+            dead_letter: None,
+            subscription: None,
+            arguments: Vec::new(),
+            more: BTreeMap::new(),
+        }
     }
 }
 
@@ -58,6 +68,9 @@ const KEEPS_AGE: &str = "dead_letter.keeps_age";
 /// In front of the names in [`QueueSettings::more`].
 const MORE: &str = "more.";
 const ARGUMENTS: &str = "arguments";
+const TOPIC: &str = "topic.name";
+const TOPIC_FROM: &str = "topic.from";
+const TOPIC_FILTER: &str = "topic.filter";
 
 impl QueueSettings {
     /// Of a queue. Arguments that cannot be read are left out.
@@ -69,6 +82,11 @@ impl QueueSettings {
             durable: !s.contains_key(TRANSIENT),
             owner: owner_of(def),
             dead_letter: Self::dead_letter_of(def),
+            subscription: s.get(TOPIC).map(|topic| Subscription {
+                topic: topic.clone(),
+                from: s.get(TOPIC_FROM).and_then(|f| f.parse().ok()).unwrap_or_default(),
+                filter: s.get(TOPIC_FILTER).cloned(),
+            }),
             arguments: decode_arguments(&arguments).unwrap_or_default(),
             more: s
                 .range(MORE.to_owned()..)
@@ -123,6 +141,13 @@ impl QueueSettings {
             }
             if d.keeps_age {
                 put(KEEPS_AGE, String::new());
+            }
+        }
+        if let Some(s) = &self.subscription {
+            put(TOPIC, s.topic.clone());
+            put(TOPIC_FROM, s.from.to_string());
+            if let Some(filter) = &s.filter {
+                put(TOPIC_FILTER, filter.clone());
             }
         }
         if !self.arguments.is_empty() {
@@ -180,6 +205,11 @@ mod tests {
                 not_expired: true,
                 keeps_age: true,
             }),
+            subscription: Some(Subscription {
+                topic: "t".to_owned(),
+                from: crate::subscription::Begin::Offset(5),
+                filter: Some("{}".to_owned()),
+            }),
             arguments: vec![Header { name: "x-a".to_owned(), value: HeaderValue::I32(5) }],
             more: BTreeMap::from([("aws.tags".to_owned(), "{}".to_owned())]),
         };
@@ -189,6 +219,7 @@ mod tests {
             id: ObjectId(1),
             policy: QueuePolicy::default(),
             settings: given.to_map().unwrap(),
+            source: None,
             created_ms: 0,
             version: 1,
         };

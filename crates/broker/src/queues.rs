@@ -11,6 +11,7 @@ use millstream_engine::queue::api::{
     Receive, ReceiveError, UnparkItem, Verb,
 };
 use millstream_engine::queue::policy::QueuePolicy;
+use millstream_engine::queue::source::SUBSCRIBED_PARTITIONS_MAX;
 use millstream_log::Class;
 use millstream_types::{Namespace, ObjectId};
 
@@ -22,6 +23,7 @@ use crate::envelope::Header;
 use crate::error::{CallError, QueueCallError};
 use crate::queue_settings::{DeadLetter, QueueSettings, owner_of};
 use crate::session::Session;
+use crate::subscription::Subscription;
 
 /// A queue to be declared.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +38,8 @@ pub struct NewQueue {
     pub policy: QueuePolicy,
     /// Where its dead messages go.
     pub dead_letter: Option<DeadLetter>,
+    /// The topic whose records it hands out, instead of what would be published to it.
+    pub subscription: Option<Subscription>,
     /// Other arguments: kept, and not compared when it is declared again.
     pub arguments: Vec<Header>,
     /// What a protocol keeps with it ([`QueueSettings::more`]); not compared either.
@@ -52,6 +56,7 @@ impl NewQueue {
             exclusive: false,
             policy: QueuePolicy::default(),
             dead_letter: None,
+            subscription: None,
             arguments: Vec::new(),
             more: BTreeMap::new(),
         }
@@ -71,6 +76,8 @@ pub struct Declared {
 
 /// Room for a change of one queue, settings aside; deleting one with many bindings asks for more.
 const CHANGE_ROOM_BYTES: usize = 8_192;
+/// Where a subscription begins in one partition.
+const LANE_BYTES: usize = 48;
 /// Messages and payload bytes looked at in one call.
 const PEEK_MESSAGES_MAX: u32 = 1_000;
 const PEEK_BYTES_MAX: u64 = 4 << 20;
@@ -127,9 +134,9 @@ impl Session {
         if let Some(owner) = owner {
             self.broker().will_own(owner, self.namespace(), &new.name);
         }
-        let NewQueue { name, durable, mut policy, dead_letter, arguments, more, .. } = new;
+        let NewQueue { name, durable, mut policy, dead_letter, subscription, arguments, more, .. } = new;
         policy.dead_letter = dead_letter.is_some();
-        let settings = QueueSettings { durable, owner, dead_letter, arguments, more };
+        let settings = QueueSettings { durable, owner, dead_letter, subscription, arguments, more };
         let map = settings.to_map()?;
         loop {
             if let Some(def) = self.queue(&name) {
@@ -143,13 +150,19 @@ impl Session {
                 }
                 continue;
             }
+            let source = match &settings.subscription {
+                None => None,
+                Some(s) => Some(s.source(self.broker(), self.namespace()).await?),
+            };
+            let lanes = source.as_ref().map_or(0, |_| SUBSCRIBED_PARTITIONS_MAX * LANE_BYTES);
             let change = QueueChange::Create {
                 ns: self.namespace(),
                 name: name.clone(),
                 policy: policy.clone(),
                 settings: map.clone(),
+                source,
             };
-            match self.change_queue(change, map_bytes(&map)).await {
+            match self.change_queue(change, map_bytes(&map) + lanes).await {
                 Ok(def) => {
                     return Ok(Declared { def: Arc::new(def), made: true, stats: QueueStats::default() });
                 }
@@ -403,6 +416,7 @@ fn alike(def: &QueueDef, policy: &QueuePolicy, asked: &QueueSettings) -> Result<
         ("exclusiveness", has.owner == asked.owner),
         ("auto_delete", p.auto_delete == q.auto_delete),
         ("dead_letter", has.dead_letter == asked.dead_letter),
+        ("subscription", has.subscription == asked.subscription),
         ("ttl_ms", p.ttl_ms == q.ttl_ms),
         ("expires_ms", p.expires_ms == q.expires_ms),
         ("messages_max", p.messages_max == q.messages_max),

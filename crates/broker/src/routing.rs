@@ -113,6 +113,12 @@ pub enum RouteError {
         /// Its name.
         name: String,
     },
+    /// The queue hands out the records of a topic, and takes no other messages.
+    #[error("queue {name:?} is subscribed to a topic and takes no other messages")]
+    Subscription {
+        /// Its name.
+        name: String,
+    },
     /// A routing key is too long.
     #[error("a routing key exceeds {ROUTING_KEY_BYTES_MAX} bytes")]
     KeyTooLong,

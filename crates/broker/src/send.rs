@@ -38,6 +38,9 @@ pub enum SendError {
     /// So many ids are remembered that whether this one came before would not be known: to be tried again later.
     #[error("too many ids are remembered")]
     DedupFull,
+    /// The queue hands out the records of a topic, and takes no other messages.
+    #[error("the queue is subscribed to a topic")]
+    Subscription,
     /// It cannot be kept.
     #[error(transparent)]
     Message(#[from] EnvelopeError),
@@ -127,6 +130,7 @@ fn sent(published: &Published) -> Result<Sent, SendError> {
         // What a full queue gives to its dead-letter target was refused all the same.
         (None, Some((_, Refusal::Full))) => Err(SendError::Full),
         (None, Some((_, Refusal::DedupFull))) => Err(SendError::DedupFull),
+        (None, Some((_, Refusal::Subscription))) => Err(SendError::Subscription),
         (None, Some((_, Refusal::Gone)) | None) => Err(SendError::Gone),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use millstream_engine::group::{GroupOp, GroupReply};
 use millstream_engine::op::{AppendError, AppendItem, Appended, Draft, Op, ProducerInfo, Reply, Ticket};
+use millstream_engine::queue::source::SUBSCRIPTIONS_MAX;
 use millstream_log::{Class, Permit};
 use millstream_types::{LogId, Namespace};
 
@@ -28,6 +29,8 @@ pub struct SessionOptions {
 
 /// Bytes of a record besides bodies: of the record, and of each operation. Upper bounds.
 pub(crate) const RECORD_OVERHEAD_BYTES: usize = 256;
+/// What a trim says of one subscription, bytes.
+const TRIM_SUBSCRIPTION_BYTES: usize = 160;
 pub(crate) const ITEM_OVERHEAD_BYTES: usize = 128;
 const OFFSET_OVERHEAD_BYTES: usize = 96;
 
@@ -215,7 +218,9 @@ impl Session {
     /// # Errors
     /// [`CallError`]; the inner error if the partition is gone or `before` is past its end.
     pub async fn trim(&self, part: LogId, before: u64) -> Result<Result<u64, AppendError>, CallError> {
-        let permit = self.admit(Class::Reclaim, RECORD_OVERHEAD_BYTES).await?;
+        // What it takes from subscriptions is said in the same record.
+        let room = RECORD_OVERHEAD_BYTES + SUBSCRIPTIONS_MAX * TRIM_SUBSCRIPTION_BYTES;
+        let permit = self.admit(Class::Reclaim, room).await?;
         match self.submit(Some(permit), Op::Trim { part, before }).await {
             Reply::Trim(result) => Ok(result),
             _ => Err(CallError::FateUnknown),

@@ -80,6 +80,7 @@ impl fmt::Display for PublishRefusal {
             Self::Full => "is full",
             Self::TooLarge => "takes no message so large",
             Self::DedupFull => "remembers as many ids as it can",
+            Self::Subscription => "is subscribed to a topic and takes no other messages",
         })
     }
 }

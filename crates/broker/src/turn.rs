@@ -17,6 +17,7 @@ use millstream_engine::queue::api::{
     Unused, Verb, WindowRead,
 };
 use millstream_engine::queue::directory::Directory;
+use millstream_engine::queue::source::RecordsRead;
 use millstream_log::{Class, Gate, Permit, Sequence, StateSink, Watermarks};
 use millstream_types::{ConnId, Lsn, Namespace, ObjectId};
 use tokio::sync::watch;
@@ -56,6 +57,8 @@ pub(crate) enum Input {
     Gone(ConnId),
     /// Heads that a queue wanted read.
     Window(WindowRead),
+    /// Records that a subscription wanted read.
+    Records(RecordsRead),
     /// A session's socket took so many bytes of deliveries.
     HandedOver(ConnId, u64),
     /// Messages that were handed out and reached nobody.
@@ -367,6 +370,7 @@ impl Sequencer {
                 }
             }
             Input::Window(read) => self.engine.window_read(now, read),
+            Input::Records(read) => self.engine.records_read(now, read),
             Input::HandedOver(conn, bytes) => self.engine.handed_over(conn, bytes),
             Input::Undelivered(mut deliveries) => self.undelivered.append(&mut deliveries),
         }

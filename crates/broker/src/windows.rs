@@ -29,12 +29,21 @@ pub(crate) async fn run(broker: Broker) {
             let broker = broker.clone();
             tokio::spawn(async move {
                 tokio::select! {
-                    read = read(&broker, asked) => broker.shared().inbox.put(Input::Window(read)),
+                    input = answer(&broker, asked) => broker.shared().inbox.put(input),
                     () = broker.closed() => {}
                 }
                 drop(place);
             });
         }
+    }
+}
+
+async fn answer(broker: &Broker, asked: ReadWindow) -> Input {
+    // A queue's own log, or a partition.
+    if asked.log.object() == asked.queue {
+        Input::Window(read(broker, asked).await)
+    } else {
+        Input::Records(broker.read_records(asked).await)
     }
 }
 

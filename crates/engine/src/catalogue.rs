@@ -10,6 +10,7 @@ use millstream_types::{LogId, Namespace, ObjectId};
 use thiserror::Error;
 
 use crate::partition::PartitionView;
+use crate::queue::source::SUBSCRIBED_PARTITIONS_MAX;
 
 /// What a name stands for. A name is one of them, never two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -150,6 +151,9 @@ pub enum CatalogueError {
         /// The limit.
         max: u32,
     },
+    /// Queues are subscribed to it.
+    #[error("a topic with subscriptions has at most {SUBSCRIBED_PARTITIONS_MAX} partitions")]
+    Subscribed,
     /// The record needs more room than was taken for it: take this much and ask again.
     #[error("the change needs {bytes} bytes of room")]
     Room {

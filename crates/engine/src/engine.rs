@@ -22,6 +22,7 @@ use crate::queue::api::WindowRead;
 use crate::queue::directory::Directory;
 use crate::queue::ids::IDS_MAX;
 use crate::queue::queues::{Cx, Queues};
+use crate::queue::source::RecordsRead;
 use crate::rows::id::{Counter, Ids};
 use crate::state::State;
 use crate::task::{TaskOp, TaskReply};
@@ -97,7 +98,7 @@ impl Engine {
         self.state.groups.serve(now);
         let epoch = u64::from(self.live.leader_epoch);
         self.queues.sizes = self.cfg.queue_windows;
-        self.queues.serve(&self.state.queues, epoch, now);
+        self.queues.serve(&self.state, epoch, now);
         self.queues.open_ids(&self.state.queues, self.cfg.ids_max, now);
         Ok(())
     }
@@ -124,6 +125,12 @@ impl Engine {
     pub fn window_read(&mut self, now: Now, read: WindowRead) {
         self.now = now;
         self.queues.window_read(&self.state.queues, now, read);
+    }
+
+    /// Records that a subscription wanted read ([`Effects::reads`]).
+    pub fn records_read(&mut self, now: Now, read: RecordsRead) {
+        self.now = now;
+        self.queues.records_read(&self.state.queues, now, read);
     }
 
     /// A session's socket took over so many bytes of what was delivered to it: of each message its payload and
@@ -320,6 +327,7 @@ impl Engine {
             if let Some(view) = append::view(&self.live.snapshot, log).map(Arc::clone) {
                 self.live.appended(lsn, view, self.state.part.get(&log), end);
             }
+            self.queues.topic_appended(lsn, log, end);
         }
         for key in &plan.new_producers {
             self.expiry.begin(*key, self.now);
@@ -370,22 +378,32 @@ impl Engine {
     ) {
         let room = permit.as_ref().map_or(0, |p| p.bytes);
         let index = &self.live.routes;
-        let reply =
-            match catalogue::decide(&self.state, &self.live.snapshot, index, self.now.wall_ms, changes, room)
-            {
-                Err(e) => Err(e),
-                Ok(plan) => {
-                    if !plan.changed.is_empty() {
-                        self.commit(log, writing(permit), &plan.ops(), Some(asker.session));
-                        // A snapshot that was not published yet need not be copied.
-                        drop(out.catalogue.take());
-                        self.live.changed(&self.state, &plan.changed);
-                        self.routes_changed(&plan.routing, out);
-                        out.catalogue = Some(self.snapshot());
-                    }
-                    Ok(plan.defs)
+        let subscriptions = |uuid: &[u8; 16]| self.queues.subscriptions(uuid);
+        let wall_ms = self.now.wall_ms;
+        let plan = catalogue::decide(
+            &self.state,
+            &self.live.snapshot,
+            index,
+            wall_ms,
+            changes,
+            room,
+            &subscriptions,
+        );
+        let reply = match plan {
+            Err(e) => Err(e),
+            Ok(plan) => {
+                if !plan.changed.is_empty() {
+                    self.commit(log, writing(permit), &plan.ops(), Some(asker.session));
+                    // A snapshot that was not published yet need not be copied.
+                    drop(out.catalogue.take());
+                    self.live.changed(&self.state, &plan.changed);
+                    self.routes_changed(&plan.routing, out);
+                    self.with_queues(log, out, |queues, cx| queues.topics_changed(cx, &plan));
+                    out.catalogue = Some(self.snapshot());
                 }
-            };
+                Ok(plan.defs)
+            }
+        };
         self.answer(asker, out, Reply::Catalogue(reply));
     }
 
@@ -406,13 +424,11 @@ impl Engine {
             Some(view) => {
                 let start = self.state.part.get(&part).map_or(0, |r| r.start);
                 if before > start {
-                    let lsn = self.commit(
-                        log,
-                        writing(permit),
-                        &[LogOp::Trim { log: part, before }],
-                        Some(asker.session),
-                    );
-                    self.live.trimmed(lsn, view, before);
+                    let permit = writing(permit);
+                    let lsn = self.with_queues(log, out, |queues, cx| {
+                        queues.trim_topic(cx, asker.session, part, before, permit)
+                    });
+                    self.live.trimmed(lsn.unwrap_or(self.last_lsn), view, before);
                 }
                 Ok(start.max(before))
             }

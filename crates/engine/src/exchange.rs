@@ -222,6 +222,12 @@ pub enum RoutingError {
         /// Its name.
         name: String,
     },
+    /// The queue is subscribed to a topic: nothing is routed to it.
+    #[error("queue {name:?} is subscribed to a topic and takes no other messages")]
+    Subscription {
+        /// The queue.
+        name: String,
+    },
     /// It exists and is made otherwise.
     #[error("exchange {name:?} exists with {arg} {current:?}, not {asked:?}")]
     Differs {

@@ -13,7 +13,7 @@ use crate::codec::DecodeError;
 use crate::error::LoadError;
 use crate::group::Groups;
 use crate::queue::rows::QueueRows;
-use crate::queue::rows::def::QueueName;
+use crate::queue::rows::def::{DefRow, QueueName};
 use crate::rows::bind::{BindKey, BindRow};
 use crate::rows::cat::{CatKey, TopicRow};
 use crate::rows::exchange::{ExchangeKey, ExchangeRow};
@@ -82,9 +82,9 @@ impl State {
         Ok(())
     }
 
-    /// Whether a queue has this name.
-    pub(crate) fn is_queue(&self, ns: Namespace, name: &str) -> bool {
-        self.queues.defs.get(&QueueName { ns, name: name.to_owned() }).is_some()
+    /// The queue of this name.
+    pub(crate) fn queue(&self, ns: Namespace, name: &str) -> Option<&DefRow> {
+        self.queues.defs.get(&QueueName { ns, name: name.to_owned() })
     }
 
     /// Applies an append to the rows that follow from it: the partition, and the producer of a batch; or the queue's head.

@@ -81,6 +81,12 @@ impl Records {
         Ok(Self { header, base, left, from })
     }
 
+    /// Whether what comes out was compressed: it has memory of its own, and lies behind all that comes before it.
+    #[must_use]
+    pub fn is_inflated(&self) -> bool {
+        matches!(self.from, From::Inflating { .. })
+    }
+
     fn one(&mut self) -> io::Result<DecodedRecord> {
         let body = match &mut self.from {
             From::Plain(rest) => {

@@ -25,6 +25,10 @@ pub(crate) enum Got {
         offset: u64,
         /// As a message.
         new: Box<NewMessage>,
+        /// When it was appended, milliseconds since the epoch.
+        enqueued_ms: u64,
+        /// It came out of a compressed batch.
+        inflated: bool,
     },
     /// Records that cannot be read.
     Unreadable {
@@ -53,6 +57,7 @@ struct Open {
     /// Offset of the record that comes next out of it.
     at: u64,
     end: u64,
+    append_ms: u64,
 }
 
 impl RecordReader {
@@ -101,7 +106,9 @@ impl RecordReader {
                             continue;
                         }
                         self.next = at + 1;
-                        return Some(Got::Record { offset: at, new: Box::new(shown::read(r)) });
+                        let (enqueued_ms, inflated) = (open.append_ms, open.records.is_inflated());
+                        let new = Box::new(shown::read(r));
+                        return Some(Got::Record { offset: at, new, enqueued_ms, inflated });
                     }
                     Some(Err(e)) => return Some(self.give_up(&e.to_string())),
                     None => {
@@ -116,12 +123,14 @@ impl RecordReader {
                 continue;
             }
             match entry.content {
-                Content::Single { message, .. } => {
+                Content::Single { message, append_ms, .. } => {
                     self.next = end;
-                    return Some(Got::Record { offset: entry.offset, new: Box::new(of_message(message)) });
+                    let new = Box::new(of_message(message));
+                    let offset = entry.offset;
+                    return Some(Got::Record { offset, new, enqueued_ms: append_ms, inflated: false });
                 }
-                Content::Batch { body, .. } => match Records::new(&body, entry.offset) {
-                    Ok(records) => self.open = Some(Open { records, at: entry.offset, end }),
+                Content::Batch { body, append_ms, .. } => match Records::new(&body, entry.offset) {
+                    Ok(records) => self.open = Some(Open { records, at: entry.offset, end, append_ms }),
                     Err(e) => {
                         let first = self.next;
                         self.next = end;

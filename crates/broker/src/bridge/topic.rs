@@ -213,7 +213,7 @@ async fn prepare(
             Got::Unreadable { first, end, why } => {
                 (first, None, format!("offsets {first} to {}: {why}", end - 1))
             }
-            Got::Record { offset, new } => {
+            Got::Record { offset, new, .. } => {
                 let at = At { topic: &topic.def.name, partition, offset };
                 match known.get(&(step.part.log, offset)).cloned().map_or_else(|| mapped(w, at, &new), Err) {
                     Ok(None) => {

@@ -3,6 +3,7 @@
 //! Start at [`decide`]. Each change sees those before it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use millstream_log::Op;
 use millstream_types::limits::NAME_BYTES_MAX;
@@ -12,7 +13,9 @@ use crate::catalogue::{CatalogueError, Change, PARTITIONS_MAX, PARTITIONS_TOTAL_
 use crate::decide::routing;
 use crate::effect::{OP_OVERHEAD_BYTES, RowEffect};
 use crate::exchange::{Target, TargetKind};
-use crate::queue::rows::def::QueueName;
+use crate::queue::api::QueueDef;
+use crate::queue::rows::def::{self, QueueName};
+use crate::queue::source::SUBSCRIBED_PARTITIONS_MAX;
 use crate::routes::Index;
 use crate::rows::cat::{CatKey, TopicRow, effect};
 use crate::rows::id::{Counter, Ids};
@@ -27,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) changed: BTreeMap<CatKey, Option<TopicRow>>,
     /// Bindings to topics that are removed go with them.
     pub(crate) routing: routing::Plan,
+    /// Subscriptions that go with their topic.
+    pub(crate) queues: Vec<ObjectId>,
     effects: Vec<RowEffect>,
     deleted: Vec<LogId>,
 }
@@ -49,8 +54,13 @@ struct Draft<'a> {
     deleted: Vec<LogId>,
     next_object: u64,
     total: usize,
+    subscriptions: Subscriptions<'a>,
+    queues: Vec<Arc<QueueDef>>,
     routing: routing::Draft<'a>,
 }
+
+/// The subscriptions of a topic.
+pub(crate) type Subscriptions<'a> = &'a dyn Fn(&[u8; 16]) -> Vec<Arc<QueueDef>>;
 
 /// Decides the changes, in order.
 pub(crate) fn decide(
@@ -60,6 +70,7 @@ pub(crate) fn decide(
     wall_ms: u64,
     changes: &[Change],
     room: usize,
+    subscriptions: Subscriptions<'_>,
 ) -> Result<Plan, CatalogueError> {
     let first_object = state.ids.next(Counter::Objects);
     let mut draft = Draft {
@@ -71,6 +82,8 @@ pub(crate) fn decide(
         deleted: Vec::new(),
         next_object: first_object,
         total: catalogue.by_log.len(),
+        subscriptions,
+        queues: Vec::new(),
         routing: routing::Draft::new(state, index, wall_ms),
     };
     let mut defs = Vec::with_capacity(changes.len());
@@ -79,17 +92,21 @@ pub(crate) fn decide(
     }
     let mut effects: Vec<RowEffect> =
         draft.changed.iter().map(|(key, row)| effect(key, row.as_ref())).collect();
+    for queue in &draft.queues {
+        effects.push(def::effect(&QueueName { ns: queue.ns, name: queue.name.clone() }, None));
+    }
     if draft.next_object > first_object {
         effects.push(Ids::effect(Counter::Objects, draft.next_object));
     }
     let own =
         effects.iter().map(RowEffect::bytes_bound).sum::<usize>() + draft.deleted.len() * OP_OVERHEAD_BYTES;
     let unbinds = draft.routing.bytes();
-    if unbinds > 0 && own + unbinds > room {
+    if (unbinds > 0 || !draft.queues.is_empty()) && own + unbinds > room {
         return Err(CatalogueError::Room { bytes: own + unbinds });
     }
     let routing = draft.routing.into_plan();
-    Ok(Plan { defs, changed: draft.changed, routing, effects, deleted: draft.deleted })
+    let queues = draft.queues.iter().map(|q| q.id).collect();
+    Ok(Plan { defs, changed: draft.changed, routing, queues, effects, deleted: draft.deleted })
 }
 
 impl Draft<'_> {
@@ -178,6 +195,12 @@ impl Draft<'_> {
         self.deleted.extend(row.partitions.iter().map(|o| LogId::new(*o, 0)));
         let def = row.def(&key);
         self.routing.target_gone(key.ns, &Target { kind: TargetKind::Topic, name: key.name.clone() });
+        // Nothing is left that its subscriptions could hand out: they go with it.
+        for queue in (self.subscriptions)(&uuid) {
+            self.deleted.push(LogId::new(queue.id, 0));
+            self.routing.target_gone(queue.ns, &Target { kind: TargetKind::Queue, name: queue.name.clone() });
+            self.queues.push(queue);
+        }
         self.uuids.insert(uuid, None);
         self.changed.insert(key, None);
         Ok(def)
@@ -188,6 +211,9 @@ impl Draft<'_> {
         let current = u32::try_from(row.partitions.len()).unwrap_or(u32::MAX);
         if total > PARTITIONS_MAX {
             return Err(CatalogueError::TooMany { max: PARTITIONS_MAX });
+        }
+        if total as usize > SUBSCRIBED_PARTITIONS_MAX && !(self.subscriptions)(&uuid).is_empty() {
+            return Err(CatalogueError::Subscribed);
         }
         if total <= current {
             return Err(CatalogueError::NotMore { current });

@@ -348,7 +348,12 @@ impl<'a> Draft<'a> {
         let (found, what) = match target.kind {
             TargetKind::Exchange => (self.is_exchange(&ExchangeKey::new(ns, name)), "exchange"),
             TargetKind::Topic => (self.state.cat.get(&CatKey::topic(ns, name)).is_some(), "topic"),
-            TargetKind::Queue => (self.state.is_queue(ns, name), "queue"),
+            TargetKind::Queue => match self.state.queue(ns, name) {
+                Some(row) if row.source.is_some() => {
+                    return Err(RoutingError::Subscription { name: name.clone() });
+                }
+                row => (row.is_some(), "queue"),
+            },
         };
         if found { Ok(()) } else { Err(RoutingError::NotFound { what, name: name.clone() }) }
     }

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::ids::IDS_MAX;
 use super::policy::QueuePolicy;
+use super::source::{SUBSCRIBED_PARTITIONS_MAX, SUBSCRIPTIONS_MAX, Source, Start};
 use crate::op::Ticket;
 
 /// Consumers of one queue.
@@ -44,6 +45,8 @@ pub struct QueueDef {
     pub policy: QueuePolicy,
     /// Settings that were given, by key, as text; the engine does not read them.
     pub settings: BTreeMap<String, String>,
+    /// The topic that it is subscribed to. It never changes; nothing is published to such a queue, and it goes with the topic.
+    pub source: Option<Source>,
     /// When it was made, milliseconds since the epoch.
     pub created_ms: u64,
     /// Grows by one with each change.
@@ -63,6 +66,8 @@ pub enum QueueChange {
         policy: QueuePolicy,
         /// Settings.
         settings: BTreeMap<String, String>,
+        /// The topic whose records it hands out, and where it begins.
+        source: Option<(Source, Start)>,
     },
     /// Replaces policy and settings.
     Alter {
@@ -135,6 +140,15 @@ pub enum QueueError {
         /// How much.
         bytes: usize,
     },
+    /// There is no such topic (any more).
+    #[error("no such topic")]
+    NoTopic,
+    /// The topic has too many partitions.
+    #[error("a topic with subscriptions has at most {SUBSCRIBED_PARTITIONS_MAX} partitions")]
+    Partitions,
+    /// The topic has too many subscriptions.
+    #[error("more than {SUBSCRIPTIONS_MAX} subscriptions of one topic")]
+    Subscriptions,
     /// A limit was reached.
     #[error("more than {max} queues")]
     TooMany {
@@ -304,6 +318,9 @@ pub enum Refusal {
     /// Ids are remembered of as many messages as can be: whether this one came before would not be known.
     #[error("more than {IDS_MAX} ids are remembered")]
     DedupFull,
+    /// It hands out the records of a topic, and nothing else.
+    #[error("the queue is subscribed to a topic")]
+    Subscription,
 }
 
 /// How long a lease is.
@@ -361,7 +378,7 @@ pub struct Receive {
     pub leases_max: usize,
 }
 
-/// One attempt to hand a message to a consumer. The body is at (`LogId::new(queue, lane)`, `pos`).
+/// One attempt to hand a message to a consumer. The body is at (`LogId::new(queue, lane)`, `pos`); of a subscription at that partition and offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Whose.
@@ -593,7 +610,8 @@ pub struct UnparkItem {
 /// What is in a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueStats {
-    /// May be delivered (visible or about to be).
+    /// May be delivered (visible or about to be). Of a subscription, what was not read yet counts, also if it will be skipped; and bytes are
+    /// those of what was read.
     pub ready: Tally,
     /// At consumers.
     pub leased: Tally,
@@ -609,7 +627,7 @@ pub struct QueueStats {
     pub consumers: u32,
     /// Receives that wait.
     pub waiting: u32,
-    /// Ever published.
+    /// Ever published; of a subscription, all offsets of its topic.
     pub appended: Tally,
     /// Of these, gone.
     pub settled: Tally,
@@ -617,6 +635,19 @@ pub struct QueueStats {
     pub delivered: u64,
     /// Acknowledged since the queue was loaded, what was settled as it went out included.
     pub acked: u64,
+    /// Of a subscription.
+    pub topic: TopicCounts,
+}
+
+/// Records that a subscription did not hand out, ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TopicCounts {
+    /// They went by retention before they were settled.
+    pub lost: u64,
+    /// Filtered out, or no records.
+    pub skipped: u64,
+    /// They could not be taken out of their batch.
+    pub unreadable: u64,
 }
 
 /// Messages and their payload bytes.
@@ -703,7 +734,9 @@ pub enum ReceiveError {
 pub struct ReadWindow {
     /// The queue.
     pub queue: ObjectId,
-    /// Its log.
+    /// Its lane.
+    pub lane: u16,
+    /// The lane's log; of a subscription the partition, whose records are answered by [`RecordsRead`](super::source::RecordsRead).
     pub log: LogId,
     /// First position wanted.
     pub from: u64,

@@ -9,10 +9,11 @@ use millstream_types::limits::NAME_BYTES_MAX;
 use millstream_types::{LogId, Namespace, ObjectId, ObjectKind};
 
 use super::api::{QUEUES_MAX, QueueChange, QueueDef, QueueError, QueueReply, ReceiveError};
-use super::policy::{Backoff, DELAY_MS_MAX, ID_WINDOW_MS_MAX, LEASE_MS_MAX, QueuePolicy};
+use super::policy::{Backoff, DELAY_MS_MAX, ID_WINDOW_MS_MAX, LEASE_MS_MAX, Ordering, Overflow, QueuePolicy};
 use super::queues::{Cx, Queues};
 use super::rows::def::{self, DefRow, QueueName};
-use super::rows::head::HeadKey;
+use super::rows::head::{self, HeadKey};
+use super::source::{SUBSCRIBED_PARTITIONS_MAX, SUBSCRIPTIONS_MAX, Source, Start};
 use crate::catalogue::Kind;
 use crate::ctx::Asker;
 use crate::decide::routing;
@@ -36,6 +37,8 @@ struct Plan<'a> {
     by_id: BTreeMap<ObjectId, Option<QueueDef>>,
     next_object: u64,
     total: usize,
+    /// Where subscriptions that are made begin: of each partition the first offset.
+    opened: Vec<(ObjectId, Vec<u64>)>,
     /// Bindings to queues that are removed go with them.
     routing: routing::Draft<'a>,
 }
@@ -63,10 +66,11 @@ impl Queues {
             by_id: BTreeMap::new(),
             next_object: first_object,
             total: self.directory.len(),
+            opened: Vec::new(),
             routing: routing::Draft::new(cx.state, cx.routes, cx.now.wall_ms),
         };
         let mut defs: Result<Vec<QueueDef>, QueueError> = changes.iter().map(|c| plan.one(c)).collect();
-        let Plan { changed, by_id, next_object, routing, .. } = plan;
+        let Plan { changed, by_id, next_object, routing, opened, .. } = plan;
         let unbinds = routing.bytes();
         let routing = routing.into_plan();
         let bytes = unbinds + changes.len() * CHANGE_BYTES;
@@ -84,6 +88,13 @@ impl Queues {
             }
             for effect in &routing.effects {
                 self.record.made(&effect.key, &effect.bytes);
+            }
+            for (id, firsts) in &opened {
+                self.record.head(*id, |out| {
+                    for (lane, first) in (0..).zip(firsts).filter(|f| *f.1 > 0) {
+                        head::put_purged(out, 0, lane, *first, *first, 0);
+                    }
+                });
             }
             for (id, after) in &by_id {
                 if after.is_none() && self.directory.by_id(*id).is_some() {
@@ -106,7 +117,10 @@ impl Queues {
 
     /// The logs of all lanes go, and with them head and chunks. Lane 0 is named even if nothing was ever in it.
     fn delete_logs(&mut self, rows: &super::rows::QueueRows, id: ObjectId) {
-        let lanes = rows.heads.get(&HeadKey(id)).map(|h| h.lanes.keys().copied().collect::<Vec<_>>());
+        let is_subscription = self.directory.by_id(id).is_some_and(|d| d.source.is_some());
+        // The logs of a subscription's lanes are its topic's.
+        let head = rows.heads.get(&HeadKey(id)).filter(|_| !is_subscription);
+        let lanes = head.map(|h| h.lanes.keys().copied().collect::<Vec<_>>());
         let mut lanes = lanes.unwrap_or_default();
         if lanes.first() != Some(&0) {
             lanes.insert(0, 0);
@@ -117,7 +131,7 @@ impl Queues {
     }
 
     /// Memory follows a change.
-    fn follow(&mut self, cx: &mut Cx<'_>, id: ObjectId, after: Option<QueueDef>) {
+    pub(crate) fn follow(&mut self, cx: &mut Cx<'_>, id: ObjectId, after: Option<QueueDef>) {
         let before = self.directory.by_id(id);
         match (before, after) {
             (None, None) => {}
@@ -133,12 +147,17 @@ impl Queues {
                     queue.idle_timer = false;
                     queue.watch_idle(&mut self.timers);
                     self.mark_runnable(id);
+                } else if def.source.is_some() {
+                    self.topics.subscribed(cx.state, &def, Some(*cx.last_lsn));
+                    self.load(&cx.state.queues, id);
+                    self.mark_runnable(id);
                 } else if def.policy.expires_ms.is_some() {
                     self.load(&cx.state.queues, id);
                 }
             }
             (Some(def), None) => {
                 self.directory.remove(&def);
+                self.topics.unsubscribed(&def);
                 self.forget(cx, id);
             }
         }
@@ -174,6 +193,23 @@ impl Queues {
     }
 }
 
+/// Whether a policy can be that of a subscription: nothing in it may ask for another order than the topic's, or bound what the topic holds.
+fn check_subscription(p: &QueuePolicy) -> Result<(), QueueError> {
+    let not = [
+        (p.ordering != Ordering::None, "ordering"),
+        (p.priority_max > 0, "priority_max"),
+        (p.messages_max.is_some(), "messages_max"),
+        (p.bytes_max.is_some(), "bytes_max"),
+        (p.overflow != Overflow::DropHead, "overflow"),
+        (p.delay_ms > 0, "delay_ms"),
+        (p.id_window_ms.is_some(), "id_window_ms"),
+    ];
+    match not.into_iter().find(|n| n.0) {
+        Some((_, what)) => Err(QueueError::Policy { what }),
+        None => Ok(()),
+    }
+}
+
 /// Whether a policy can be.
 fn check_policy(p: &QueuePolicy) -> Result<(), QueueError> {
     let bad = |what| Err(QueueError::Policy { what });
@@ -202,13 +238,18 @@ fn check_policy(p: &QueuePolicy) -> Result<(), QueueError> {
 impl Plan<'_> {
     fn one(&mut self, change: &QueueChange) -> Result<QueueDef, QueueError> {
         match change {
-            QueueChange::Create { ns, name, policy, settings } => self.create(*ns, name, policy, settings),
+            QueueChange::Create { ns, name, policy, settings, source } => {
+                self.create(*ns, name, policy, settings, source.as_ref())
+            }
             QueueChange::Alter { id, expect, policy, settings } => {
                 let mut def = self.find(*id)?;
                 if def.version != *expect {
                     return Err(QueueError::Version { current: def.version });
                 }
                 check_policy(policy)?;
+                if def.source.is_some() {
+                    check_subscription(policy)?;
+                }
                 if def.policy.ordering != policy.ordering {
                     return Err(QueueError::Policy { what: "ordering" });
                 }
@@ -259,6 +300,7 @@ impl Plan<'_> {
             version: def.version,
             policy: def.policy.clone(),
             settings: def.settings.clone(),
+            source: def.source.clone(),
         };
         self.changed.insert(QueueName { ns: def.ns, name: def.name.clone() }, Some(row));
         self.by_id.insert(def.id, Some(def.clone()));
@@ -271,6 +313,7 @@ impl Plan<'_> {
         name: &str,
         policy: &QueuePolicy,
         settings: &BTreeMap<String, String>,
+        source: Option<&(Source, Start)>,
     ) -> Result<QueueDef, QueueError> {
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
             return Err(QueueError::InvalidName);
@@ -287,16 +330,45 @@ impl Plan<'_> {
         if self.total > QUEUES_MAX {
             return Err(QueueError::TooMany { max: QUEUES_MAX });
         }
+        let firsts = source.map(|(source, start)| self.firsts(ns, policy, source, start)).transpose()?;
         let id = ObjectId::new(ObjectKind::Queue, self.next_object);
         self.next_object += 1;
+        self.opened.extend(firsts.filter(|f| f.iter().any(|first| *first > 0)).map(|f| (id, f)));
         Ok(self.put(QueueDef {
             ns,
             name: key.name,
             id,
             policy: policy.clone(),
             settings: settings.clone(),
+            source: source.map(|s| s.0.clone()),
             created_ms: self.now_ms,
             version: 1,
         }))
+    }
+
+    /// Where a subscription begins, by partition.
+    fn firsts(
+        &self,
+        ns: Namespace,
+        policy: &QueuePolicy,
+        source: &Source,
+        start: &Start,
+    ) -> Result<Vec<u64>, QueueError> {
+        check_subscription(policy)?;
+        let row = self.state.cat.get(&CatKey::topic(ns, &source.topic)).filter(|r| r.uuid == source.uuid);
+        let row = row.ok_or(QueueError::NoTopic)?;
+        if row.partitions.len() > SUBSCRIBED_PARTITIONS_MAX {
+            return Err(QueueError::Partitions);
+        }
+        let made = self.by_id.values().flatten().filter(|d| d.source.as_ref() == Some(source)).count();
+        if self.queues.topics.queues(&source.uuid).count() + made >= SUBSCRIPTIONS_MAX {
+            return Err(QueueError::Subscriptions);
+        }
+        let first = |(index, object): (usize, &ObjectId)| {
+            let row = self.state.part.get(&LogId::new(*object, 0));
+            let (from, next) = row.map_or((0, 0), |r| (r.start, r.next));
+            start.first(index, from, next)
+        };
+        Ok(row.partitions.iter().enumerate().map(first).collect())
     }
 }

@@ -106,6 +106,7 @@ impl Queues {
         let Some(queue) = live.get_mut(id) else { return };
         let mut turn = Turn {
             rows: &cx.state.queues,
+            topics: &self.topics,
             sessions: &mut self.sessions,
             record: &mut self.record,
             timers: &mut self.timers,
@@ -262,8 +263,15 @@ impl Queue {
             let Some((from, end, max_entries)) = lane.fill(turn.rows) else { continue };
             *token += 1;
             lane.reading = Some(*token);
-            let log = millstream_types::LogId::new(queue, *number);
-            reads.push(ReadWindow { queue, log, from, end, max_entries, token: *token });
+            reads.push(ReadWindow {
+                queue,
+                lane: *number,
+                log: lane.log,
+                from,
+                end,
+                max_entries,
+                token: *token,
+            });
         }
         self.read_keys(turn, reads, token);
     }

@@ -17,7 +17,8 @@ use super::rows::QueueRows;
 use super::rows::chunk::{ChunkKey, offset};
 use super::rows::head::LaneHead;
 use super::rows::set::CHUNK;
-use millstream_types::ObjectId;
+use super::topics::Skips;
+use millstream_types::{LogId, ObjectId};
 
 /// How much of a lane is in memory, whatever its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,8 @@ pub(crate) struct Rest {
 pub(crate) struct Lane {
     pub(crate) queue: ObjectId,
     pub(crate) number: u16,
+    /// Where its messages are: its own log, or a partition.
+    pub(crate) log: LogId,
     pub(crate) sizes: WindowSizes,
     ordering: Ordering,
     pub(crate) purge_no: u32,
@@ -153,6 +156,8 @@ pub(crate) struct Tidy {
     pub(crate) moved_ms: u64,
     /// The timer that looks at it is set.
     pub(crate) timer: bool,
+    /// Of a subscription: what the scan passed that will not be handed out.
+    pub(crate) skips: Skips,
 }
 
 impl Tidy {
@@ -161,6 +166,7 @@ impl Tidy {
             || self.trimmed < floor
             || self.gone_below < floor / CHUNK
             || !self.retire.is_empty()
+            || !self.skips.is_empty()
     }
 }
 
@@ -186,6 +192,7 @@ impl Lane {
         Self {
             queue,
             number,
+            log: LogId::new(queue, number),
             sizes,
             ordering,
             purge_no,
@@ -241,6 +248,11 @@ impl Lane {
         self.number >= DELAY_LANE
     }
 
+    /// Whether it is a partition of a topic, which it only reads.
+    pub(crate) fn is_fed(&self) -> bool {
+        self.log.object() != self.queue
+    }
+
     fn next(&self) -> Option<Next> {
         if self.is_delayed() {
             let first = self.delays.eligible.first_key_value().filter(|_| self.ahead_ready == 0);
@@ -284,6 +296,10 @@ impl Lane {
     /// Everything below was handed on by the scan and the window, or somebody has it.
     pub(crate) fn met(&self) -> u64 {
         self.window.front().map_or(self.scan, |s| s.pos)
+    }
+
+    pub(super) fn window_len(&self) -> usize {
+        self.window.len()
     }
 
     fn window_push(&mut self, mut slot: Slot) {
@@ -457,6 +473,11 @@ impl Lane {
                 self.tidy.retire.pop_first();
             }
         }
+        if self.is_fed() {
+            // The topic's log is the topic's.
+            self.tidy.trimmed = self.floor;
+            self.tidy.retire.clear();
+        }
         let wanted = !self.tidy.timer && self.tidy.pending(self.floor);
         self.tidy.timer |= wanted;
         wanted
@@ -472,7 +493,7 @@ impl Lane {
         if self.is_delayed() {
             return self.fill_delayed();
         }
-        if self.window.len() >= self.sizes.window / 4 || self.scan >= self.next {
+        if self.window.len() >= self.sizes.window / 4 || self.scan >= self.next || self.tidy.skips.is_full() {
             return None;
         }
         let from = self.first_unsettled(rows, self.scan);
@@ -567,6 +588,31 @@ impl Lane {
         lost.into_iter().filter(|a| a.until_ms > 0).collect()
     }
 
+    /// What lies below is gone. Payload bytes of each message that rested there, and of all that were ready, as far as they were known.
+    pub(super) fn drop_below(&mut self, before: u64) -> (Vec<u32>, u64) {
+        let mut rested = Vec::new();
+        let mut ready_bytes = 0;
+        let kept = self.resting.split_off(&before);
+        rested.extend(std::mem::replace(&mut self.resting, kept).into_values().map(|r| r.slot.bytes));
+        let kept = self.ahead.split_off(&before);
+        for a in std::mem::replace(&mut self.ahead, kept).into_values() {
+            if a.until_ms > 0 {
+                rested.push(a.bytes);
+            } else {
+                self.ahead_ready = self.ahead_ready.saturating_sub(1);
+                ready_bytes += u64::from(a.bytes);
+            }
+        }
+        let kept = self.returned.split_off(&before);
+        let gone = std::mem::replace(&mut self.returned, kept);
+        ready_bytes += gone.into_values().map(|s| u64::from(s.bytes)).sum::<u64>();
+        while self.window.front().is_some_and(|s| s.pos < before) {
+            ready_bytes += self.window_pop().map_or(0, |s| u64::from(s.bytes));
+        }
+        self.scan = self.scan.max(before);
+        (rested, ready_bytes)
+    }
+
     /// Everything in memory goes: a purge. Leases are the caller's.
     pub(crate) fn empty(&mut self) {
         self.window.clear();
@@ -578,6 +624,7 @@ impl Lane {
         self.resting.clear();
         self.delays.clear();
         self.reading = None;
+        self.tidy.skips.clear();
         self.scan = self.next;
     }
 }

@@ -48,6 +48,9 @@ impl Leases {
     pub(crate) fn new() -> Self {
         Self { by_pos: HashMap::new() }
     }
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_pos.is_empty()
+    }
     pub(crate) fn get(&self, pos: u64) -> Option<&Lease> {
         self.by_pos.get(&pos)
     }

@@ -18,6 +18,7 @@ use super::rows::QueueRows;
 use super::rows::chunk::{ChunkKey, Exception, Known, State};
 use super::rows::head::HeadKey;
 use super::timers::{Look, Timers};
+use super::topics::Topics;
 
 /// A queue.
 #[derive(Debug)]
@@ -50,11 +51,14 @@ pub(crate) struct Queue {
     pub(crate) used_ms: u64,
     pub(crate) deadline_timer_ms: Option<u64>,
     pub(crate) idle_timer: bool,
+    /// Of a subscription: the lane that is served next.
+    pub(crate) turn: u16,
 }
 
 /// What methods of a queue may use in one call of the engine.
 pub(crate) struct Turn<'a> {
     pub(crate) rows: &'a QueueRows,
+    pub(crate) topics: &'a Topics,
     pub(crate) sessions: &'a mut Sessions,
     pub(crate) record: &'a mut Record,
     pub(crate) timers: &'a mut Timers,
@@ -124,11 +128,16 @@ impl Queue {
             used_ms: turn.now_ms,
             deadline_timer_ms: None,
             idle_timer: false,
+            turn: 0,
         };
-        for (number, lane) in head.iter().flat_map(|h| &h.lanes) {
-            let ordering = queue.policy().ordering;
-            let lane = Lane::of(queue.id(), *number, queue.purge_no, lane, turn.sizes, ordering);
-            queue.lanes.insert(*number, lane);
+        if queue.is_subscription() {
+            queue.feed(turn);
+        } else {
+            for (number, lane) in head.iter().flat_map(|h| &h.lanes) {
+                let ordering = queue.policy().ordering;
+                let lane = Lane::of(queue.id(), *number, queue.purge_no, lane, turn.sizes, ordering);
+                queue.lanes.insert(*number, lane);
+            }
         }
         let from = ChunkKey { queue: queue.id(), lane: 0, chunk: 0 };
         let to = ChunkKey { queue: queue.id(), lane: u16::MAX, chunk: u64::MAX };
@@ -152,7 +161,11 @@ impl Queue {
         }
         let (appended, settled) = queue.totals(turn.rows);
         let away = [queue.leased, queue.scheduled, queue.held, queue.parked];
+        let seen_bytes = queue.ready.bytes;
         queue.ready = away.iter().fold(appended.minus(settled), |t, a| t.minus(*a));
+        if queue.is_subscription() {
+            queue.ready.bytes = seen_bytes;
+        }
         queue.watch_idle(turn.timers);
         queue
     }
@@ -165,6 +178,11 @@ impl Queue {
             appended.bytes += lane.appended_bytes;
             settled.n += lane.settled;
             settled.bytes += lane.settled_bytes;
+        }
+        if self.is_subscription() {
+            appended.n = self.lanes.values().map(|l| l.next).sum();
+            // What was passed over is as good as settled, and recorded soon.
+            settled.n += self.lanes.values().map(|l| l.tidy.skips.len()).sum::<u64>();
         }
         (appended, settled)
     }
@@ -184,6 +202,7 @@ impl Queue {
             settled,
             delivered: self.delivered,
             acked: self.acked,
+            topic: self.topic_counts(rows),
         }
     }
 
@@ -224,6 +243,7 @@ impl Queue {
             }
             // What somebody took to bring it elsewhere is back when the process ends: nothing is counted.
             State::Held(cause) if Cause::of(cause) == Cause::Redrive => {
+                self.ready.add(e.bytes);
                 lane.give_back(slot);
                 return;
             }
@@ -244,6 +264,7 @@ impl Queue {
                 return;
             }
             State::Ready => {
+                self.ready.add(e.bytes);
                 lane.give_back(slot);
                 return;
             }
@@ -481,6 +502,11 @@ impl Queue {
     /// The highest priority that has a message; within it, one that was delayed goes first if its time had come before the other was
     /// published.
     fn pick(&self, head: impl Fn(u16, &Lane) -> Head) -> Option<u16> {
+        if self.is_subscription() {
+            // Partitions take turns; one that has to be read first is passed over.
+            let mut turns = self.lanes.range(self.turn..).chain(self.lanes.range(..self.turn));
+            return turns.find(|(n, lane)| matches!(head(**n, lane), Head::Is(_))).map(|(n, _)| *n);
+        }
         let mut plain = self.lanes.range(..DELAY_LANE).rev().peekable();
         let mut delayed = self.lanes.range(DELAY_LANE..).rev().peekable();
         loop {

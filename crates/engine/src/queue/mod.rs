@@ -25,8 +25,10 @@ pub(crate) mod queues;
 mod record;
 pub mod rows;
 mod settle;
+pub mod source;
 mod tidy;
 mod timers;
+mod topics;
 mod tx;
 mod window;
 

@@ -100,6 +100,9 @@ impl Queues {
         for target in &publish.to {
             let queue = self.load(&cx.state.queues, target.queue);
             let queue = queue.ok_or(MoveError::Refused(Refusal::Gone))?;
+            if queue.is_subscription() {
+                return Err(MoveError::Refused(Refusal::Subscription));
+            }
             let refuses = match queue.policy().overflow {
                 Overflow::DropHead => false,
                 Overflow::Reject => true,

@@ -203,6 +203,7 @@ impl Queue {
         let lane = self.lanes.get_mut(&number)?;
         let slot = lane.pop()?;
         lane.fill_from_memory(rows);
+        self.turn = number.wrapping_add(1);
         if let Some(hash) = self.key_of(&slot) {
             self.keys.popped(hash, number, &slot);
         }
@@ -277,7 +278,7 @@ impl Queue {
             *token += 1;
             let log = millstream_types::LogId::new(queue, number);
             let max_entries = turn.sizes.window;
-            reads.push(ReadWindow { queue, log, from, end, max_entries, token: *token });
+            reads.push(ReadWindow { queue, lane: number, log, from, end, max_entries, token: *token });
         }
     }
 }

@@ -158,6 +158,9 @@ impl Queues {
             return Ok(Taken::Duplicate(home));
         }
         let queue = self.load(rows, id).ok_or(Refusal::Gone)?;
+        if queue.is_subscription() {
+            return Err(Refusal::Subscription);
+        }
         let watched = message.dedup.filter(|_| queue.policy().id_window_ms.is_some());
         let due_ms = queue.due_ms(target, now_ms);
         let full = queue.refuses(due_ms, Tally::one(bytes));

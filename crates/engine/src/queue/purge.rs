@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use millstream_log::Permit;
-use millstream_types::{LogId, ObjectId};
+use millstream_types::ObjectId;
 
 use super::api::{QueueReply, Tally};
 use super::lease::{Has, Lease};
@@ -65,10 +65,16 @@ impl Queues {
                 chunks.entry(lease.slot.pos / CHUNK).or_default().push(offset(lease.slot.pos));
             }
             let before = rows.heads.get(&head::HeadKey(id)).and_then(|h| h.lanes.get(&number));
-            let before = before.copied().unwrap_or_default();
+            let mut before = before.copied().unwrap_or_default();
+            let passed = queue.lanes.get(&number).map_or(0, |l| l.tidy.skips.len());
+            if let Some(lane) = queue.lanes.get(&number).filter(|l| l.is_fed()) {
+                // Of what was not read, the bytes are not known.
+                (before.next, before.appended_bytes) = (lane.next, before.settled_bytes);
+            }
             let n = before.next.saturating_sub(before.settled).saturating_sub(stay.n);
             let bytes = before.appended_bytes.saturating_sub(before.settled_bytes).saturating_sub(stay.bytes);
-            removed += n;
+            // Those it passed over count no more already.
+            removed += n.saturating_sub(passed);
             let Some(lane) = queue.lanes.get_mut(&number) else { continue };
             let purged_to = lane.next;
             turn.record.head(id, |out| head::put_purged(out, purge_no, number, purged_to, n, bytes));
@@ -81,11 +87,13 @@ impl Queues {
                 turn.record.keep(&key, purge_no, offs);
             }
             let before = kept.first().map_or(purged_to, |l| l.slot.pos);
-            if before > lane.tidy.trimmed {
-                turn.record.trim(LogId::new(id, number), before);
-                lane.tidy.trimmed = before;
+            if !lane.is_fed() {
+                if before > lane.tidy.trimmed {
+                    turn.record.trim(lane.log, before);
+                    lane.tidy.trimmed = before;
+                }
+                turn.record.retire(lane.log, gaps(&kept, purged_to));
             }
-            turn.record.retire(LogId::new(id, number), gaps(&kept, purged_to));
             lane.empty();
             lane.purged_to = purged_to;
             lane.tidy.retire.clear();

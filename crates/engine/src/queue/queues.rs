@@ -24,6 +24,7 @@ use super::record::{LaneFacts, Record};
 use super::rows::QueueRows;
 use super::rows::head::{self, HeadKey};
 use super::timers::{Look, Timers};
+use super::topics::Topics;
 use crate::ctx::Asker;
 use crate::op::{Answer, Commits, Effects, Now, Reply, Ticket};
 use crate::routes::Index;
@@ -54,6 +55,8 @@ pub(crate) struct Queues {
     pub(crate) unmarked: VecDeque<ObjectId>,
     pub(crate) record: Record,
     pub(crate) ids: IdWindow,
+    /// Topics that queues are subscribed to.
+    pub(crate) topics: Topics,
     pub(crate) taken: Taken,
     pub(crate) freed: Vec<ConnId>,
     pub(crate) durable: Lsn,
@@ -112,17 +115,20 @@ impl Cx<'_> {
 
 impl Queues {
     /// Everything was replayed and is durable.
-    pub(crate) fn serve(&mut self, rows: &QueueRows, epoch: u64, now: Now) {
+    pub(crate) fn serve(&mut self, state: &State, epoch: u64, now: Now) {
+        let rows = &state.queues;
         self.epoch = epoch;
         self.now = now;
         for (key, row) in rows.defs.iter() {
             let def = self.directory.put(row.def(key));
+            self.topics.subscribed(state, &def, None);
             let head = rows.heads.get(&HeadKey(def.id));
-            if head.is_some_and(|h| h.riding && !h.lanes.is_empty()) && !self.clean {
+            let is_subscription = def.source.is_some();
+            if head.is_some_and(|h| h.riding && (is_subscription || !h.lanes.is_empty())) && !self.clean {
                 self.unmarked.push_back(def.id);
             }
             let has_messages = head.is_some_and(|h| h.lanes.values().any(|l| l.floor < l.next));
-            if has_messages || def.policy.expires_ms.is_some() {
+            if has_messages || is_subscription || def.policy.expires_ms.is_some() {
                 self.load(rows, def.id);
                 self.mark_runnable(def.id);
             }
@@ -139,6 +145,7 @@ impl Queues {
     /// Records up to `lsn` are durable: what they appended may be delivered.
     pub(crate) fn durable(&mut self, lsn: Lsn) {
         self.durable = self.durable.max(lsn);
+        self.show_records(lsn);
         while let Some((_, id, lane, end)) = self.shown.pop_front_if(|s| s.0 <= lsn) {
             if let Some(lane) = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(&lane)) {
                 lane.visible = lane.visible.max(end);
@@ -150,6 +157,7 @@ impl Queues {
     /// The log is lost: nothing more happens.
     pub(crate) fn lost(&mut self) {
         self.shown.clear();
+        self.topics.lost();
         self.runnable.clear();
         self.untidy.clear();
         self.unmarked.clear();
@@ -168,6 +176,7 @@ impl Queues {
     pub(crate) fn turn<'a>(&'a mut self, rows: &'a QueueRows) -> (Turn<'a>, &'a mut Live) {
         let turn = Turn {
             rows,
+            topics: &self.topics,
             sessions: &mut self.sessions,
             record: &mut self.record,
             timers: &mut self.timers,

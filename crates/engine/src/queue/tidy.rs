@@ -3,10 +3,11 @@
 //! Start at [`Queues::tidy`]. A busy lane says it with its settlements ([`floor_pieces`]); one that rests says it once the floor has
 //! stood for a second.
 
-use millstream_types::{LogId, ObjectId};
+use millstream_types::ObjectId;
 
 use super::TIDY_MS;
 use super::lane::Lane;
+use super::live::Queue;
 use super::queues::{Cx, Queues};
 use super::record::Record;
 use super::rows::QueueRows;
@@ -29,8 +30,8 @@ const VOID_MAX: usize = 256;
 /// What a record says of a lane's floor, besides the floor itself: rows of chunks below it go, and the log is trimmed now and then.
 pub(super) fn floor_pieces(lane: &mut Lane, rows: &QueueRows, record: &mut Record) {
     forget_chunks(lane, rows, record);
-    if lane.floor >= lane.tidy.trimmed.saturating_add(CHUNK) {
-        record.trim(LogId::new(lane.queue, lane.number), lane.floor);
+    if !lane.is_fed() && lane.floor >= lane.tidy.trimmed.saturating_add(CHUNK) {
+        record.trim(lane.log, lane.floor);
         lane.tidy.trimmed = lane.floor;
     }
 }
@@ -56,7 +57,9 @@ impl Queues {
             let Some((id, number)) = self.untidy.pop_front() else { break };
             let Some(lane) = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(&number)) else { continue };
             lane.tidy.timer = false;
-            let stood = lane.tidy.moved_ms.saturating_add(TIDY_MS);
+            // What was passed over does not wait for a floor that never stands.
+            let skips_ms = lane.tidy.skips.due_ms().unwrap_or(u64::MAX);
+            let stood = lane.tidy.moved_ms.saturating_add(TIDY_MS).min(skips_ms);
             if stood > cx.now.wall_ms {
                 lane.tidy.timer = true;
                 self.timers.at(stood, id, Look::Floor(number));
@@ -69,6 +72,10 @@ impl Queues {
             };
             self.say_floor(cx, id, number);
             self.commit(cx, permit, None, |_| &[]);
+            if self.live.get(id).is_some_and(Queue::is_subscription) {
+                // It may read on.
+                self.mark_runnable(id);
+            }
             let lane = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(&number));
             if let Some(lane) = lane.filter(|l| l.untidy()) {
                 lane.tidy.timer = true;
@@ -83,18 +90,19 @@ impl Queues {
         let purge_no = queue.purge_no;
         let Some(lane) = queue.lanes.get_mut(&number) else { return };
         let rows = &cx.state.queues;
-        let log = LogId::new(id, number);
+        let log = lane.log;
         if lane.tidy.recorded < lane.floor {
             lane.tidy.recorded = lane.floor;
             let floor = lane.floor;
             record.head(id, |out| head::put_settled(out, number, floor, 0, 0));
         }
         forget_chunks(lane, rows, record);
-        if lane.tidy.trimmed < lane.floor {
+        super::topics::say_skips(lane, record, RECORD_BYTES / 2);
+        if !lane.is_fed() && lane.tidy.trimmed < lane.floor {
             record.trim(log, lane.floor);
             lane.tidy.trimmed = lane.floor;
         }
-        while record.bytes_bound() < RECORD_BYTES / 2 {
+        while !lane.is_fed() && record.bytes_bound() < RECORD_BYTES / 2 {
             let Some(chunk) = lane.tidy.retire.pop_first() else { break };
             let base = chunk.saturating_mul(CHUNK);
             if let Some(row) = rows.chunk(id, number, base, purge_no) {

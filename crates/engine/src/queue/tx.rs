@@ -42,6 +42,9 @@ impl Queues {
                 let queue = target.queue;
                 let error = |why| Some(TransactError::Publish { index, queue, why });
                 let Some(live) = self.load(&cx.state.queues, queue) else { return error(Refusal::Gone) };
+                if live.is_subscription() {
+                    return error(Refusal::Subscription);
+                }
                 if tx.tolerance != Tolerance::Nothing || seen.before(&message.to, i, queue) {
                     continue;
                 }

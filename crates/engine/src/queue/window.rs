@@ -14,13 +14,13 @@ use crate::attrs::{self, Attrs};
 use crate::op::Now;
 
 /// After a read that failed: wait so long.
-const RETRY_MS: u64 = 100;
+pub(super) const RETRY_MS: u64 = 100;
 
 impl Queues {
     /// Takes what was read.
     pub(crate) fn window_read(&mut self, rows: &QueueRows, now: Now, read: WindowRead) {
         let WindowRead { asked, heads } = read;
-        let number = asked.log.lane();
+        let number = asked.lane;
         let Some(queue) = self.live.get_mut(asked.queue) else { return };
         let of_key = queue.keys.read_of(asked.token);
         let Some(lane) = queue.lanes.get_mut(&number) else { return };
@@ -89,7 +89,7 @@ fn slot_of(head: &Head) -> Option<Slot> {
 
 impl Lane {
     /// Whether nothing ever happened to a message.
-    fn is_untouched(&self, rows: &QueueRows, pos: u64) -> bool {
+    pub(super) fn is_untouched(&self, rows: &QueueRows, pos: u64) -> bool {
         self.leases.get(pos).is_none()
             && !self.is_settled(rows, pos)
             && rows.exception(self.queue, self.number, pos, self.purge_no).is_none()

@@ -4,6 +4,7 @@
 //! - [`model`]: queues as naively as they can be said.
 //! - [`history`]: random histories; a failing seed says how to run it again.
 //! - [`bugs`]: promises broken on purpose, which the histories must notice.
+//! - [`subscriptions`]: queues over a topic, rules and histories.
 //! - [`behaviour`], [`definitions`], [`keys`], [`ids`], [`nastiest`]: rules with numbers one can check by hand.
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -18,4 +19,5 @@ mod ids;
 mod keys;
 mod model;
 mod nastiest;
+mod subscriptions;
 mod world;

@@ -5,6 +5,7 @@ use millstream_engine::op::{Answer, Draft, Effects, Now, Op, Reply, Ticket};
 use millstream_engine::queue::WindowSizes;
 use millstream_engine::queue::api::*;
 use millstream_engine::queue::policy::QueuePolicy;
+use millstream_engine::queue::source::{Record, Records, RecordsRead};
 use millstream_engine::{Engine, EngineConfig};
 use millstream_types::{ConnId, LogId, Lsn, Namespace, ObjectId};
 
@@ -54,6 +55,21 @@ pub struct World {
     pub reading: bool,
     /// Whether sockets take what is delivered.
     pub taking: bool,
+    /// What subscriptions leave out.
+    pub filter: fn(ObjectId, u16, u64) -> Passes,
+}
+
+/// What a subscription's reader makes of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passes {
+    Yes,
+    No,
+    Unreadable,
+}
+
+/// Payload bytes of the record at an offset.
+pub fn record_bytes(offset: u64) -> u32 {
+    3 + (offset % 5) as u32
 }
 
 pub fn small_windows() -> EngineConfig {
@@ -89,6 +105,7 @@ impl World {
             entries_read: 0,
             reading: true,
             taking: true,
+            filter: |_, _, _| Passes::Yes,
         }
     }
 
@@ -170,6 +187,10 @@ impl World {
 
     pub fn read(&mut self) {
         for asked in std::mem::take(&mut self.reads) {
+            if asked.log != log_of(asked.queue, asked.lane) {
+                self.read_records(asked);
+                continue;
+            }
             let mut heads = self.log.heads(asked.log, asked.from, asked.end, asked.max_entries);
             if self.bug == Some(Bug::TrimsMore) {
                 heads.pop();
@@ -178,6 +199,30 @@ impl World {
             let heads = Ok(heads);
             self.engine.window_read(self.now, WindowRead { asked, heads });
         }
+    }
+
+    /// Takes records out of their batches as the broker does.
+    fn read_records(&mut self, asked: ReadWindow) {
+        let (mut records, mut next) = (Records { next: asked.end, ..Records::default() }, asked.from);
+        for (pos, count, enqueued_ms) in self.log.entries(asked.log, asked.end) {
+            for offset in (pos..pos + u64::from(count)).filter(|o| (asked.from..asked.end).contains(o)) {
+                if records.taken.len() >= asked.max_entries {
+                    records.next = next;
+                    break;
+                }
+                next = offset + 1;
+                self.entries_read += 1;
+                match (self.filter)(asked.queue, asked.lane, offset) {
+                    Passes::Yes => {
+                        let bytes = record_bytes(offset);
+                        records.taken.push(Record { offset, bytes, enqueued_ms, expiry_ms: None });
+                    }
+                    Passes::No => {}
+                    Passes::Unreadable => records.unreadable.push((offset, offset + 1)),
+                }
+            }
+        }
+        self.engine.records_read(self.now, RecordsRead { asked, records: Ok(records) });
     }
 
     pub fn tick_once(&mut self) {
@@ -347,7 +392,7 @@ impl World {
 
 pub fn create(name: &str, policy: QueuePolicy) -> QueueChange {
     let (ns, name) = (Namespace::DEFAULT, name.to_owned());
-    QueueChange::Create { ns, name, policy, settings: Default::default() }
+    QueueChange::Create { ns, name, policy, settings: Default::default(), source: None }
 }
 
 pub fn message(to: &[ObjectId]) -> Publish {

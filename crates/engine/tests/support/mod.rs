@@ -71,6 +71,15 @@ impl FakeLog {
         let all = self.heads.get(&log).into_iter().flat_map(|l| l.range(from..end));
         all.take(max).map(|(_, h)| h.clone()).collect()
     }
+    /// Entries as (position, count, when they were appended), below `end`.
+    pub fn entries(&self, log: LogId, end: u64) -> Vec<(u64, u32, u64)> {
+        let all = self.heads.get(&log).into_iter().flat_map(|l| l.range(..end));
+        let when = |h: &Head| match millstream_engine::attrs::decode(&h.attrs).unwrap() {
+            millstream_engine::attrs::Attrs::Single(a) => a.enqueued_ms,
+            millstream_engine::attrs::Attrs::Batch { append_ms, .. } => append_ms,
+        };
+        all.map(|(_, h)| (h.pos, h.count, when(h))).collect()
+    }
     fn follow(&mut self, record: &[Logged]) {
         for op in record {
             match op {
@@ -81,7 +90,8 @@ impl FakeLog {
                 }
                 Logged::Trim { log, before } => {
                     let all = self.heads.entry(*log).or_default();
-                    *all = all.split_off(before);
+                    // An entry that reaches over it stays.
+                    all.retain(|_, h| h.pos + u64::from(h.count) > *before);
                 }
                 Logged::Retire { log, runs } => {
                     let all = self.heads.entry(*log).or_default();

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use millstream_broker::queue::policy::{Overflow, QueuePolicy};
-use millstream_broker::{DeadLetter, Header, HeaderValue};
+use millstream_broker::{Begin, BeginError, DeadLetter, Header, HeaderValue, Subscription};
 
 use crate::exception::Exception;
 
@@ -22,6 +22,7 @@ const QUORUM_DELIVERY_LIMIT: u64 = 20;
 pub(crate) struct QueueArguments {
     pub(crate) policy: QueuePolicy,
     pub(crate) dead_letter: Option<DeadLetter>,
+    pub(crate) subscription: Option<Subscription>,
 }
 
 /// The kinds of queues that clients ask for. Both are the same queue here; what they may be differs.
@@ -44,9 +45,13 @@ const DLX: &str = "x-dead-letter-exchange";
 const DLX_KEY: &str = "x-dead-letter-routing-key";
 const DLX_STRATEGY: &str = "x-dead-letter-strategy";
 const CONSUMER_TIMEOUT: &str = "x-consumer-timeout";
+/// Ours: the topic whose records the queue hands out, where it begins there, and which records.
+const TOPIC: &str = "x-topic";
+const TOPIC_FROM: &str = "x-topic-from";
+const TOPIC_FILTER: &str = "x-topic-filter";
 
 /// Those that must be the same when a queue is declared again.
-const COMPARED: [&str; 13] = [
+const COMPARED: [&str; 16] = [
     TYPE,
     EXPIRES,
     MESSAGE_TTL,
@@ -60,6 +65,9 @@ const COMPARED: [&str; 13] = [
     DELIVERY_LIMIT,
     SINGLE_ACTIVE,
     CONSUMER_TIMEOUT,
+    TOPIC,
+    TOPIC_FROM,
+    TOPIC_FILTER,
 ];
 
 /// The kind of queue that arguments ask for.
@@ -75,6 +83,9 @@ pub(crate) fn kind(queue: &str, arguments: &[Header]) -> Result<Kind, Exception>
         Some(other) => Err(unacceptable(queue, TYPE, other)),
     }
 }
+
+/// What a queue that is subscribed to a topic cannot have.
+const NOT_WITH_TOPIC: [&str; 4] = [MAX_LENGTH, MAX_LENGTH_BYTES, OVERFLOW, MAX_PRIORITY];
 
 /// Reads a queue's arguments.
 pub(crate) fn read(queue: &str, kind: Kind, arguments: &[Header]) -> Result<QueueArguments, Exception> {
@@ -132,7 +143,22 @@ pub(crate) fn read(queue: &str, kind: Kind, arguments: &[Header]) -> Result<Queu
         not_expired: false,
         keeps_age: false,
     });
-    Ok(QueueArguments { policy, dead_letter })
+    let subscription = match (text(TOPIC)?, text(TOPIC_FROM)?, text(TOPIC_FILTER)?) {
+        (None, None, None) => None,
+        (None, Some(_), _) => return Err(invalid(queue, TOPIC_FROM, "there is no x-topic")),
+        (None, None, Some(_)) => return Err(invalid(queue, TOPIC_FILTER, "there is no x-topic")),
+        (Some(topic), from, filter) => {
+            let from = from.map_or(Ok(Begin::default()), str::parse);
+            let from = from.map_err(|e: BeginError| invalid(queue, TOPIC_FROM, &e.to_string()))?;
+            Some(Subscription { topic: topic.to_owned(), from, filter: filter.map(str::to_owned) })
+        }
+    };
+    if subscription.is_some()
+        && let Some(arg) = NOT_WITH_TOPIC.iter().find(|a| find(arguments, a).is_some())
+    {
+        return Err(invalid(queue, arg, "not supported by queues that are subscribed to a topic"));
+    }
+    Ok(QueueArguments { policy, dead_letter, subscription })
 }
 
 /// The time in which deliveries of a queue with these arguments are to be settled.
@@ -143,7 +169,11 @@ pub(crate) fn consumer_timeout(arguments: &[Header]) -> Option<Duration> {
 
 /// The arguments that say what a policy says, as far as the protocol has words for it: the other way of [`read`].
 #[must_use]
-pub fn queue_arguments(policy: &QueuePolicy, dead_letter: Option<&DeadLetter>) -> Vec<Header> {
+pub fn queue_arguments(
+    policy: &QueuePolicy,
+    dead_letter: Option<&DeadLetter>,
+    subscription: Option<&Subscription>,
+) -> Vec<Header> {
     let mut all = Vec::new();
     let mut put = |name: &str, value: HeaderValue| all.push(Header { name: name.to_owned(), value });
     let number = |n: u64| i64::try_from(n).map_or(HeaderValue::U64(n), HeaderValue::I64);
@@ -177,6 +207,15 @@ pub fn queue_arguments(policy: &QueuePolicy, dead_letter: Option<&DeadLetter>) -
         }
         if dead.at_least_once {
             put(DLX_STRATEGY, text("at-least-once"));
+        }
+    }
+    if let Some(s) = subscription {
+        put(TOPIC, text(&s.topic));
+        if s.from != Begin::default() {
+            put(TOPIC_FROM, text(&s.from.to_string()));
+        }
+        if let Some(filter) = &s.filter {
+            put(TOPIC_FILTER, text(filter));
         }
     }
     all
@@ -388,9 +427,9 @@ mod tests {
             not_expired: false,
             keeps_age: false,
         };
-        let said = queue_arguments(&policy, Some(&dead));
+        let said = queue_arguments(&policy, Some(&dead), None);
         let read = read("q", Kind::Classic, &said).unwrap();
         assert_eq!((read.policy, read.dead_letter), (policy, Some(dead)));
-        assert_eq!(queue_arguments(&QueuePolicy::default(), None), []);
+        assert_eq!(queue_arguments(&QueuePolicy::default(), None, None), []);
     }
 }

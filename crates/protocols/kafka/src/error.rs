@@ -84,7 +84,7 @@ pub(crate) fn of_admin(e: &AdminError) -> Result<ResponseError, Close> {
             }
             CatalogueError::InvalidName => ResponseError::InvalidTopicException,
             CatalogueError::NotFound => ResponseError::UnknownTopicOrPartition,
-            CatalogueError::NotMore { .. } | CatalogueError::TooMany { .. } => {
+            CatalogueError::NotMore { .. } | CatalogueError::TooMany { .. } | CatalogueError::Subscribed => {
                 ResponseError::InvalidPartitions
             }
             CatalogueError::Version { .. } | CatalogueError::Room { .. } => ResponseError::NotController,

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Remote;
 use super::client::escape;
 use super::output::{field, json as print_json, rows, table};
+use super::parse::pattern;
 
 #[derive(Debug, Args)]
 pub struct Bridge {
@@ -68,8 +69,8 @@ struct Create {
     #[command(flatten)]
     target: Target,
     /// Which messages: a pattern as of `EventBridge` on key, headers and body, as JSON or @FILE
-    #[arg(long, value_name = "JSON|@FILE", requires = "from_topic")]
-    filter: Option<String>,
+    #[arg(long, value_name = "JSON|@FILE", requires = "from_topic", value_parser = pattern)]
+    filter: Option<Value>,
     /// Key of the message: its group in SQS, in a topic what chooses the partition
     #[arg(long, value_name = "PART")]
     group: Vec<String>,
@@ -172,18 +173,8 @@ impl Create {
         if !headers.is_empty() {
             map.insert("headers".to_owned(), Value::Object(headers));
         }
-        let filter: Option<Value> = match &self.filter {
-            None => None,
-            Some(text) => {
-                let text = match text.strip_prefix('@') {
-                    None => text.clone(),
-                    Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?,
-                };
-                Some(serde_json::from_str(&text).context("the filter is not JSON")?)
-            }
-        };
         Ok(json!({
-            "name": self.name, "source": source, "target": target, "filter": filter, "map": map,
+            "name": self.name, "source": source, "target": target, "filter": self.filter, "map": map,
             "on_poison": self.on_poison, "on_trimmed": self.on_trimmed,
         }))
     }

@@ -63,6 +63,15 @@ pub fn object(all: Vec<(String, Value)>) -> Map<String, Value> {
     all.into_iter().collect()
 }
 
+/// A pattern: JSON, or `@FILE` that holds it.
+pub fn pattern(text: &str) -> Result<Value, String> {
+    let text = match text.strip_prefix('@') {
+        None => text.to_owned(),
+        Some(path) => std::fs::read_to_string(path).map_err(|e| format!("reading {path}: {e}"))?,
+    };
+    serde_json::from_str(&text).map_err(|e| format!("the filter is not JSON: {e}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Remote;
 use super::client::{Client, escape};
 use super::output::{field, json as print_json, rows, table};
-use super::parse::{backoff, bytes, span_ms};
+use super::parse::{backoff, bytes, pattern, span_ms};
 use super::produce::{Input, QueueFields, Target, publish};
 use super::show::{Shown, print_message};
 
@@ -166,6 +166,15 @@ struct Create {
     /// key: one holder of a key at a time, in its order; fair: a busy key stands back while others have something
     #[arg(long, value_parser = ["none", "key", "fair"], conflicts_with = "fifo")]
     ordering: Option<String>,
+    /// Hand out the records of this topic instead of messages published to the queue; the topic keeps them
+    #[arg(long, conflicts_with_all = ["max_length", "max_bytes", "overflow", "max_priority", "delay", "fifo", "id_window", "ordering"])]
+    topic: Option<String>,
+    /// Begin there: earliest, latest, offset:N (in every partition), or time:MILLISECONDS since the epoch [default: earliest]
+    #[arg(long, requires = "topic")]
+    from: Option<String>,
+    /// Only records that match this pattern: as a bridge's, on key, headers and body
+    #[arg(long, requires = "topic", value_parser = pattern, value_name = "JSON|@FILE")]
+    filter: Option<Value>,
 }
 
 impl Create {
@@ -187,6 +196,9 @@ impl Create {
             "delay_ms": self.delay,
             "expires_ms": self.expires,
             "single_active": self.single_active,
+            "topic": self.topic,
+            "from": self.from,
+            "filter": self.filter,
             "ordering": if self.fifo { Some("key") } else { self.ordering.as_deref() },
         })
     }
@@ -342,6 +354,14 @@ fn describe(q: &Value) -> anyhow::Result<()> {
         println!(
             "\nit is paused: its parking place is full, and a message's attempts are used up (see `queue unpark`)"
         );
+    }
+    if let Some(topic) = q.get("topic").filter(|t| t.is_object()) {
+        println!("\nsubscribed to topic {}, from {}", field(topic, "name"), field(topic, "from"));
+        let counts = ["skipped", "lost_to_retention", "unreadable"].map(|c| field(topic, c)).to_vec();
+        table(&["SKIPPED", "LOST TO RETENTION", "UNREADABLE"], &[counts])?;
+        if let Some(filter) = topic.get("filter").and_then(Value::as_str) {
+            println!("filter {filter}");
+        }
     }
     println!();
     let pairs = |v: &Value| -> Vec<Vec<String>> {

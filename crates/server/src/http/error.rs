@@ -9,7 +9,7 @@ use millstream_broker::queue::api::{QueueError, ReceiveError, SubscribeError};
 use millstream_broker::task::TaskError;
 use millstream_broker::{
     AdminError, CallError, CatalogueError, ConsumeError, EnvelopeError, ExchangeError, PublishError,
-    QueueCallError, ReadError, Refused, RoutingError, TaskCallError, UserError,
+    QueueCallError, ReadError, Refused, RoutingError, SubscriptionError, TaskCallError, UserError,
 };
 
 /// What a request gets that could not be done.
@@ -110,8 +110,10 @@ impl From<GroupError> for ApiError {
 impl From<QueueCallError> for ApiError {
     fn from(e: QueueCallError) -> Self {
         match e {
-            QueueCallError::Queue(QueueError::NotFound) => Self::not_found(e.to_string()),
+            QueueCallError::Queue(QueueError::NotFound | QueueError::NoTopic)
+            | QueueCallError::Subscription(SubscriptionError::NoTopic(_)) => Self::not_found(e.to_string()),
             QueueCallError::Queue(QueueError::InvalidName | QueueError::Policy { .. })
+            | QueueCallError::Subscription(SubscriptionError::Filter(_))
             | QueueCallError::Arguments(_) => Self::bad(e.to_string()),
             QueueCallError::Call(e) => e.into(),
             e => Self::conflict(e.to_string()),

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use futures_util::future::join_all;
 use millstream_broker::group::{GroupInfo, GroupOp, GroupReply, GroupState};
-use millstream_broker::queue::api::QueueStats;
+use millstream_broker::queue::api::{QueueStats, TopicCounts};
 use millstream_broker::{Broker, Session};
 use millstream_types::Namespace;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -91,6 +91,7 @@ pub async fn queues(session: &Session) -> Result<Vec<(String, QueueStats)>, ApiE
 fn contents(r: &mut Registry, broker: &Broker, queues: &[(String, QueueStats)]) {
     let (messages, bytes) = (Family::<InQueue, Gauge>::default(), Family::<InQueue, Gauge>::default());
     let consumers = Family::<QueueName, Gauge>::default();
+    let topic = Family::<Vec<(&str, String)>, Gauge>::default();
     for (queue, s) in queues {
         let states = [("ready", s.ready), ("leased", s.leased), ("scheduled", s.scheduled), ("held", s.held)];
         for (state, tally) in states.into_iter().chain([("parked", s.parked)]) {
@@ -99,10 +100,21 @@ fn contents(r: &mut Registry, broker: &Broker, queues: &[(String, QueueStats)]) 
             bytes.get_or_create(&labels).set(tally.bytes);
         }
         consumers.get_or_create(&QueueName { queue: queue.clone() }).set(u64::from(s.consumers));
+        let TopicCounts { lost, skipped, unreadable } = s.topic;
+        for (why, n) in [("retention", lost), ("skipped", skipped), ("unreadable", unreadable)] {
+            if n > 0 {
+                topic.get_or_create(&vec![("queue", queue.clone()), ("why", why.to_owned())]).set(n);
+            }
+        }
     }
     r.register("queue_messages", "Messages in a queue, by state", messages);
     r.register("queue_payload_bytes", "Payload bytes in a queue, by state", bytes);
     r.register("queue_consumers", "Consumers of a queue", consumers);
+    r.register(
+        "queue_topic_records",
+        "Records of its topic that a subscription did not hand out, by why",
+        topic,
+    );
     let dead = broker.dead_letters();
     let counts = Family::<Fate, Gauge>::default();
     for (fate, n) in [("settled", dead.settled), ("untargeted", dead.untargeted), ("cycled", dead.cycled)] {

@@ -138,6 +138,7 @@ pub async fn publish(
                 PublishRefusal::Full => "the queue is full",
                 PublishRefusal::TooLarge => "larger than it may be",
                 PublishRefusal::DedupFull => "too many ids are remembered",
+                PublishRefusal::Subscription => "the queue is subscribed to a topic",
             });
             if let Some(why) = refused.or((!outcome.routed).then_some("the queue is gone")) {
                 let text = format!("line {}: {why}; {stored} before it were stored", stored + 1);

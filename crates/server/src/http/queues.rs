@@ -9,10 +9,11 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use futures_util::future::join_all;
-use millstream_broker::queue::api::{QueueDef, QueueStats};
+use millstream_broker::queue::api::{QueueDef, QueueStats, TopicCounts};
 use millstream_broker::queue::policy::{Backoff, OnExhausted, Ordering, Overflow, QueuePolicy};
 use millstream_broker::{
-    BindingsOf, Broker, CallError, DeadLetter, NewQueue, QueueSettings, Redrive, Session, Target, TargetKind,
+    Begin, BeginError, BindingsOf, Broker, CallError, DeadLetter, NewQueue, QueueSettings, Redrive, Session,
+    Subscription, Target, TargetKind,
 };
 use millstream_types::Namespace;
 use serde::Deserialize;
@@ -104,7 +105,11 @@ fn rates(before: &QueueStats, now: &QueueStats, span: Duration) -> Value {
 
 fn summary(seen: &Seen) -> Map<String, Value> {
     let s = &seen.stats;
-    let bytes = s.appended.bytes.saturating_sub(s.settled.bytes);
+    let bytes = match seen.def.source {
+        None => s.appended.bytes.saturating_sub(s.settled.bytes),
+        // What was not read yet is not known.
+        Some(_) => [s.ready, s.leased, s.scheduled, s.held, s.parked].iter().map(|t| t.bytes).sum(),
+    };
     let told = json!({
         "name": seen.def.name,
         "ready": s.ready.n,
@@ -159,6 +164,9 @@ pub async fn describe(
     let settings = QueueSettings::of(&seen.def);
     let to = Target { kind: TargetKind::Queue, name: name.clone() };
     let bindings = exchanges::all_bindings(&session, BindingsOf::Target(to)).await?;
+    if let Some(subscription) = &settings.subscription {
+        told.insert("topic".to_owned(), topic(subscription, &seen.stats));
+    }
     told.insert("created_ms".to_owned(), json!(seen.def.created_ms));
     told.insert("durable".to_owned(), json!(settings.durable));
     told.insert("exclusive".to_owned(), json!(settings.owner.is_some()));
@@ -166,6 +174,18 @@ pub async fn describe(
     told.insert("arguments".to_owned(), values::table(&settings.arguments));
     told.insert("bindings".to_owned(), bindings);
     Ok(Json(Value::Object(told)))
+}
+
+fn topic(s: &Subscription, stats: &QueueStats) -> Value {
+    let TopicCounts { lost, skipped, unreadable } = stats.topic;
+    json!({
+        "name": s.topic,
+        "from": s.from.to_string(),
+        "filter": s.filter,
+        "skipped": skipped,
+        "lost_to_retention": lost,
+        "unreadable": unreadable,
+    })
 }
 
 fn policy(p: &QueuePolicy, dead: Option<&DeadLetter>) -> Value {
@@ -237,6 +257,9 @@ pub struct Create {
     expires_ms: Option<u64>,
     #[serde(default)]
     single_active: bool,
+    topic: Option<String>,
+    from: Option<String>,
+    filter: Option<Value>,
 }
 
 /// Rest after a failed attempt: always as long, or twice as long each time up to `max_ms`.
@@ -307,8 +330,17 @@ impl Create {
         };
         p.dead_letter = dead_letter.is_some();
         // So that an AMQP client that declares it alike finds it so.
-        let arguments = millstream_amqp::queue_arguments(&p, dead_letter.as_ref());
-        Ok(NewQueue { policy: p, dead_letter, arguments, ..NewQueue::named(&self.name) })
+        let subscription = match (self.topic, self.from, self.filter) {
+            (None, None, None) => None,
+            (None, _, _) => return Err(ApiError::bad("from and filter need a topic")),
+            (Some(topic), from, filter) => {
+                let from = from.map_or(Ok(Begin::default()), |f| f.parse());
+                let from = from.map_err(|e: BeginError| ApiError::bad(e.to_string()))?;
+                Some(Subscription { topic, from, filter: filter.map(|f| f.to_string()) })
+            }
+        };
+        let arguments = millstream_amqp::queue_arguments(&p, dead_letter.as_ref(), subscription.as_ref());
+        Ok(NewQueue { policy: p, dead_letter, subscription, arguments, ..NewQueue::named(&self.name) })
     }
 }
 

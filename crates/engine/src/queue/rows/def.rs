@@ -1,7 +1,8 @@
 //! Definitions of queues, family [`QUEUE`](family::QUEUE).
 //!
 //! Key: `ns u32 · name`. Value, version 1: `version u8 · id u64 · created_ms u64 · definition version u32 · policy (blob, see
-//! [`policy`](crate::queue::policy)) · settings u32 · settings × (key blob, value blob)`. Effect, version 1: `version u8 · what u8`: 0 = the
+//! [`policy`](crate::queue::policy)) · settings u32 · settings × (key blob, value blob)`; in version 2, of a queue that is subscribed to a topic,
+//! then `topic blob · its id, 16 bytes`. Effect, version 1: `version u8 · what u8`: 0 = the
 //! row is removed, 1 = it is now the value that follows.
 
 use std::collections::BTreeMap;
@@ -12,10 +13,13 @@ use crate::codec::{Dec, DecodeError, Enc};
 use crate::effect::RowEffect;
 use crate::queue::api::QueueDef;
 use crate::queue::policy::QueuePolicy;
+use crate::queue::source::Source;
 use crate::rows::{KeyDec, RowKey, RowValue, family, whole};
 use crate::table::Table;
 
 const VERSION: u8 = 1;
+/// Subscribed to a topic.
+const VERSION_SOURCE: u8 = 2;
 
 /// A queue's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +55,8 @@ pub struct DefRow {
     pub policy: QueuePolicy,
     /// The settings given.
     pub settings: BTreeMap<String, String>,
+    /// The topic that it is subscribed to.
+    pub source: Option<Source>,
 }
 
 impl DefRow {
@@ -63,6 +69,7 @@ impl DefRow {
             id: self.id,
             policy: self.policy.clone(),
             settings: self.settings.clone(),
+            source: self.source.clone(),
             created_ms: self.created_ms,
             version: self.version,
         }
@@ -71,7 +78,7 @@ impl DefRow {
 
 impl RowValue for DefRow {
     fn put(&self, out: &mut Vec<u8>) {
-        out.u8(VERSION);
+        out.u8(if self.source.is_some() { VERSION_SOURCE } else { VERSION });
         out.u64(self.id.0);
         out.u64(self.created_ms);
         out.u32(self.version);
@@ -83,11 +90,15 @@ impl RowValue for DefRow {
             out.blob(k.as_bytes());
             out.blob(v.as_bytes());
         }
+        if let Some(source) = &self.source {
+            out.blob(source.topic.as_bytes());
+            out.extend_from_slice(&source.uuid);
+        }
     }
 
     fn take(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut d = Dec::new(bytes);
-        d.version(VERSION)?;
+        let row_version = d.version(VERSION_SOURCE)?;
         let (id, created_ms, version) = (ObjectId(d.u64()?), d.u64()?, d.u32()?);
         let mut p = Dec::new(d.blob()?);
         let policy = QueuePolicy::take(&mut p)?;
@@ -97,8 +108,14 @@ impl RowValue for DefRow {
             let key = d.text()?.to_owned();
             settings.insert(key, d.text()?.to_owned());
         }
+        let source = if row_version == VERSION_SOURCE {
+            let topic = d.text()?.to_owned();
+            Some(Source { topic, uuid: d.array()? })
+        } else {
+            None
+        };
         d.end()?;
-        Ok(Self { id, created_ms, version, policy, settings })
+        Ok(Self { id, created_ms, version, policy, settings, source })
     }
 }
 
@@ -129,9 +146,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_definition_comes_back_as_it_was_written(id in 0..1u64 << 44, created_ms: u64, version: u32, name in ".{0,9}", value in ".{0,9}") {
+        fn a_definition_comes_back_as_it_was_written(id in 0..1u64 << 44, created_ms: u64, version: u32, name in ".{0,9}", value in ".{0,9}", topic in proptest::option::of(("[a-z]{1,9}", any::<[u8; 16]>()))) {
+            let source = topic.map(|(topic, uuid)| Source { topic, uuid });
             let settings = BTreeMap::from([(name.clone(), value)]);
-            let row = DefRow { id: ObjectId(id), created_ms, version, policy: QueuePolicy::default(), settings };
+            let row = DefRow { id: ObjectId(id), created_ms, version, policy: QueuePolicy::default(), settings, source };
             let key = QueueName { ns: Namespace(3), name };
             prop_assert_eq!(&QueueName::decode(&key.encode()).unwrap(), &key);
             let mut t = Table::<QueueName, DefRow>::default();

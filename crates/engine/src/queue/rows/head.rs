@@ -1,14 +1,18 @@
 //! Heads of queues, family [`HEAD`](family::HEAD).
 //!
 //! Key: `queue u64`. Value, version 1: `version u8 · flags u8 (1 = riding) · purge_no u32 · lanes u32 · lanes × (lane u16, next u64,
-//! floor u64, purged_to u64, mark_below u64, appended bytes u64, settled u64, settled bytes u64)`. Changed by appends (`next` and the
+//! floor u64, purged_to u64, mark_below u64, appended bytes u64, settled u64, settled bytes u64)`; version 2, of a subscription that did not
+//! hand out all: then `lost u64 · skipped u64 · unreadable u64`. A lane of a subscription has no `next` of its own: the partition has it. Below
+//! where the subscription began all counts as purged. Changed by appends (`next` and the
 //! bytes appended), by the deletion of the queue's logs (the row goes) and by the effect, version 1: `version u8` and items, each with a
 //! number in front:
 //! 1 `lane u16 · floor u64 · n u32 · bytes u64`: so many more are settled; the floor is at least this;
 //! 2 `purge_no u32 · lane u16 · purged_to u64 · n u64 · bytes u64`: so many more are settled; below `purged_to` all are but those
 //!   that a chunk of this purge keeps;
 //! 3: a consumer rode on this queue: deliveries may have gone out whose leases were lost;
-//! 4 `lane u16 · below u64`: what lies below is marked as redelivered.
+//! 4 `lane u16 · below u64`: what lies below is marked as redelivered;
+//! 5 `lane u16 · floor u64 · n u64 · bytes u64`: as 1, and retention took so many of a subscription;
+//! 6 `lane u16 · floor u64 · skipped u64 · unreadable u64`: as 1, of records that a subscription does not hand out.
 //! A queue that was never written has no row.
 
 use std::collections::BTreeMap;
@@ -18,15 +22,20 @@ use millstream_types::{Lsn, ObjectId};
 
 use crate::attrs::SingleAttrs;
 use crate::codec::{Dec, DecodeError, Enc};
+use crate::queue::api::TopicCounts;
 use crate::rows::{KeyDec, RowKey, RowValue, family};
 use crate::table::Table;
 
 const VERSION: u8 = 1;
+/// With what a subscription did not hand out.
+const VERSION_TOPIC: u8 = 2;
 pub(crate) const EFFECT_VERSION: u8 = 1;
 const SETTLED: u8 = 1;
 const PURGED: u8 = 2;
 const RIDING: u8 = 3;
 const MARK: u8 = 4;
+const LOST: u8 = 5;
+const SKIPPED: u8 = 6;
 const FLAG_RIDING: u8 = 1;
 
 /// The key of a queue's head.
@@ -55,6 +64,8 @@ pub struct Head {
     pub riding: bool,
     /// Lanes in use.
     pub lanes: BTreeMap<u16, LaneHead>,
+    /// What a subscription did not hand out.
+    pub topic: TopicCounts,
 }
 
 /// One lane of a queue's head.
@@ -78,7 +89,8 @@ pub struct LaneHead {
 
 impl RowValue for Head {
     fn put(&self, out: &mut Vec<u8>) {
-        out.u8(VERSION);
+        let topic = self.topic != TopicCounts::default();
+        out.u8(if topic { VERSION_TOPIC } else { VERSION });
         out.u8(if self.riding { FLAG_RIDING } else { 0 });
         out.u32(self.purge_no);
         out.len_u32(self.lanes.len());
@@ -90,11 +102,17 @@ impl RowValue for Head {
                 out.u64(v);
             }
         }
+        if topic {
+            let TopicCounts { lost, skipped, unreadable } = self.topic;
+            for v in [lost, skipped, unreadable] {
+                out.u64(v);
+            }
+        }
     }
 
     fn take(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut d = Dec::new(bytes);
-        d.version(VERSION)?;
+        let version = d.version(VERSION_TOPIC)?;
         let flags = d.u8()?;
         if flags & !FLAG_RIDING != 0 {
             return Err(DecodeError::Value { what: "head flags" });
@@ -114,8 +132,13 @@ impl RowValue for Head {
             };
             lanes.insert(lane, l);
         }
+        let topic = if version == VERSION_TOPIC {
+            TopicCounts { lost: d.u64()?, skipped: d.u64()?, unreadable: d.u64()? }
+        } else {
+            TopicCounts::default()
+        };
         d.end()?;
-        Ok(Self { purge_no, riding: flags & FLAG_RIDING != 0, lanes })
+        Ok(Self { purge_no, riding: flags & FLAG_RIDING != 0, lanes, topic })
     }
 }
 
@@ -150,6 +173,24 @@ pub(crate) fn put_mark(out: &mut Vec<u8>, lane: u16, below: u64) {
     out.u64(below);
 }
 
+/// Item 5.
+pub(crate) fn put_lost(out: &mut Vec<u8>, lane: u16, floor: u64, n: u64, bytes: u64) {
+    out.u8(LOST);
+    out.u16(lane);
+    for v in [floor, n, bytes] {
+        out.u64(v);
+    }
+}
+
+/// Item 6.
+pub(crate) fn put_skipped(out: &mut Vec<u8>, lane: u16, floor: u64, skipped: u64, unreadable: u64) {
+    out.u8(SKIPPED);
+    out.u16(lane);
+    for v in [floor, skipped, unreadable] {
+        out.u64(v);
+    }
+}
+
 fn apply_items(head: &mut Head, mut d: Dec<'_>) -> Result<(), DecodeError> {
     while !d.is_empty() {
         match d.u8()? {
@@ -170,6 +211,22 @@ fn apply_items(head: &mut Head, mut d: Dec<'_>) -> Result<(), DecodeError> {
             MARK => {
                 let lane = head.lanes.entry(d.u16()?).or_default();
                 lane.mark_below = lane.mark_below.max(d.u64()?);
+            }
+            LOST => {
+                let lane = head.lanes.entry(d.u16()?).or_default();
+                lane.floor = lane.floor.max(d.u64()?);
+                let n = d.u64()?;
+                lane.settled = lane.settled.saturating_add(n);
+                lane.settled_bytes = lane.settled_bytes.saturating_add(d.u64()?);
+                head.topic.lost = head.topic.lost.saturating_add(n);
+            }
+            SKIPPED => {
+                let lane = head.lanes.entry(d.u16()?).or_default();
+                lane.floor = lane.floor.max(d.u64()?);
+                let (skipped, unreadable) = (d.u64()?, d.u64()?);
+                lane.settled = lane.settled.saturating_add(skipped).saturating_add(unreadable);
+                head.topic.skipped = head.topic.skipped.saturating_add(skipped);
+                head.topic.unreadable = head.topic.unreadable.saturating_add(unreadable);
             }
             _ => return Err(DecodeError::Value { what: "head effect" }),
         }
@@ -223,8 +280,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_head_comes_back_as_it_was_written(purge_no: u32, riding: bool, lanes in btree_map(any::<u16>(), lane(), 0..4)) {
-            let head = Head { purge_no, riding, lanes };
+        fn a_head_comes_back_as_it_was_written(purge_no: u32, riding: bool, lanes in btree_map(any::<u16>(), lane(), 0..4), topic in any::<[u64; 3]>()) {
+            let [lost, skipped, unreadable] = topic.map(|n| if riding { n } else { 0 });
+            let head = Head { purge_no, riding, lanes, topic: TopicCounts { lost, skipped, unreadable } };
             let mut bytes = Vec::new();
             head.put(&mut bytes);
             prop_assert_eq!(Head::take(&bytes).unwrap(), head);
@@ -245,12 +303,16 @@ mod tests {
         put_purged(&mut bytes, 2, 4, 90, 60, 600);
         put_riding(&mut bytes);
         put_mark(&mut bytes, 3, 12);
+        put_lost(&mut bytes, 5, 20, 7, 70);
+        put_skipped(&mut bytes, 5, 9, 2, 1);
         t.apply_effect(Lsn(1), &key.encode(), &bytes).unwrap();
         let head = t.get(&key).unwrap();
         assert_eq!((head.purge_no, head.riding), (2, true));
         let three =
             LaneHead { floor: 10, mark_below: 12, settled: 5, settled_bytes: 45, ..LaneHead::default() };
         let four = LaneHead { purged_to: 90, settled: 60, settled_bytes: 600, ..LaneHead::default() };
-        assert_eq!(head.lanes, BTreeMap::from([(3, three), (4, four)]));
+        let five = LaneHead { floor: 20, settled: 10, settled_bytes: 70, ..LaneHead::default() };
+        assert_eq!(head.lanes, BTreeMap::from([(3, three), (4, four), (5, five)]));
+        assert_eq!(head.topic, TopicCounts { lost: 7, skipped: 2, unreadable: 1 });
     }
 }

@@ -166,6 +166,10 @@ fn exception(e: &PublishError) -> Exception {
     match e {
         PublishError::Route(RouteError::NoExchange { name }) => Exception::not_found_exchange(name),
         PublishError::Route(RouteError::Internal { name }) => internal_exchange(name),
+        PublishError::Route(RouteError::Subscription { name }) => {
+            let text = format!("cannot publish to queue '{name}' in vhost '/': it is subscribed to a topic");
+            Exception::new(ReplyCode::AccessRefused, text)
+        }
         e => Exception::precondition(e.to_string()),
     }
 }

@@ -112,6 +112,9 @@ impl Channel {
             self.allow(Action::Read, &resource(&name))?;
             self.allow(Action::Write, &Resource::Exchange(Namespace::DEFAULT, dead.exchange.clone()))?;
         }
+        if let Some(s) = &read.subscription {
+            self.allow(Action::Read, &Resource::Topic(Namespace::DEFAULT, s.topic.clone()))?;
+        }
         let mut policy = read.policy;
         policy.auto_delete = m.auto_delete;
         let new = NewQueue {
@@ -120,6 +123,7 @@ impl Channel {
             exclusive: m.exclusive,
             policy,
             dead_letter: read.dead_letter,
+            subscription: read.subscription,
             arguments: table,
             more: std::collections::BTreeMap::new(),
         };

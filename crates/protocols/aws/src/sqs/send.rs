@@ -106,6 +106,10 @@ fn refused(e: SendError) -> AwsError {
             Kind::OverLimit,
             "Too many deduplication ids are remembered: try again in some minutes.",
         ),
+        SendError::Subscription => AwsError::new(
+            Kind::UnsupportedOperation,
+            "The queue is subscribed to a topic: messages are published to the topic.",
+        ),
         SendError::Message(EnvelopeError::TooLarge { what, max }) => AwsError::invalid(&format!(
             "One or more parameters are invalid. Reason: the {what} must not exceed {max}."
         )),
