@@ -181,7 +181,7 @@ fn decode(entry: &Entry) -> Result<QueueMessage, BodyError> {
     Ok(QueueMessage {
         message,
         enqueued_ms: a.enqueued_ms,
-        expiry_ms: a.expiry_ms,
+        expiry_ms: a.expiry_ms.map(|ms| ms.max(a.enqueued_ms)),
         priority: a.priority,
         transient: a.transient,
         origin: a.origin,

@@ -52,6 +52,13 @@ pub struct NewMessage {
     pub dedup: Option<u128>,
 }
 
+impl NewMessage {
+    /// Until when queues may deliver it, as they say it, if it is published now.
+    pub(crate) fn expiry_ms(&self, now_ms: u64) -> Option<u64> {
+        self.ttl_ms.map(|ttl| if ttl == 0 { 0 } else { now_ms.saturating_add(ttl) })
+    }
+}
+
 /// What became of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublishOutcome {
@@ -273,7 +280,7 @@ impl Routed {
                 to,
                 transient: new.transient,
                 priority: new.priority,
-                expiry_ms: new.ttl_ms.map(|ttl| now_ms.saturating_add(ttl)),
+                expiry_ms: new.expiry_ms(now_ms),
                 key_hash,
                 origin: None,
                 dedup,

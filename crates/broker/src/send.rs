@@ -97,6 +97,8 @@ impl Session {
         let too_large = |max| EnvelopeError::TooLarge { what: "message", max };
         let envelope_len = u32::try_from(envelope.len()).map_err(|_| too_large(u32::MAX as usize))?;
         let max_ts_ms = timestamp_ms(&new.message).unwrap_or(-1);
+        let expiry_ms = new.expiry_ms(now_ms);
+        let due_ms = new.delay_ms.map(|d| now_ms.saturating_add(d));
         let key_hash = self.broker().key_hash(new.message.key.as_ref(), [queue]);
         let dedup = self.broker().id_hash(&new, [queue]);
         let body: Vec<Bytes> = std::iter::once(envelope).chain(new.message.payload).collect();
@@ -110,7 +112,7 @@ impl Session {
             to: vec![Target { queue: queue.id, due_ms }],
             transient: new.transient,
             priority: new.priority,
-            expiry_ms: new.ttl_ms.map(|ttl| now_ms.saturating_add(ttl)),
+            expiry_ms,
             key_hash,
             origin: None,
             dedup,

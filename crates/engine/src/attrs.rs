@@ -59,7 +59,7 @@ pub struct SingleAttrs {
     pub envelope_len: u32,
     /// When it was appended, milliseconds since the epoch.
     pub enqueued_ms: u64,
-    /// Not to be delivered from then on, milliseconds since the epoch.
+    /// Not to be delivered from then on, milliseconds since the epoch; 0: only to who waits as it comes.
     pub expiry_ms: Option<u64>,
     /// Not to be delivered before, milliseconds since the epoch.
     pub due_ms: Option<u64>,

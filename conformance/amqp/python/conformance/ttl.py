@@ -2,7 +2,7 @@
 
 import pika
 
-from .harness import bodies, check, count, equal, refused, unique, until
+from .harness import bodies, check, count, deliveries, equal, quiet, refused, take, unique, until
 
 
 @check("messages go when their queue's time to live is over")
@@ -40,6 +40,38 @@ def zero(context):
         channel.basic_publish("", queue, b"x", pika.BasicProperties(expiration="0"))
         equal(channel.basic_get(queue)[0], None)
         channel.queue_delete(queue)
+
+
+@check("without time to live a message goes to a consumer that waits with credit, and is expired otherwise")
+def at_once(context):
+    for own, arguments in [("0", {}), (None, {"x-message-ttl": 0})]:
+        dead, queue = unique("dead"), unique("ttl")
+        with context.connect() as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            channel.queue_declare(dead)
+            to_dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}
+            channel.queue_declare(queue, arguments={**arguments, **to_dead})
+            publish = lambda body: channel.basic_publish("", queue, body, pika.BasicProperties(expiration=own))
+            received = []
+            taking = connection.channel()
+            taking.basic_qos(prefetch_count=1)
+            taking.basic_consume(queue, lambda *m: received.append(m))
+            publish(b"first")
+            deliveries(connection, received, 1)
+            # The consumer has as many as it wants: nobody waits.
+            publish(b"second")
+            method, properties, body = take(channel, dead)
+            channel.basic_ack(method.delivery_tag)
+            equal(body, b"second")
+            equal(properties.headers["x-death"][0]["reason"], "expired")
+            equal(properties.headers["x-death"][0].get("original-expiration"), own)
+            # What is given back finds nobody waiting either.
+            taking.basic_nack(received[0][1].delivery_tag, requeue=True)
+            equal(take(channel, dead)[2], b"first")
+            quiet(connection, received, 1, 0.1)
+            channel.queue_delete(queue)
+            channel.queue_delete(dead)
 
 
 @check("an expiration that is no number closes the channel")

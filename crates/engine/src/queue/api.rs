@@ -262,7 +262,7 @@ pub struct Publish {
     pub transient: bool,
     /// 0 to 255.
     pub priority: u8,
-    /// Not to be delivered from then on, milliseconds since the epoch.
+    /// Not to be delivered from then on, milliseconds since the epoch. 0: only to who waits for it when it becomes visible.
     pub expiry_ms: Option<u64>,
     /// Hash of its key, under the store's secret: what queues order by.
     pub key_hash: Option<u64>,

@@ -289,6 +289,12 @@ impl Consumers {
         None
     }
 
+    /// Whether somebody was there before what comes now: a receive that does not wait was not, and asks for what is left.
+    pub(crate) fn waits(&self, taker: Taker, now_ms: u64) -> bool {
+        let Taker::Waiter(key) = taker else { return true };
+        self.live > 0 || self.waiters.get(&key).is_some_and(|w| w.deadline_ms > now_ms)
+    }
+
     /// The one that is served next goes to the end of its ring; a receive goes for good.
     pub(crate) fn rotate(&mut self) {
         if let Some(mut ring) = self.rings.first_entry()

@@ -123,6 +123,9 @@ impl Queues {
         queue.expire_heads(&mut turn, budget);
         queue.drop_heads(&mut turn, DROPS_MAX);
         let more = queue.hand_out(&mut turn, taken, budget);
+        if !more {
+            queue.all_offered();
+        }
         // What was handed out may have stood before something too old.
         queue.expire_heads(&mut turn, budget);
         queue.sort_heads(turn.rows);
@@ -276,8 +279,20 @@ impl Queue {
         self.read_keys(turn, reads, token);
     }
 
-    pub(super) fn is_expired(&self, slot: &Slot, now_ms: u64) -> bool {
-        self.policy().expiry_ms(slot.expiry_ms, slot.enqueued_ms) <= now_ms
+    pub(super) fn is_expired(&self, number: u16, slot: &Slot, now_ms: u64) -> bool {
+        self.policy().expiry_ms(slot.expiry_ms, slot.enqueued_ms) <= now_ms && !self.is_at_once(number, slot)
+    }
+
+    /// Whether a message without any time to live may still go to who waits for it: it has just become visible, and nobody had it.
+    fn is_at_once(&self, number: u16, slot: &Slot) -> bool {
+        (slot.expiry_ms == 0 || self.policy().ttl_ms == Some(0))
+            && !slot.seen
+            && self.lanes.get(&number).is_some_and(|l| !l.is_delayed() && slot.pos >= l.offered)
+    }
+
+    /// Whoever waited had his chance of all that is visible.
+    fn all_offered(&mut self) {
+        self.lanes.values_mut().for_each(|l| l.offered = l.visible);
     }
 
     /// Drops what is too old at the head of each lane: of all its messages, and of those whose key is open.
@@ -296,7 +311,7 @@ impl Queue {
 
     /// Whether the next message of a lane (`of_all`: whether its key is open or not) was too old and went.
     fn expire_head(&mut self, turn: &mut Turn<'_>, number: u16, of_all: bool, budget: &Budget) -> bool {
-        let slot = self.head_of(number, of_all).filter(|s| self.is_expired(s, turn.now_ms));
+        let slot = self.head_of(number, of_all).filter(|s| self.is_expired(number, s, turn.now_ms));
         if slot.is_none() || !self.may_hold() || !Self::fits(turn, budget) {
             return false;
         }
@@ -335,6 +350,9 @@ impl Queue {
                 return false;
             }
             let Some(next) = self.consumers.next_taker(turn.sessions, single) else { return false };
+            if !self.consumers.waits(next, turn.now_ms) {
+                self.all_offered();
+            }
             let Some(from) = self.next_live_lane(turn, budget) else { return false };
             if budget.messages == 0 || !Self::fits(turn, budget) {
                 return true;
@@ -362,7 +380,7 @@ impl Queue {
             }
             let slot = self.head_of(number, of_all)?;
             // It cannot be dropped yet: until it can, nothing of the lane goes out.
-            return (!self.is_expired(&slot, turn.now_ms)).then_some(from);
+            return (!self.is_expired(number, &slot, turn.now_ms)).then_some(from);
         }
     }
 

@@ -47,7 +47,7 @@ impl Default for WindowSizes {
 pub(crate) struct Slot {
     pub(crate) pos: u64,
     pub(crate) enqueued_ms: u64,
-    /// Its own; the largest number: none.
+    /// Its own; the largest number: none; 0: only for who waits for it as it comes.
     pub(crate) expiry_ms: u64,
     pub(crate) key_hash: Option<u64>,
     /// In a delay lane: not before then.
@@ -121,6 +121,8 @@ pub(crate) struct Lane {
     pub(crate) mark_below: u64,
     /// Everything below may be delivered.
     pub(crate) visible: u64,
+    /// Who waited had his chance of everything below.
+    pub(crate) offered: u64,
     /// Everything below is accounted for in memory.
     pub(crate) scan: u64,
     window: VecDeque<Slot>,
@@ -201,6 +203,7 @@ impl Lane {
             purged_to: head.purged_to,
             mark_below: head.mark_below,
             visible: head.next,
+            offered: head.next,
             // A delay lane is not scanned: its messages come by their time.
             scan: if number < DELAY_LANE { floor } else { head.next },
             window: VecDeque::new(),

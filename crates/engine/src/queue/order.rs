@@ -229,7 +229,7 @@ impl Queue {
             (None, w) => (w?, false),
         };
         let may_go = slot.pos < lane.visible
-            && !self.is_expired(&slot, turn.now_ms)
+            && !self.is_expired(number, &slot, turn.now_ms)
             && !self.is_gated(&slot, turn.now_ms);
         if !may_go || !fits(&slot) {
             return None;

@@ -97,7 +97,8 @@ pub struct QueuePolicy {
     pub on_exhausted: OnExhausted,
     /// Rest after a failed attempt.
     pub backoff: Backoff,
-    /// Time to live of every message, milliseconds; a message's own may be shorter.
+    /// Time to live of every message, milliseconds; a message's own may be shorter. With 0 it goes to who is waiting for it when it
+    /// becomes visible, or is over.
     pub ttl_ms: Option<u64>,
     /// Most messages that are ready (neither leased nor scheduled).
     pub messages_max: Option<u64>,

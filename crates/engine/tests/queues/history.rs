@@ -118,7 +118,7 @@ impl Run {
             _ => Backoff::None,
         };
         if self.one_in(4) {
-            p.ttl_ms = Some(self.dice.below(1_500));
+            p.ttl_ms = Some(*self.dice.of(&[0, 40, 500, 1_500]));
         }
         if self.one_in(4) {
             p.messages_max = Some(self.dice.below(12));
@@ -194,7 +194,7 @@ impl Run {
             to,
             transient: false,
             priority: *self.dice.of(&[0, 0, 0, 1, 2, 9]),
-            expiry_ms: self.one_in(4).then(|| self.now() + self.dice.below(500)),
+            expiry_ms: self.expiry_ms(),
             key_hash: *self.dice.of(&[None, Some(1), Some(2), Some(2), Some(3)]),
             origin: None,
             dedup: self.one_in(3).then(|| self.era << 8 | u128::from(self.dice.below(12))),
@@ -264,6 +264,7 @@ impl Run {
                 attempts: 0,
                 no: 0,
                 waits_for_due: due.is_some(),
+                offered: false,
                 marked: false,
                 recorded: (St::Ready, 0, 0, 0),
                 touched: false,

@@ -5,12 +5,13 @@
 //! - [`history`]: random histories; a failing seed says how to run it again.
 //! - [`bugs`]: promises broken on purpose, which the histories must notice.
 //! - [`subscriptions`]: queues over a topic, rules and histories.
-//! - [`behaviour`], [`definitions`], [`keys`], [`ids`], [`nastiest`]: rules with numbers one can check by hand.
+//! - [`behaviour`], [`at_once`], [`definitions`], [`keys`], [`ids`], [`nastiest`]: rules with numbers one can check by hand.
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod at_once;
 mod behaviour;
 mod bugs;
 mod definitions;

@@ -37,6 +37,8 @@ pub struct Msg {
     pub attempts: u16,
     pub no: u32,
     pub waits_for_due: bool,
+    /// Who waited had his chance.
+    pub offered: bool,
     pub marked: bool,
     pub recorded: (St, u16, u16, u32),
     /// Something was recorded.
@@ -182,6 +184,12 @@ impl Q {
         self.policy.expiry_ms(m.expiry, m.enq) <= now
     }
 
+    /// Whether a message that has no time at all may still go to who waits for it.
+    pub fn is_at_once(&self, m: &Msg) -> bool {
+        let no_time = m.expiry == 0 || self.policy.ttl_ms == Some(0);
+        no_time && !m.offered && !m.delayed() && (m.deliveries, m.touched) == (0, false)
+    }
+
     /// The first message of each lane that is ready: of all, or of those whose key is open.
     pub fn heads(&self, open: bool) -> Vec<&Msg> {
         let mut lanes: Vec<u16> = self.msgs.iter().map(|m| m.lane).collect();
@@ -266,7 +274,7 @@ impl Q {
                 let all = self.msgs.iter().enumerate().filter(|(_, m)| m.lane == lane && m.ready());
                 let head = all.min_by_key(|(_, m)| if m.delayed() { (m.due, m.pos) } else { (m.pos, 0) });
                 let Some((i, m)) = head.filter(|(_, m)| m.visible(durable)) else { break };
-                if self.policy.expiry_ms(m.expiry, m.enq) > now {
+                if !self.is_expired(m, now) || self.is_at_once(m) {
                     break;
                 }
                 self.discard(i, Cause::Expired);
@@ -378,6 +386,7 @@ impl Q {
             (m.is, m.deliveries, m.attempts, m.no) = m.recorded;
             m.marked |= self.riding && !clean;
             m.waits_for_due = !m.touched && m.due > now;
+            m.offered = true;
             match m.is {
                 St::Leased { until: u64::MAX, .. } => self.failed(i, None, now),
                 St::Leased { until, .. } if until <= now => self.failed(i, Some(until), now),

@@ -64,6 +64,14 @@ impl Run {
         self.end_op();
     }
 
+    pub(super) fn expiry_ms(&mut self) -> Option<u64> {
+        match self.dice.below(16) {
+            0 => Some(0),
+            1..4 => Some(self.now() + self.dice.below(500)),
+            _ => None,
+        }
+    }
+
     /// Notes a delivery; its place in the order is looked at when all of the turn are known.
     fn delivered(&mut self, d: Delivery, how: (LeaseKind, bool, bool)) {
         let before = self.lsn();
@@ -75,7 +83,9 @@ impl Run {
         assert_eq!(m.is, St::Ready, "delivered though it is not ready: {m:?}");
         assert!(!m.waits_for_due, "delivered before its time: {m:?}");
         assert!(m.visible(durable), "delivered before it is durable: {m:?}");
-        assert!(q.policy.expiry_ms(m.expiry, m.enq) > now, "delivered after its time: {m:?}");
+        let (m, in_time) = (&q.msgs[at], !q.is_expired(&q.msgs[at], now));
+        assert!(in_time || q.is_at_once(m), "delivered after its time: {m:?}");
+        let m = &mut q.msgs[at];
         assert_eq!(d.redelivered, m.deliveries > 0 || m.marked, "{m:?}");
         m.deliveries += 1;
         assert_eq!((d.deliveries, d.attempts, d.bytes), (m.deliveries, m.attempts, m.bytes));
@@ -118,18 +128,25 @@ impl Run {
                 let mut old = q.clone();
                 for m in &mut old.msgs {
                     if just(m) {
-                        m.is = St::Ready;
+                        (m.is, m.deliveries, m.touched, m.offered) = (St::Ready, 0, false, false);
                         m.lsn &= !JUST;
                     }
                 }
                 for _ in 0..n {
                     old.expire(now, durable);
-                    let i = old.next(Some(durable)).expect("a message that may go out");
+                    let mut i = old.next(Some(durable)).expect("a message that may go out");
+                    // What has no time may have come in behind what had to be read first.
+                    while old.is_at_once(&old.msgs[i]) && !just(&q.msgs[i]) {
+                        old.msgs[i].offered = true;
+                        old.expire(now, durable);
+                        i = old.next(Some(durable)).expect("a message that may go out");
+                    }
                     assert!(just(&q.msgs[i]), "passed over: {:?} by one of\n{}", old.msgs[i], q.tell(now));
                     old.msgs[i].is = St::Gone;
                 }
             }
             q.msgs.iter_mut().for_each(|m| m.lsn &= !JUST);
+            q.msgs.iter_mut().for_each(|m| m.offered |= m.visible(durable));
             q.expire(now, durable);
         }
     }
