@@ -13,7 +13,7 @@ OPTIONS = {
     ("topic", "delete"): ["--server"],
     ("queue",): ["create", "list", "describe", "delete", "purge", "peek", "publish", "redrive", "unpark"],
     ("queue", "create"): ["--ttl", "--max-length", "--max-bytes", "--overflow", "--max-priority", "--attempts", "--backoff",
-                          "--dead-letter-exchange", "--dead-letter-routing-key", "--lease", "--delay", "--expires", "--single-active", "--on-exhausted", "--fifo", "--id-window", "--ordering"],
+                          "--dead-letter-exchange", "--dead-letter-routing-key", "--lease", "--delay", "--expires", "--single-active", "--on-exhausted", "--fifo", "--id-window", "--ordering", "--key-from"],
     ("queue", "list"): ["--span", "--json", "--server"],
     ("queue", "describe"): ["--span", "--json"],
     ("queue", "delete"): ["--if-unused", "--if-empty"],

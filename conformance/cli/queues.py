@@ -347,3 +347,19 @@ def _(place):
     server.ok("produce", "shared", "--key-separator", ":", *("busy:%d" % n for n in range(20)), "quiet:0")
     equal({m["key"] for m in take("shared", 9)}, {"busy"})
     equal(take("shared", 1)[0]["key"], "quiet")
+
+
+@check("queue create --key-from says what is the key of a message that has none, for queues that go by keys")
+def _(place):
+    server = place.serve(*SMALL)
+    server.ok("queue", "create", "q", "--ordering", "key", "--key-from", "header:customer")
+    equal(server.ok("queue", "describe", "q", "--json", "--span", "0").json()["policy"]["key_from"], "header:customer")
+    server.ok("queue", "create", "q", "--ordering", "key", "--key-from", "header:customer")
+    holds(server.refused("queue", "create", "q", "--ordering", "key"), "key_from")
+    holds(server.refused("queue", "create", "u", "--key-from", "routing-key"), "ordering")
+    holds(server.refused("queue", "create", "u", "--ordering", "fair", "--key-from", "value"), "header:NAME")
+    for customer, body in (("a", "1"), ("a", "2"), ("b", "3")):
+        server.ok("queue", "publish", "q", body, "--header", "customer=" + customer)
+    status, _, body = server.ask("POST", "/api/v1/queues/q/receive", json.dumps({"max": 1}))
+    equal((status, [m["value"] for m in json.loads(body)["messages"]]), (200, ["1"]))
+    equal([m["value"] for m in json.loads(server.ask("POST", "/api/v1/queues/q/receive", json.dumps({"max": 10}))[2])["messages"]], ["3"])

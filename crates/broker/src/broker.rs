@@ -22,8 +22,9 @@ use tokio::sync::Notify;
 use crate::auth::{Action, Authorizer, Decision, Principal, Resource};
 use crate::bridge::Bridges;
 use crate::config::BrokerConfig;
-use crate::envelope::property;
+use crate::envelope::{Message, property};
 use crate::error::CallError;
+use crate::key_from::KeyFrom;
 use crate::mailbox::Mailbox;
 use crate::policy::{self, SettingInfo, TopicPolicy};
 use crate::publish::NewMessage;
@@ -241,6 +242,13 @@ impl Broker {
         let mut queues = queues.into_iter();
         let key = key.filter(|_| queues.any(|q| q.policy.ordering != KeyOrder::None))?;
         Some(self.inner.secret.key_hash(key))
+    }
+    /// The hash of the key that a message without one has in a queue, if the queue goes by keys and says where it finds them.
+    pub(crate) fn key_hash_in(&self, message: &Message, queue: &QueueDef) -> Option<u64> {
+        if queue.policy.ordering == KeyOrder::None || message.key.is_some() {
+            return None;
+        }
+        Some(self.inner.secret.key_hash(&KeyFrom::of(queue).find(message)?))
     }
     /// The log's epoch: grows with each opening.
     #[must_use]

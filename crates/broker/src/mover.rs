@@ -253,8 +253,9 @@ pub(crate) fn moving(
     for place in places {
         match place {
             Routing::Queue(def) => {
-                to.push(Target::from(def.id));
-                bytes += TARGET_BYTES + DROPS_BYTES;
+                let own_key = session.broker().key_hash_in(&body.message, &def);
+                to.push(Target { key_hash: own_key, ..Target::from(def.id) });
+                bytes += TARGET_BYTES + DROPS_BYTES + own_key.map_or(0, |_| body_len + ITEM_OVERHEAD_BYTES);
             }
             Routing::Topic(topic) => {
                 let key = body.message.key.as_ref();

@@ -43,7 +43,7 @@ pub struct NewMessage {
     pub transient: bool,
     /// 0 to 255; a queue counts one above its highest as its highest.
     pub priority: u8,
-    /// Not to be delivered after so long, milliseconds.
+    /// Not to be delivered after so long, milliseconds; with 0 only to who is waiting for it when it is durable.
     pub ttl_ms: Option<u64>,
     /// Not to be delivered before so long, milliseconds; `None`: as each queue says.
     pub delay_ms: Option<u64>,
@@ -256,7 +256,10 @@ impl Routed {
         for place in places {
             match place {
                 Routing::Queue(def) if wanted(index, Place::Queue(def.id)) => {
-                    to.push(Target { queue: def.id, due_ms });
+                    let own_key = core.broker.key_hash_in(&new.message, def);
+                    to.push(Target { queue: def.id, due_ms, key_hash: own_key });
+                    // What has attrs of its own has the body apart.
+                    self.queue_bytes += own_key.map_or(0, |_| body_len + ITEM_OVERHEAD_BYTES);
                     let limited = def.policy.messages_max.is_some() || def.policy.bytes_max.is_some();
                     self.queue_bytes += TARGET_BYTES + if limited { DROPS_BYTES } else { 0 };
                 }

@@ -11,6 +11,7 @@ use millstream_types::limits::NAME_BYTES_MAX;
 
 use crate::envelope::{EnvelopeError, Header, decode_arguments, encode_arguments};
 use crate::error::QueueCallError;
+use crate::key_from::{KEY_FROM, KeyFrom};
 use crate::subscription::Subscription;
 
 /// Where a queue's dead messages go.
@@ -39,6 +40,8 @@ pub struct QueueSettings {
     pub dead_letter: Option<DeadLetter>,
     /// The topic whose records it hands out.
     pub subscription: Option<Subscription>,
+    /// What is the key of a message that has none.
+    pub key_from: KeyFrom,
     /// The arguments it was declared with: kept, and compared by nobody here.
     pub arguments: Vec<Header>,
     /// What a protocol keeps with the queue, by names of its own (`aws.tags`): kept, and read by nobody here.
@@ -52,6 +55,7 @@ impl Default for QueueSettings {
             owner: None,
             dead_letter: None,
             subscription: None,
+            key_from: KeyFrom::Key,
             arguments: Vec::new(),
             more: BTreeMap::new(),
         }
@@ -87,6 +91,7 @@ impl QueueSettings {
                 from: s.get(TOPIC_FROM).and_then(|f| f.parse().ok()).unwrap_or_default(),
                 filter: s.get(TOPIC_FILTER).cloned(),
             }),
+            key_from: KeyFrom::of(def),
             arguments: decode_arguments(&arguments).unwrap_or_default(),
             more: s
                 .range(MORE.to_owned()..)
@@ -150,6 +155,9 @@ impl QueueSettings {
                 put(TOPIC_FILTER, filter.clone());
             }
         }
+        if self.key_from != KeyFrom::Key {
+            put(KEY_FROM, self.key_from.text().into_owned());
+        }
         if !self.arguments.is_empty() {
             put(ARGUMENTS, hex(&encode_arguments(&self.arguments)?));
         }
@@ -210,6 +218,7 @@ mod tests {
                 from: crate::subscription::Begin::Offset(5),
                 filter: Some("{}".to_owned()),
             }),
+            key_from: KeyFrom::Header("customer".to_owned()),
             arguments: vec![Header { name: "x-a".to_owned(), value: HeaderValue::I32(5) }],
             more: BTreeMap::from([("aws.tags".to_owned(), "{}".to_owned())]),
         };

@@ -21,6 +21,7 @@ use crate::broker::Broker;
 use crate::consume::settle_item;
 use crate::envelope::Header;
 use crate::error::{CallError, QueueCallError};
+use crate::key_from::KeyFrom;
 use crate::queue_settings::{DeadLetter, QueueSettings, owner_of};
 use crate::session::Session;
 use crate::subscription::Subscription;
@@ -40,6 +41,8 @@ pub struct NewQueue {
     pub dead_letter: Option<DeadLetter>,
     /// The topic whose records it hands out, instead of what would be published to it.
     pub subscription: Option<Subscription>,
+    /// What is the key of a message that has none.
+    pub key_from: KeyFrom,
     /// Other arguments: kept, and not compared when it is declared again.
     pub arguments: Vec<Header>,
     /// What a protocol keeps with it ([`QueueSettings::more`]); not compared either.
@@ -57,6 +60,7 @@ impl NewQueue {
             policy: QueuePolicy::default(),
             dead_letter: None,
             subscription: None,
+            key_from: KeyFrom::Key,
             arguments: Vec::new(),
             more: BTreeMap::new(),
         }
@@ -134,9 +138,11 @@ impl Session {
         if let Some(owner) = owner {
             self.broker().will_own(owner, self.namespace(), &new.name);
         }
-        let NewQueue { name, durable, mut policy, dead_letter, subscription, arguments, more, .. } = new;
+        let NewQueue {
+            name, durable, mut policy, dead_letter, subscription, key_from, arguments, more, ..
+        } = new;
         policy.dead_letter = dead_letter.is_some();
-        let settings = QueueSettings { durable, owner, dead_letter, subscription, arguments, more };
+        let settings = QueueSettings { durable, owner, dead_letter, subscription, key_from, arguments, more };
         let map = settings.to_map()?;
         loop {
             if let Some(def) = self.queue(&name) {
@@ -417,6 +423,7 @@ fn alike(def: &QueueDef, policy: &QueuePolicy, asked: &QueueSettings) -> Result<
         ("auto_delete", p.auto_delete == q.auto_delete),
         ("dead_letter", has.dead_letter == asked.dead_letter),
         ("subscription", has.subscription == asked.subscription),
+        ("key_from", has.key_from == asked.key_from),
         ("ttl_ms", p.ttl_ms == q.ttl_ms),
         ("expires_ms", p.expires_ms == q.expires_ms),
         ("messages_max", p.messages_max == q.messages_max),

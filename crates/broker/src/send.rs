@@ -100,6 +100,7 @@ impl Session {
         let expiry_ms = new.expiry_ms(now_ms);
         let due_ms = new.delay_ms.map(|d| now_ms.saturating_add(d));
         let key_hash = self.broker().key_hash(new.message.key.as_ref(), [queue]);
+        let own_key = self.broker().key_hash_in(&new.message, queue);
         let dedup = self.broker().id_hash(&new, [queue]);
         let body: Vec<Bytes> = std::iter::once(envelope).chain(new.message.payload).collect();
         let body_len: usize = body.iter().map(Bytes::len).sum();
@@ -107,9 +108,8 @@ impl Session {
         if body_len > max {
             return Err(too_large(max).into());
         }
-        let due_ms = new.delay_ms.map(|d| now_ms.saturating_add(d));
         let publish = Publish {
-            to: vec![Target { queue: queue.id, due_ms }],
+            to: vec![Target { queue: queue.id, due_ms, key_hash: own_key }],
             transient: new.transient,
             priority: new.priority,
             expiry_ms,

@@ -285,11 +285,13 @@ pub struct Target {
     pub queue: ObjectId,
     /// Not to be delivered there before, milliseconds since the epoch. `None`: the queue's own delay, if it has one.
     pub due_ms: Option<u64>,
+    /// Hash of the key that it has there, if that is not the message's.
+    pub key_hash: Option<u64>,
 }
 
 impl From<ObjectId> for Target {
     fn from(queue: ObjectId) -> Self {
-        Self { queue, due_ms: None }
+        Self { queue, due_ms: None, key_hash: None }
     }
 }
 

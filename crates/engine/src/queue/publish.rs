@@ -21,8 +21,8 @@ use crate::ctx::Asker;
 /// A message that comes in drops at most so many; what is over after that goes in later turns.
 const DROPS_PER_PUBLISH: usize = 4;
 
-/// A queue that takes a message: when it is due there, and where it goes.
-pub(super) type Place = (Option<u64>, (LogId, u64));
+/// A queue that takes a message: when it is due there, the hash of its key, and where it goes.
+pub(super) type Place = ((Option<u64>, Option<u64>), (LogId, u64));
 
 /// What a queue did with a message.
 enum Taken {
@@ -121,7 +121,7 @@ impl Queues {
         // Those that share attrs share the body; a queue with attrs of its own has the message apart.
         places.sort_unstable();
         for same in places.chunk_by(|a, b| a.0 == b.0) {
-            let Some((due_ms, _)) = same.first() else { continue };
+            let Some(((due_ms, key_hash), _)) = same.first() else { continue };
             let attrs = Attrs::Single(SingleAttrs {
                 transient: message.transient,
                 keyed: false,
@@ -131,7 +131,7 @@ impl Queues {
                 enqueued_ms: cx.now.wall_ms,
                 expiry_ms: message.expiry_ms,
                 due_ms: *due_ms,
-                key_hash: message.key_hash,
+                key_hash: *key_hash,
                 origin: message.origin,
             });
             let to: Vec<(LogId, u64)> = same.iter().map(|p| p.1).collect();
@@ -163,6 +163,7 @@ impl Queues {
         }
         let watched = message.dedup.filter(|_| queue.policy().id_window_ms.is_some());
         let due_ms = queue.due_ms(target, now_ms);
+        let key_hash = target.key_hash.or(message.key_hash);
         let full = queue.refuses(due_ms, Tally::one(bytes));
         let policy = queue.policy();
         let dead_letters = policy.overflow == Overflow::RejectDeadLetter && policy.dead_letter;
@@ -184,7 +185,7 @@ impl Queues {
             pos,
             enqueued_ms: now_ms,
             expiry_ms: message.expiry_ms.unwrap_or(u64::MAX),
-            key_hash: message.key_hash,
+            key_hash,
             due_ms: due_ms.unwrap_or(0),
             bytes,
             deliveries: 0,
@@ -219,7 +220,7 @@ impl Queues {
             self.ids.note(id, hash, number, pos);
         }
         self.shown.push_back((Lsn(u64::MAX), id, number, end));
-        Ok(Taken::Appended((due_ms, (LogId::new(id, number), pos)), full))
+        Ok(Taken::Appended(((due_ms, key_hash), (LogId::new(id, number), pos)), full))
     }
 
     /// Where the message is that had this id before, if the queue looks for it. Refused if that would not be known of this one later.

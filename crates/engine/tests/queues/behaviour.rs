@@ -489,7 +489,7 @@ fn a_failed_message_rests_for_its_backoff_and_others_pass_it() {
 fn a_delayed_message_waits_and_then_goes_before_what_was_published_after_its_time() {
     let mut w = world();
     let q = w.create("a", QueuePolicy::default());
-    let due = |w: &World, ms| vec![Target { queue: q, due_ms: Some(w.now.wall_ms + ms) }];
+    let due = |w: &World, ms| vec![Target { queue: q, due_ms: Some(w.now.wall_ms + ms), key_hash: None }];
     let to = due(&w, 100);
     w.publish(Publish { to, ..message(&[]) });
     let to = due(&w, 50);
@@ -511,7 +511,7 @@ fn more_scheduled_messages_than_memory_has_room_for_come_in_their_order() {
     let q = w.create("a", QueuePolicy::default());
     for minute in [9, 3, 5, 1, 7, 2, 8, 4, 6, 0] {
         let due_ms = Some(w.now.wall_ms + 1 + minute * 60_000);
-        w.publish(Publish { to: vec![Target { queue: q, due_ms }], ..message(&[]) });
+        w.publish(Publish { to: vec![Target { queue: q, due_ms, key_hash: None }], ..message(&[]) });
     }
     w.settle_down();
     let mut got = Vec::new();
@@ -533,7 +533,7 @@ fn a_purge_takes_no_delayed_message_that_was_published_after_it() {
     let mut w = world();
     let q = w.create("a", QueuePolicy::default());
     let later = |w: &mut World| {
-        let to = vec![Target { queue: q, due_ms: Some(w.now.wall_ms + 5_000) }];
+        let to = vec![Target { queue: q, due_ms: Some(w.now.wall_ms + 5_000), key_hash: None }];
         w.publish(Publish { to, ..message(&[]) });
     };
     later(&mut w);

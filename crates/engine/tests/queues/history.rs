@@ -212,7 +212,7 @@ impl Run {
                 _ => ObjectId::new(ObjectKind::Queue, 1 << 30),
             };
             let due_ms = self.one_in(5).then(|| self.now() + self.dice.below(400));
-            to.push(Target { queue, due_ms });
+            to.push(Target { queue, due_ms, key_hash: None });
         }
         to
     }

@@ -161,7 +161,7 @@ fn nastiest_9_a_queue_made_again_under_the_same_name_inherits_nothing() {
     w.fill(q, 5);
     let old = w.deliveries.remove(0);
     let later = Some(w.now.wall_ms + 500);
-    w.publish(Publish { to: vec![Target { queue: q, due_ms: later }], ..message(&[]) });
+    w.publish(Publish { to: vec![Target { queue: q, due_ms: later, key_hash: None }], ..message(&[]) });
     let waits = w.submit(3, QueueOp::Receive(Receive { wait_ms: 9_000, ..pull(q, 1) }));
     w.flush();
     let delete = QueueChange::Delete { id: q, if_unused: false, if_empty: false, if_idle: false };
@@ -200,7 +200,7 @@ fn nastiest_10_the_clock_is_set_across_a_restart() {
         w.fill(q, 1);
         w.receive(2, pull(q, 1));
         let due_ms = Some(w.now.wall_ms + 1_000);
-        w.publish(Publish { to: vec![Target { queue: q, due_ms }], ..message(&[]) });
+        w.publish(Publish { to: vec![Target { queue: q, due_ms, key_hash: None }], ..message(&[]) });
         w.sync();
         w.now.wall_ms = if ahead { 11 * DAY_MS } else { 9 * DAY_MS };
         w.crash(1);

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use millstream_broker::queue::policy::{Overflow, QueuePolicy};
-use millstream_broker::{Begin, BeginError, DeadLetter, Header, HeaderValue, Subscription};
+use millstream_broker::queue::policy::{OnExhausted, Ordering, Overflow, QueuePolicy};
+use millstream_broker::{Begin, BeginError, DeadLetter, Header, HeaderValue, KeyFrom, Subscription};
 
 use crate::exception::Exception;
 
@@ -23,6 +23,7 @@ pub(crate) struct QueueArguments {
     pub(crate) policy: QueuePolicy,
     pub(crate) dead_letter: Option<DeadLetter>,
     pub(crate) subscription: Option<Subscription>,
+    pub(crate) key_from: KeyFrom,
 }
 
 /// The kinds of queues that clients ask for. Both are the same queue here; what they may be differs.
@@ -49,9 +50,13 @@ const CONSUMER_TIMEOUT: &str = "x-consumer-timeout";
 const TOPIC: &str = "x-topic";
 const TOPIC_FROM: &str = "x-topic-from";
 const TOPIC_FILTER: &str = "x-topic-filter";
+// Ours, which `RabbitMQ` does not have.
+const ORDERING: &str = "x-ordering";
+const KEY_FROM: &str = "x-key-from";
+const ON_EXHAUSTED: &str = "x-on-exhausted";
 
 /// Those that must be the same when a queue is declared again.
-const COMPARED: [&str; 16] = [
+const COMPARED: [&str; 19] = [
     TYPE,
     EXPIRES,
     MESSAGE_TTL,
@@ -68,7 +73,14 @@ const COMPARED: [&str; 16] = [
     TOPIC,
     TOPIC_FROM,
     TOPIC_FILTER,
+    ORDERING,
+    KEY_FROM,
+    ON_EXHAUSTED,
 ];
+
+/// What an argument that is not said stands for, where that can be said as well.
+const DEFAULTS: [(&str, &str); 4] =
+    [(TYPE, "classic"), (ORDERING, "none"), (KEY_FROM, "key"), (ON_EXHAUSTED, "dead-letter")];
 
 /// The kind of queue that arguments ask for.
 pub(crate) fn kind(queue: &str, arguments: &[Header]) -> Result<Kind, Exception> {
@@ -85,7 +97,7 @@ pub(crate) fn kind(queue: &str, arguments: &[Header]) -> Result<Kind, Exception>
 }
 
 /// What a queue that is subscribed to a topic cannot have.
-const NOT_WITH_TOPIC: [&str; 4] = [MAX_LENGTH, MAX_LENGTH_BYTES, OVERFLOW, MAX_PRIORITY];
+const NOT_WITH_TOPIC: [&str; 5] = [MAX_LENGTH, MAX_LENGTH_BYTES, OVERFLOW, MAX_PRIORITY, ORDERING];
 
 /// Reads a queue's arguments.
 pub(crate) fn read(queue: &str, kind: Kind, arguments: &[Header]) -> Result<QueueArguments, Exception> {
@@ -127,6 +139,26 @@ pub(crate) fn read(queue: &str, kind: Kind, arguments: &[Header]) -> Result<Queu
         Some(HeaderValue::Bool(on)) => *on,
         Some(other) => return Err(unacceptable(queue, SINGLE_ACTIVE, other)),
     };
+    policy.ordering = match text(ORDERING)? {
+        None | Some("none") => Ordering::None,
+        Some("key") => Ordering::ByKey,
+        Some("fair") => Ordering::Fair,
+        Some(_) => return Err(invalid(queue, ORDERING, "invalid_ordering")),
+    };
+    let key_from = text(KEY_FROM)?.map_or(Some(KeyFrom::Key), KeyFrom::parse);
+    let key_from = key_from.ok_or_else(|| invalid(queue, KEY_FROM, "invalid_key_from"))?;
+    if key_from != KeyFrom::Key && policy.ordering == Ordering::None {
+        return Err(invalid(queue, KEY_FROM, "key_from_but_no_ordering_defined"));
+    }
+    policy.on_exhausted = match text(ON_EXHAUSTED)? {
+        None | Some("dead-letter") => OnExhausted::DeadLetter,
+        Some("drop") => OnExhausted::Drop,
+        Some("park") => OnExhausted::Park,
+        Some(_) => return Err(invalid(queue, ON_EXHAUSTED, "invalid_on_exhausted")),
+    };
+    if policy.on_exhausted != OnExhausted::DeadLetter && policy.attempts_max.is_none() {
+        return Err(invalid(queue, ON_EXHAUSTED, "on_exhausted_but_no_delivery_limit_defined"));
+    }
     let at_least_once = match text(DLX_STRATEGY)? {
         None | Some("at-most-once") => false,
         Some("at-least-once") => true,
@@ -158,7 +190,7 @@ pub(crate) fn read(queue: &str, kind: Kind, arguments: &[Header]) -> Result<Queu
     {
         return Err(invalid(queue, arg, "not supported by queues that are subscribed to a topic"));
     }
-    Ok(QueueArguments { policy, dead_letter, subscription })
+    Ok(QueueArguments { policy, dead_letter, subscription, key_from })
 }
 
 /// The time in which deliveries of a queue with these arguments are to be settled.
@@ -173,6 +205,7 @@ pub fn queue_arguments(
     policy: &QueuePolicy,
     dead_letter: Option<&DeadLetter>,
     subscription: Option<&Subscription>,
+    key_from: &KeyFrom,
 ) -> Vec<Header> {
     let mut all = Vec::new();
     let mut put = |name: &str, value: HeaderValue| all.push(Header { name: name.to_owned(), value });
@@ -196,6 +229,19 @@ pub fn queue_arguments(
         Overflow::DropHead => {}
         Overflow::Reject => put(OVERFLOW, text("reject-publish")),
         Overflow::RejectDeadLetter => put(OVERFLOW, text("reject-publish-dlx")),
+    }
+    match policy.ordering {
+        Ordering::None => {}
+        Ordering::ByKey => put(ORDERING, text("key")),
+        Ordering::Fair => put(ORDERING, text("fair")),
+    }
+    if *key_from != KeyFrom::Key {
+        put(KEY_FROM, text(&key_from.text()));
+    }
+    match policy.on_exhausted {
+        OnExhausted::DeadLetter => {}
+        OnExhausted::Drop => put(ON_EXHAUSTED, text("drop")),
+        OnExhausted::Park => put(ON_EXHAUSTED, text("park")),
     }
     if policy.single_active {
         put(SINGLE_ACTIVE, HeaderValue::Bool(true));
@@ -223,9 +269,9 @@ pub fn queue_arguments(
 
 /// Compares the arguments of a declaration with those of the queue that is there.
 pub(crate) fn compare(queue: &str, asked: &[Header], current: &[Header]) -> Result<(), Exception> {
-    let classic = HeaderValue::Str("classic".to_owned());
     for name in COMPARED {
-        let default = (name == TYPE).then_some(&classic);
+        let default = DEFAULTS.iter().find(|d| d.0 == name).map(|d| HeaderValue::Str(d.1.to_owned()));
+        let default = default.as_ref();
         let (a, c) = (find(asked, name).or(default), find(current, name).or(default));
         let same = match (a, c) {
             (None, None) => true,
@@ -377,7 +423,9 @@ mod tests {
         );
         let unknown = arguments(&[("x-colour", HeaderValue::I32(1))]);
         compare("q", &unknown, &[]).unwrap();
-        compare("q", &arguments(&[("x-queue-type", HeaderValue::Str("classic".into()))]), &[]).unwrap();
+        for (name, default) in DEFAULTS {
+            compare("q", &arguments(&[(name, HeaderValue::Str(default.into()))]), &[]).unwrap();
+        }
     }
 
     #[test]
@@ -389,6 +437,12 @@ mod tests {
             ("x-max-priority", HeaderValue::I32(256), "{max_value_exceeded,256}"),
             ("x-overflow", HeaderValue::Str("x".into()), "invalid_overflow"),
             ("x-dead-letter-routing-key", HeaderValue::Str("k".into()), "routing_key_but_no_dlx_defined"),
+            ("x-ordering", HeaderValue::Str("fifo".into()), "invalid_ordering"),
+            ("x-ordering", HeaderValue::Bool(true), "{unacceptable_type,bool}"),
+            ("x-key-from", HeaderValue::Str("header:".into()), "invalid_key_from"),
+            ("x-key-from", HeaderValue::Str("routing-key".into()), "key_from_but_no_ordering_defined"),
+            ("x-on-exhausted", HeaderValue::Str("x".into()), "invalid_on_exhausted"),
+            ("x-on-exhausted", HeaderValue::Str("park".into()), "on_exhausted_but_no_delivery_limit_defined"),
         ] {
             let e = read("q", Kind::Classic, &arguments(&[(name, value)])).unwrap_err();
             assert_eq!(
@@ -418,8 +472,11 @@ mod tests {
             priority_max: 9,
             attempts_max: Some(3),
             single_active: true,
+            ordering: Ordering::ByKey,
+            on_exhausted: OnExhausted::Park,
             ..QueuePolicy::default()
         };
+        let from = KeyFrom::Header("customer".to_owned());
         let dead = DeadLetter {
             exchange: "x".into(),
             routing_key: Some("k".into()),
@@ -427,9 +484,9 @@ mod tests {
             not_expired: false,
             keeps_age: false,
         };
-        let said = queue_arguments(&policy, Some(&dead), None);
+        let said = queue_arguments(&policy, Some(&dead), None, &from);
         let read = read("q", Kind::Classic, &said).unwrap();
-        assert_eq!((read.policy, read.dead_letter), (policy, Some(dead)));
-        assert_eq!(queue_arguments(&QueuePolicy::default(), None, None), []);
+        assert_eq!((read.policy, read.dead_letter, read.key_from), (policy, Some(dead), from));
+        assert_eq!(queue_arguments(&QueuePolicy::default(), None, None, &KeyFrom::Key), []);
     }
 }

@@ -175,6 +175,9 @@ struct Create {
     /// Only records that match this pattern: as a bridge's, on key, headers and body
     #[arg(long, requires = "topic", value_parser = pattern, value_name = "JSON|@FILE")]
     filter: Option<Value>,
+    /// What is the key of a message that has none: routing-key, correlation-id or header:NAME [default: it has none]
+    #[arg(long, value_name = "WHAT")]
+    key_from: Option<String>,
 }
 
 impl Create {
@@ -199,6 +202,7 @@ impl Create {
             "topic": self.topic,
             "from": self.from,
             "filter": self.filter,
+            "key_from": self.key_from,
             "ordering": if self.fifo { Some("key") } else { self.ordering.as_deref() },
         })
     }

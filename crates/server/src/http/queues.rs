@@ -12,8 +12,8 @@ use futures_util::future::join_all;
 use millstream_broker::queue::api::{QueueDef, QueueStats, TopicCounts};
 use millstream_broker::queue::policy::{Backoff, OnExhausted, Ordering, Overflow, QueuePolicy};
 use millstream_broker::{
-    Begin, BeginError, BindingsOf, Broker, CallError, DeadLetter, NewQueue, QueueSettings, Redrive, Session,
-    Subscription, Target, TargetKind,
+    Begin, BeginError, BindingsOf, Broker, CallError, DeadLetter, KeyFrom, NewQueue, QueueSettings, Redrive,
+    Session, Subscription, Target, TargetKind,
 };
 use millstream_types::Namespace;
 use serde::Deserialize;
@@ -170,7 +170,7 @@ pub async fn describe(
     told.insert("created_ms".to_owned(), json!(seen.def.created_ms));
     told.insert("durable".to_owned(), json!(settings.durable));
     told.insert("exclusive".to_owned(), json!(settings.owner.is_some()));
-    told.insert("policy".to_owned(), policy(&seen.def.policy, settings.dead_letter.as_ref()));
+    told.insert("policy".to_owned(), policy(&seen.def.policy, &settings));
     told.insert("arguments".to_owned(), values::table(&settings.arguments));
     told.insert("bindings".to_owned(), bindings);
     Ok(Json(Value::Object(told)))
@@ -188,7 +188,8 @@ fn topic(s: &Subscription, stats: &QueueStats) -> Value {
     })
 }
 
-fn policy(p: &QueuePolicy, dead: Option<&DeadLetter>) -> Value {
+fn policy(p: &QueuePolicy, settings: &QueueSettings) -> Value {
+    let dead = settings.dead_letter.as_ref();
     let overflow = match p.overflow {
         Overflow::DropHead => "drop-head",
         Overflow::Reject => "reject-publish",
@@ -221,6 +222,7 @@ fn policy(p: &QueuePolicy, dead: Option<&DeadLetter>) -> Value {
         "on_exhausted": exhausted,
         "backoff": backoff,
         "ordering": ordering,
+        "key_from": settings.key_from.text(),
         "id_window_ms": p.id_window_ms,
         "lease_ms": p.lease_ms,
         "delay_ms": p.delay_ms,
@@ -246,6 +248,7 @@ pub struct Create {
     attempts: Option<u32>,
     on_exhausted: Option<String>,
     ordering: Option<String>,
+    key_from: Option<String>,
     backoff: Option<NewBackoff>,
     id_window_ms: Option<u64>,
     dead_letter_exchange: Option<String>,
@@ -308,6 +311,14 @@ impl Create {
             Some("fair") => Ordering::Fair,
             Some(o) => return Err(ApiError::bad(format!("ordering {o:?}: none, key or fair"))),
         };
+        let key_from = self
+            .key_from
+            .as_deref()
+            .map_or(Some(KeyFrom::Key), KeyFrom::parse)
+            .ok_or_else(|| ApiError::bad("key_from: key, routing-key, correlation-id or header:NAME"))?;
+        if key_from != KeyFrom::Key && p.ordering == Ordering::None {
+            return Err(ApiError::bad("key_from is for queues with an ordering"));
+        }
         p.backoff = match self.backoff {
             None => Backoff::None,
             Some(NewBackoff { base_ms, max_ms: None, jitter_percent: 0 }) => Backoff::Fixed { ms: base_ms },
@@ -339,8 +350,10 @@ impl Create {
                 Some(Subscription { topic, from, filter: filter.map(|f| f.to_string()) })
             }
         };
-        let arguments = millstream_amqp::queue_arguments(&p, dead_letter.as_ref(), subscription.as_ref());
-        Ok(NewQueue { policy: p, dead_letter, subscription, arguments, ..NewQueue::named(&self.name) })
+        let arguments =
+            millstream_amqp::queue_arguments(&p, dead_letter.as_ref(), subscription.as_ref(), &key_from);
+        let new = NewQueue::named(&self.name);
+        Ok(NewQueue { policy: p, dead_letter, subscription, key_from, arguments, ..new })
     }
 }
 

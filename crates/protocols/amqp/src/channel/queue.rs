@@ -124,6 +124,7 @@ impl Channel {
             policy,
             dead_letter: read.dead_letter,
             subscription: read.subscription,
+            key_from: read.key_from,
             arguments: table,
             more: std::collections::BTreeMap::new(),
         };
