@@ -209,6 +209,11 @@ impl Client {
                 (Peer::Millstream, _) => "millstream",
             },
         ]);
+        if self.name == "pika"
+            && let Some(admin) = run.amqp_admin
+        {
+            command.args(["--admin", admin]);
+        }
         if let Some(check) = run.check {
             command.args(["--only", check]);
         }
@@ -222,6 +227,8 @@ pub struct Run<'a> {
     pub bootstrap: &'a str,
     /// Its address for AMQP's.
     pub amqp: &'a str,
+    /// The command line of what AMQP's clients talk to, as a shell would have it.
+    pub amqp_admin: Option<&'a str>,
     /// Its address for AWS's.
     pub aws: &'a str,
     /// What it is.

@@ -32,10 +32,11 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
         other => bail!("--against original or millstream, not {other:?}"),
     };
     let mut summary = Summary::default();
-    let mut go = |address: &str| {
+    let mut go = |address: &str, amqp_admin: Option<&str>| {
         let run = Run {
             bootstrap: address,
             amqp: address,
+            amqp_admin,
             aws: address,
             peer,
             check: check.as_deref(),
@@ -45,29 +46,30 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
     };
     let place = Scratch::new(tools::made(root).join("conformance"))?;
     match (bootstrap, peer) {
-        (Some(address), _) => go(&address),
+        (Some(address), _) => go(&address, None),
         (None, Peer::Original) if protocol == Protocol::Amqp => {
             let broker = RabbitMq::start(place.path())?;
-            go(&broker.address);
+            go(&broker.address, Some(&broker.admin));
             broker.stop()?;
         }
         (None, Peer::Original) if protocol == Protocol::Sqs => {
             let broker = ElasticMq::start(&tools::elasticmq_jars(root)?, place.path())?;
-            go(&broker.address);
+            go(&broker.address, None);
             broker.stop()?;
         }
         (None, Peer::Original) => {
             let broker = Original::start(&tools::kafka_jars(root)?, place.path(), Setting::Brisk)?;
-            go(&broker.bootstrap);
+            go(&broker.bootstrap, None);
             broker.stop()?;
         }
         (None, Peer::Millstream) => {
             let broker = Millstream::start(&millstream::build(root)?, place.path(), millstream::BRISK)?;
-            go(match protocol {
+            let address = match protocol {
                 Protocol::Kafka => &broker.bootstrap,
                 Protocol::Amqp => &broker.amqp,
                 Protocol::Sqs => &broker.aws,
-            });
+            };
+            go(address, Some(&broker.admin));
             let stopping = Moment::now();
             let stopped = broker.stop();
             summary.check("clean stop", stopping.elapsed(), stopped);

@@ -28,6 +28,8 @@ pub struct Millstream {
     pub amqp: String,
     /// Where AWS clients connect.
     pub aws: String,
+    /// Its command line, as a shell would have it.
+    pub admin: String,
     /// From starting the process to its `ready`.
     pub ready_after: Duration,
     data: Scratch,
@@ -50,13 +52,13 @@ impl Millstream {
 
     /// Starts it on a directory that one before it left.
     pub fn start_on(data: Scratch, binary: &Path, place: &Path, settings: &[&str]) -> Result<Self> {
-        let [bootstrap, amqp, aws] = free_ports::<3>()?.map(|port| format!("127.0.0.1:{port}"));
+        let [bootstrap, amqp, aws, http] = free_ports::<4>()?.map(|port| format!("127.0.0.1:{port}"));
         let mut serve = Command::new(binary);
         serve
             .arg("serve")
             .arg("--data-dir")
             .arg(data.path())
-            .args(["--kafka", &bootstrap, "--amqp", &amqp, "--aws", &aws, "--http", "off"]);
+            .args(["--kafka", &bootstrap, "--amqp", &amqp, "--aws", &aws, "--http", &http]);
         serve.args(settings.iter().flat_map(|setting| ["--set", setting]));
         let started = Moment::now();
         let (mut server, lines) =
@@ -74,7 +76,8 @@ impl Millstream {
                 }
             }
         }
-        Ok(Self { server, bootstrap, amqp, aws, ready_after: started.elapsed(), data })
+        let admin = format!("env MILLSTREAM_SERVER={http} '{}'", binary.display());
+        Ok(Self { server, bootstrap, amqp, aws, admin, ready_after: started.elapsed(), data })
     }
 
     /// Its process id.

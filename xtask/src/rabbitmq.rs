@@ -16,12 +16,16 @@ const STOPPED_WITHIN: Duration = Duration::from_mins(1);
 const STARTED: &str = "Starting broker... completed";
 /// Where Debian puts what is meant for root; the one on the path asks for another user.
 const PROGRAM: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+/// Its command line, beside it.
+const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
 /// A running `RabbitMQ`.
 pub struct RabbitMq {
     server: Server,
     /// Where clients connect.
     pub address: String,
+    /// Its command line, as a shell would have it.
+    pub admin: String,
     data: Scratch,
 }
 
@@ -33,10 +37,11 @@ impl RabbitMq {
         let home = data.path();
         let plugins = home.join("enabled_plugins");
         std::fs::write(&plugins, "[].")?;
+        let node = format!("millstream-peer-{port}@localhost");
         let mut command = Command::new(PROGRAM);
         command
             .env("HOME", home)
-            .env("RABBITMQ_NODENAME", format!("millstream-peer-{port}@localhost"))
+            .env("RABBITMQ_NODENAME", &node)
             .env("RABBITMQ_MNESIA_BASE", home.join("mnesia"))
             .env("RABBITMQ_LOG_BASE", home.join("log"))
             .env("RABBITMQ_PID_FILE", home.join("pid"))
@@ -47,7 +52,8 @@ impl RabbitMq {
             .env("ERL_EPMD_ADDRESS", "127.0.0.1");
         let mut server = Server::start("RabbitMQ", &mut command, &place.join("rabbitmq.log"))?;
         server.says(STARTED, STARTED_WITHIN)?;
-        Ok(Self { server, address: format!("127.0.0.1:{port}"), data })
+        let admin = format!("env 'HOME={}' {CONTROL} -n {node}", home.display());
+        Ok(Self { server, address: format!("127.0.0.1:{port}"), admin, data })
     }
 
     /// The process id of the broker itself, not of the script that started it.

@@ -197,6 +197,7 @@ fn programs(root: &Path, wanted: &Wanted, summary: &mut Summary) -> Result<()> {
                 let run = Run {
                     bootstrap: &bootstrap,
                     amqp: &amqp,
+                    amqp_admin: Some(&broker.admin),
                     aws: &aws,
                     peer: Peer::Millstream,
                     check: None,

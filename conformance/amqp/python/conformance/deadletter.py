@@ -2,7 +2,7 @@
 
 import pika
 
-from .harness import check, count, equal, take, that, unique, until
+from .harness import check, count, equal, refused, take, that, unique, until
 
 
 def pair(channel, key=None, **arguments):
@@ -108,3 +108,67 @@ def no_target(context):
         channel.basic_reject(method.delivery_tag, requeue=False)
         equal(channel.basic_get(queue)[0], None)
         channel.queue_delete(queue)
+
+
+@check("a cycle with a rejection in it goes on")
+def rejected_cycle(context):
+    queue, back = unique("q"), unique("back")
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.queue_declare(queue, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": back})
+        channel.queue_declare(back, arguments={"x-message-ttl": 0, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue})
+        channel.basic_publish("", queue, b"x")
+        for n in range(4):
+            method, properties, _ = take(channel, queue)
+            if n:
+                equal([(d["queue"], d["reason"], d["count"]) for d in properties.headers["x-death"]],
+                      [(back, "expired", n), (queue, "rejected", n)])
+            channel.basic_nack(method.delivery_tag, requeue=False)
+        take(channel, queue)
+        channel.queue_delete(queue)
+        channel.queue_delete(back)
+
+
+@check("what dies keeps its further keys, and is routed by them too")
+def further_keys(context):
+    queue, exchange, first, second = unique("q"), unique("dlx"), unique("first"), unique("second")
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.exchange_declare(exchange, "direct")
+        channel.queue_declare(queue, arguments={"x-dead-letter-exchange": exchange})
+        for name, key in [(first, queue), (second, "other")]:
+            channel.queue_declare(name)
+            channel.queue_bind(name, exchange, key)
+        channel.basic_publish("", queue, b"x", pika.BasicProperties(headers={"CC": ["other"]}))
+        method, _, _ = take(channel, queue)
+        channel.basic_reject(method.delivery_tag, requeue=False)
+        for name in [first, second]:
+            _, properties, _ = take(channel, name)
+            equal(properties.headers["x-death"][0]["routing-keys"], [queue, "other"])
+            equal([properties.headers[f"x-first-death-{what}"] for what in ["queue", "reason", "exchange"]], [queue, "rejected", ""])
+            if context.peer == "millstream":  # RabbitMQ has these since 3.13
+                equal([properties.headers[f"x-last-death-{what}"] for what in ["queue", "reason", "exchange"]], [queue, "rejected", ""])
+        for name in [queue, first, second]:
+            channel.queue_delete(name)
+        channel.exchange_delete(exchange)
+
+
+@check("dead letters that are to come at least once come, and the strategy is compared")
+def at_least_once(context):
+    queue, dead = unique("q"), unique("dead")
+    arguments = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-dead-letter-strategy": "at-least-once",
+                 "x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.queue_declare(dead, durable=True)
+        channel.queue_declare(queue, durable=True, arguments=arguments)
+        refused(406, "inequivalent arg 'x-dead-letter-strategy'", lambda: connection.channel().queue_declare(
+            queue, durable=True, arguments={**arguments, "x-dead-letter-strategy": "at-most-once"}))
+        channel.basic_publish("", queue, b"x")
+        method, _, _ = take(channel, queue)
+        channel.basic_nack(method.delivery_tag, requeue=False)
+        _, properties, body = take(channel, dead)
+        equal((body, properties.headers["x-death"][0]["reason"]), (b"x", "rejected"))
+        channel.queue_delete(queue)
+        channel.queue_delete(dead)

@@ -161,3 +161,24 @@ def further_keys(context):
             equal(method.routing_key, queues[0])
             that("BCC" not in properties.headers and properties.headers["CC"] == [queues[1]], f"headers {properties.headers}")
         channel.basic_publish("", queues[0], b"x", pika.BasicProperties(headers={"h": 2}))
+
+
+@check("headers whose names begin with x- count where the binding says so")
+def with_x(context):
+    exchange = unique("headers")
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.exchange_declare(exchange, "headers")
+        # The binding that asks for nothing but an x- header takes everything where such headers do not count.
+        queues = {}
+        for match in ["all", "all-with-x", "any-with-x"]:
+            queues[match] = unique("q")
+            channel.queue_declare(queues[match])
+            channel.queue_bind(queues[match], exchange, "", {"x-match": match, "x-kind": "a", "colour": "red"})
+        for headers in [{"x-kind": "a", "colour": "red"}, {"colour": "red"}, {"x-kind": "a"}, {"x-kind": "b", "colour": "blue"}]:
+            channel.basic_publish(exchange, "", repr(headers).encode(), pika.BasicProperties(headers=headers))
+        for match, n in [("all", 2), ("all-with-x", 1), ("any-with-x", 3)]:
+            equal(count(channel, queues[match]), n, match)
+            channel.queue_delete(queues[match])
+        channel.exchange_delete(exchange)

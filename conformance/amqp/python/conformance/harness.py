@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import os
+import shlex
+import subprocess
 import time
 import traceback
 import uuid
@@ -16,10 +18,15 @@ _checks = []
 class Context:
     """What a check is told: the broker's address and which broker it is."""
 
-    def __init__(self, bootstrap, peer):
-        self.peer = peer
+    def __init__(self, bootstrap, peer, admin=None):
+        self.peer, self.admin = peer, admin
         host, port = bootstrap.rsplit(":", 1)
         self.address = (host, int(port))
+
+    def command(self, *arguments):
+        """Has the broker's own command line do something; fails the check if it does not."""
+        done = subprocess.run([*shlex.split(self.admin), *arguments], capture_output=True, text=True, timeout=60)
+        equal(done.returncode, 0, f"{arguments}: {done.stdout}{done.stderr}")
 
     def connect(self, **more):
         """A connection; `with` closes it."""
@@ -27,11 +34,12 @@ class Context:
         return pika.BlockingConnection(pika.ConnectionParameters(host, port, **more))
 
 
-def check(name, peer=None):
-    """Registers the decorated function as the check `name`, for one peer only where `peer` is given."""
+def check(name, peer=None, admin=False):
+    """Registers the decorated function as the check `name`; for one peer only where `peer` is given, and, with `admin`, where the broker's own
+    command line is known."""
 
     def register(function):
-        _checks.append((name, peer, function))
+        _checks.append((name, peer, admin, function))
         return function
 
     return register
@@ -127,7 +135,8 @@ def _reason(error):
 
 def run_all(context, only, jobs):
     """Runs every check whose name contains `only`; returns how many passed and failed."""
-    todo = [(name, function) for name, peer, function in _checks if only in name and peer in (None, context.peer)]
+    here = lambda peer, admin: peer in (None, context.peer) and (context.admin or not admin)
+    todo = [(name, function) for name, peer, admin, function in _checks if only in name and here(peer, admin)]
     passed = failed = 0
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=jobs)
     running = {pool.submit(function, context): name for name, function in todo}

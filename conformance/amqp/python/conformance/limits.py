@@ -1,6 +1,8 @@
 """Length limits."""
 
-from .harness import bodies, check, count, equal, unique, until
+import pika
+
+from .harness import bodies, check, count, equal, take, unique, until
 
 
 def filled(channel, n, size=1, **arguments):
@@ -43,3 +45,25 @@ def out(context):
             channel.basic_publish("", queue, body)
         equal(count(channel, queue), 2)
         channel.queue_delete(queue)
+
+
+@check("a full queue that refuses and dead-letters does both")
+def refused_and_dead(context):
+    queue, dead = unique("q"), unique("dead")
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.queue_declare(dead)
+        channel.queue_declare(queue, arguments={"x-max-length": 1, "x-overflow": "reject-publish-dlx",
+                                                "x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
+        channel.basic_publish("", queue, b"first")
+        try:
+            channel.basic_publish("", queue, b"second")
+            raise AssertionError("confirmed")
+        except pika.exceptions.NackError:
+            pass
+        _, properties, body = take(channel, dead)
+        equal((body, properties.headers["x-death"][0]["reason"]), (b"second", "maxlen"))
+        equal(count(channel, queue), 1)
+        channel.queue_delete(queue)
+        channel.queue_delete(dead)

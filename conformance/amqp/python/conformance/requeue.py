@@ -107,3 +107,10 @@ def gone(context):
         deliveries(keeper, mine, 4)
         that(mine == [(b"%d" % n, True) for n in range(4)], f"{mine}")
         channel.queue_delete(queue)
+
+
+@check("recover without requeue is not served")
+def recover_in_place(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        refused(540, "NOT_IMPLEMENTED - requeue=false", lambda: channel.basic_recover(requeue=False))

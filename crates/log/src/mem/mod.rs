@@ -125,6 +125,11 @@ impl MemLog {
         self.shared.nudge_wanted();
     }
 
+    /// Has the opening say that there is no room for publishing, or that there is again.
+    pub fn set_full(&self, full: bool) {
+        self.shared.lock().set_full(full);
+    }
+
     /// The right to commit is lost: `durable` stays where it is.
     pub fn lose(&self, cause: &str) {
         self.shared.lock().lose(Lost { cause: cause.to_owned() });

@@ -77,6 +77,13 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Whether publishing is stopped for want of room.
+    pub(super) fn set_full(&self, full: bool) {
+        if let Some(gate) = &self.gate {
+            gate.set_full(full);
+        }
+    }
+
     pub(super) fn begin(&mut self, cfg: &LogConfig, gate: &Arc<Gate>) {
         self.open = true;
         self.unclean = std::mem::replace(&mut self.used, true);

@@ -6,6 +6,7 @@ mod support;
 use std::time::Duration;
 
 use millstream_amqp::AmqpConfig;
+use millstream_amqp::frame::FrameKind;
 use millstream_amqp::methods::{AMQPClass, basic, channel, connection, queue};
 use millstream_testkit::log::mem::Commit;
 use millstream_types::{Lsn, Namespace};
@@ -149,4 +150,60 @@ async fn a_delivery_that_is_not_settled_in_time_closes_its_channel_and_comes_aga
     client.open_channel(1).await;
     client.get("q").await;
     assert!(server.broker.queue(Namespace::DEFAULT, "q").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_disk_is_full_who_publishes_is_held_and_told_and_not_taken_for_dead_and_who_takes_goes_on()
+{
+    let server = Server::start(Commit::AtOnce).await;
+    let mut taker = server.client().await;
+    taker.declare("q").await;
+    taker.method().await;
+    let mut publisher = server.stranger().await;
+    publisher.open_with_heartbeat(1).await;
+    publisher.open_channel(1).await;
+    publisher.select_confirms().await;
+    for _ in 0..2 {
+        publisher.publish("q", b"before").await;
+        assert!(matches!(heard(&mut publisher).await, AMQPClass::Basic(basic::AMQPMethod::Ack(_))));
+    }
+    server.log.set_full(true);
+    publisher.publish("q", b"held").await;
+    let AMQPClass::Connection(connection::AMQPMethod::Blocked(why)) = heard(&mut publisher).await else {
+        panic!("not told")
+    };
+    assert_eq!(why.reason.as_str(), "low on disk");
+    for _ in 0..2 {
+        let tag = taker.get("q").await;
+        taker.ack(tag).await;
+    }
+    // It says nothing for longer than a client that is read from may.
+    let mut beats = 0;
+    while beats < 6 {
+        let frame = publisher.frame().await.expect("the connection is open");
+        assert_eq!(frame.kind, FrameKind::Heartbeat, "it is held");
+        beats += 1;
+    }
+    taker.get_nothing("q").await;
+    server.log.set_full(false);
+    let (mut unblocked, mut confirmed) = (false, false);
+    while !(unblocked && confirmed) {
+        match heard(&mut publisher).await {
+            AMQPClass::Connection(connection::AMQPMethod::Unblocked(_)) => unblocked = true,
+            AMQPClass::Basic(basic::AMQPMethod::Ack(ack)) => confirmed = ack.delivery_tag == 3,
+            other => panic!("{other:?}"),
+        }
+    }
+    taker.get("q").await;
+}
+
+/// The next method, past heartbeats.
+async fn heard(client: &mut support::Client) -> AMQPClass {
+    loop {
+        let frame = client.frame().await.expect("the connection is open");
+        if frame.kind == FrameKind::Method {
+            return millstream_amqp::method::decode(&frame.payload).unwrap().class;
+        }
+        assert_eq!(frame.kind, FrameKind::Heartbeat);
+    }
 }

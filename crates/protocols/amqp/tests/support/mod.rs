@@ -89,10 +89,15 @@ pub struct Client {
 
 impl Client {
     async fn open(&mut self) {
+        self.open_with_heartbeat(0).await;
+    }
+
+    /// Gets in, with heartbeats each so many seconds; 0 = none.
+    pub async fn open_with_heartbeat(&mut self, heartbeat: u16) {
         use connection::AMQPMethod as M;
         let told = self.log_in("guest", "guest", false).await;
         assert!(matches!(told, Some(AMQPClass::Connection(M::Tune(_)))));
-        let told = self.enter().await;
+        let told = self.enter_with_heartbeat(heartbeat).await;
         assert!(matches!(told, AMQPClass::Connection(M::OpenOk(_))));
     }
 
@@ -103,6 +108,7 @@ impl Client {
         assert!(matches!(self.method().await.1, AMQPClass::Connection(M::Start(_))));
         let mut capabilities = FieldTable::default();
         capabilities.insert("authentication_failure_close".into(), AMQPValue::Boolean(hears_refusal));
+        capabilities.insert("connection.blocked".into(), AMQPValue::Boolean(true));
         let mut client_properties = FieldTable::default();
         client_properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
         let response = format!("\0{user}\0{password}");
@@ -118,8 +124,12 @@ impl Client {
 
     /// Enters the virtual host; gives the answer.
     pub async fn enter(&mut self) -> AMQPClass {
+        self.enter_with_heartbeat(0).await
+    }
+
+    async fn enter_with_heartbeat(&mut self, heartbeat: u16) -> AMQPClass {
         use connection::AMQPMethod as M;
-        let ok = connection::TuneOk { channel_max: 2_047, frame_max: FRAME_MAX, heartbeat: 0 };
+        let ok = connection::TuneOk { channel_max: 2_047, frame_max: FRAME_MAX, heartbeat };
         self.send(0, AMQPClass::Connection(M::TuneOk(ok))).await;
         self.send(0, AMQPClass::Connection(M::Open(connection::Open { virtual_host: "/".into() }))).await;
         self.method().await.1
@@ -219,6 +229,13 @@ impl Client {
         assert_eq!(self.frame().await.unwrap().kind, FrameKind::Header);
         assert_eq!(self.frame().await.unwrap().kind, FrameKind::Body);
         ok.delivery_tag
+    }
+
+    /// Fails if there is a message.
+    pub async fn get_nothing(&mut self, queue: &str) {
+        let get = basic::Get { queue: queue.into(), no_ack: false };
+        self.send(1, AMQPClass::Basic(basic::AMQPMethod::Get(get))).await;
+        assert!(matches!(self.method().await.1, AMQPClass::Basic(basic::AMQPMethod::GetEmpty(_))));
     }
 
     pub async fn ack(&mut self, delivery_tag: u64) {
