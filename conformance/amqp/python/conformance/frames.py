@@ -144,11 +144,15 @@ def content_errors(context):
     for then in [
         lambda w: w.method(1, 50, 10, b"\0\0\x01q\0" + struct.pack(">I", 0)),
         lambda w: w.frame(3, 1, b"body"),
+        lambda w: w.frame(2, 1, struct.pack(">HHQH", 50, 0, 1, 0)),
     ]:
         wire = Wire(context).open().channel()
         wire.method(1, 60, 40, publish)
         then(wire)
         equal(wire.code(), 505)
+    wire = Wire(context).open().channel()
+    wire.frame(8, 1, b"")
+    equal(wire.code(), 505, "a heartbeat on a channel")
 
 
 @check("more channels than agreed are refused")

@@ -190,20 +190,22 @@ impl CodecError {
     #[must_use]
     pub const fn reply_code(&self) -> ReplyCode {
         match self {
-            // 2.3.7, 4.2.3: a frame that cannot be told from noise. 4.2.6.1: a content header of the wrong class.
+            // 2.3.7, 4.2.3: a frame that cannot be told from noise.
             Self::FrameTooLarge { .. }
             | Self::FrameEnd { .. }
             | Self::FrameType { .. }
-            | Self::Heartbeat { .. }
-            | Self::ContentClass { .. } => ReplyCode::FrameError,
+            | Self::Heartbeat { channel: 0, .. } => ReplyCode::FrameError,
             Self::Short { .. }
             | Self::Long { .. }
             | Self::Illegal { .. }
             | Self::TooDeep
             | Self::TooMany { .. } => ReplyCode::SyntaxError,
             Self::UnknownMethod { .. } | Self::NotServed { .. } => ReplyCode::NotImplemented,
-            // 4.2.6: incomplete or badly formatted content.
-            Self::Unexpected { .. } | Self::BodyTooLong { .. } => ReplyCode::UnexpectedFrame,
+            // 4.2.6: incomplete or badly formatted content. The last two as `RabbitMQ` has them; the specification says 501.
+            Self::Unexpected { .. }
+            | Self::BodyTooLong { .. }
+            | Self::Heartbeat { .. }
+            | Self::ContentClass { .. } => ReplyCode::UnexpectedFrame,
             Self::ChannelZero => ReplyCode::ChannelError,
             // As `RabbitMQ` has it; the specification's own code is 311.
             Self::ContentTooLarge { .. } | Self::Expiration => ReplyCode::PreconditionFailed,

@@ -93,7 +93,7 @@ fn a_frame_is_refused_by_its_size_before_room_is_taken_for_it() {
 }
 
 #[test]
-fn a_wrong_end_octet_type_or_heartbeat_is_a_frame_error() {
+fn a_wrong_end_octet_or_type_is_a_frame_error_and_a_heartbeat_has_neither_channel_nor_payload() {
     let mut bytes =
         written(&[Frame { kind: FrameKind::Method, channel: 1, payload: Bytes::from_static(b"xyz") }]);
     let last = bytes.len() - 1;
@@ -103,12 +103,12 @@ fn a_wrong_end_octet_type_or_heartbeat_is_a_frame_error() {
         let mut one = BytesMut::from(&[kind][..]);
         assert_eq!(take(&mut one, MAX), Err(CodecError::FrameType { found: kind }));
     }
-    for (channel, payload) in [(1, &b""[..]), (0, b"x")] {
+    for (channel, payload, code) in [(1, &b""[..], 505), (0, b"x", 501)] {
         let mut bytes =
             written(&[Frame { kind: FrameKind::Heartbeat, channel, payload: Bytes::from_static(payload) }]);
         let error = take(&mut bytes, MAX).unwrap_err();
         assert_eq!(error, CodecError::Heartbeat { channel, bytes: payload.len() });
-        assert_eq!(error.reply_code().number(), 501);
+        assert_eq!(error.reply_code().number(), code);
     }
     let mut beat = BytesMut::from(&heartbeat()[..]);
     assert_eq!(take(&mut beat, FRAME_BYTES_MIN).unwrap().unwrap().kind, FrameKind::Heartbeat);
