@@ -107,6 +107,8 @@ pub(crate) fn apply(cx: &Cx<'_>, t: &mut Target<'_>, name: &str, value: &str) ->
                     routing_key: Some(to),
                     at_least_once: true,
                     not_expired: true,
+                    // On AWS the dead letters of a standard queue grow no younger, those of a FIFO queue do.
+                    keeps_age: !fifo::is_fifo(t.policy),
                 });
             }
         },
