@@ -11,6 +11,7 @@ mod chunks;
 mod cold;
 mod committer;
 mod core;
+mod entries;
 pub(crate) mod events;
 pub(crate) mod file;
 mod keeper;

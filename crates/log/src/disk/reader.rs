@@ -119,7 +119,7 @@ impl DiskReader {
         let l = tail.log(log)?;
         let from = from.max(l.start);
         let runs = l.runs.iter().skip(l.seek(from)).filter(|r| r.max_ts_ms >= ts_ms);
-        let mut entries = runs.flat_map(|r| r.entries.iter().skip(r.seek(from)).map(move |e| (r, e)));
+        let mut entries = runs.flat_map(|r| r.entries.iter_from(r.seek(from)).map(move |e| (r, e)));
         let (run, e) = entries.find(|(_, e)| e.max_ts_ms >= ts_ms)?;
         if run.lsn(e) > mark { None } else { hit(tail, run, e) }
     }
@@ -174,7 +174,7 @@ fn entries_from(l: &LogTail, pos: u64) -> impl Iterator<Item = (&Run, &IndexEntr
     l.runs
         .iter()
         .skip(l.seek(pos))
-        .flat_map(move |run| run.entries.iter().skip(run.seek(pos)).map(move |e| (run, e)))
+        .flat_map(move |run| run.entries.iter_from(run.seek(pos)).map(move |e| (run, e)))
 }
 
 fn hit(tail: &Tail, run: &Run, e: &IndexEntry) -> Option<Hit> {

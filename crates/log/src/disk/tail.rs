@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use millstream_types::LogId;
 
+use super::entries::Entries;
 use super::events::FileId;
 use super::file::SegFile;
 use crate::format::bytes::{len64, size};
@@ -55,7 +56,7 @@ pub(crate) struct Run {
     pub use_no: u64,
     first_lsn: u64,
     /// Ascending by position.
-    pub entries: Vec<IndexEntry>,
+    pub entries: Entries,
     /// Bytes of the entries.
     pub bytes: u64,
     /// Largest timestamp.
@@ -79,7 +80,7 @@ impl Run {
 
     /// Index of the first entry that ends after `pos`.
     pub(crate) fn seek(&self, pos: u64) -> usize {
-        self.entries.partition_point(|e| e.end() <= pos)
+        self.entries.seek(pos)
     }
 }
 
@@ -126,8 +127,6 @@ struct FileUse {
     entries: usize,
 }
 
-/// A run that is full grows by one part in so many: doubled, those of few logs would be half empty.
-const GROWTH_PARTS: usize = 4;
 /// A table of which less than one part in so many is used is made smaller when the log rests.
 const SPARE_PARTS: usize = 4;
 /// Bytes that a log and its run take, roughly: places in tables, and memory of their own.
@@ -194,16 +193,13 @@ impl Tail {
         l.max_ts_ms = l.max_ts_ms.max(e.max_ts_ms);
         let fresh = l.runs.back().is_none_or(|r| r.use_no != use_no);
         if fresh {
-            let entries = Vec::with_capacity(1);
+            let entries = Entries::default();
             l.runs.push_back(Run { use_no, first_lsn: lsn, entries, bytes: 0, max_ts_ms: -1 });
         }
         if let Some(run) = l.runs.back_mut() {
             e.lsn_delta = u32::try_from(lsn - run.first_lsn).expect("a file holds fewer than 2^32 records");
             run.bytes += u64::from(e.len);
             run.max_ts_ms = run.max_ts_ms.max(e.max_ts_ms);
-            if run.entries.len() == run.entries.capacity() {
-                run.entries.reserve_exact((run.entries.len() / GROWTH_PARTS).max(1));
-            }
             run.entries.push(e);
         }
         if let Some(f) = self.files.get_mut(&use_no) {
@@ -267,7 +263,7 @@ impl Tail {
     pub(crate) fn runs(&self, file: FileId, lap: u64, logs: &[LogId]) -> Vec<(LogId, Vec<IndexEntry>)> {
         let Some((use_no, _)) = self.find(file, lap) else { return Vec::new() };
         let run = |log: &LogId| self.logs.get(log)?.runs.iter().find(|r| r.use_no == use_no);
-        logs.iter().filter_map(|log| Some((*log, run(log)?.entries.clone()))).collect()
+        logs.iter().filter_map(|log| Some((*log, run(log)?.entries.to_vec()))).collect()
     }
 
     /// What the state store knows of a log.
