@@ -18,6 +18,15 @@ const EXTENTS: usize = 16;
 /// Entries read at once when their timestamps are looked for.
 const PROBED: usize = 64;
 
+/// Positions that lie no further apart are looked for together, and those between them are left out afterwards.
+const NEAR: u64 = 8;
+
+/// The first of ascending positions, and one past the last of those that follow it closely.
+fn near(positions: &[u64]) -> Option<(u64, u64)> {
+    let group = positions.chunk_by(|a, b| *b <= a.saturating_add(NEAR)).next()?;
+    Some((*group.first()?, group.last()?.saturating_add(1)))
+}
+
 /// Goes through extents of a log from a position on.
 struct Walk<'c> {
     cold: &'c Cold,
@@ -171,17 +180,22 @@ impl DiskReader {
         positions: &[u64],
     ) -> Result<ReadBatch, ReadError> {
         let mut hits: Vec<Hit> = Vec::new();
-        for pos in positions.iter().copied() {
-            if hits.last().is_some_and(|h| pos < h.e.end()) {
-                continue;
-            }
-            let lim = Limits { max_bytes: usize::MAX, max_entries: 1, end_pos: pos.saturating_add(1) };
-            match self.find_below(cold, log, pos, &lim, Level::Sequenced) {
-                Ok(found) => hits.extend(found),
-                // It does not exist, or no longer.
-                Err(ReadError::Trimmed { .. }) => {}
+        let mut rest = positions;
+        while let Some((first, end_pos)) = near(rest) {
+            // To look for each on its own would ask rows and footers anew each time.
+            let lim = Limits { max_bytes: usize::MAX, max_entries: usize::MAX, end_pos };
+            let done = match self.find_below(cold, log, first, &lim, Level::Sequenced) {
+                Ok(found) => {
+                    let done = found.last().map_or(end_pos, |h| h.e.end());
+                    let wanted = |h: &Hit| rest.get(rest.partition_point(|p| *p < h.e.pos));
+                    hits.extend(found.into_iter().filter(|h| wanted(h).is_some_and(|p| *p < h.e.end())));
+                    done
+                }
+                // They do not exist, or no longer.
+                Err(ReadError::Trimmed { start }) => start,
                 Err(e) => return Err(e),
-            }
+            };
+            rest = rest.get(rest.partition_point(|p| *p < done)..).unwrap_or_default();
         }
         fill(&self.core.chunks, log, &mut hits)?;
         batch(log, 0, &hits)

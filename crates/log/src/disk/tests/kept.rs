@@ -97,11 +97,23 @@ fn adopted_files_serve_reads_by_position_and_time_and_after_reopening() {
         let late = block_on(l.o.reader.by_time(LogId(2), 0, 39, Level::Durable)).unwrap();
         assert_eq!(late.unwrap().pos, 39);
         assert!(block_on(l.o.reader.by_time(LogId(2), 0, 40, Level::Durable)).unwrap().is_none());
-        let got = match l.o.reader.get(LogId(1), &[0, 3, 39, 77]) {
-            ReadOutcome::Ready(r) => r.unwrap(),
-            ReadOutcome::Cold(r) => block_on(r).unwrap(),
+        let get = |positions: &[u64]| {
+            let got = match l.o.reader.get(LogId(1), positions) {
+                ReadOutcome::Ready(r) => r.unwrap(),
+                ReadOutcome::Cold(r) => block_on(r).unwrap(),
+            };
+            assert!(got.entries.iter().all(|e| e.body == body(1, e.pos, 100_000)));
+            got.entries.iter().map(|e| e.pos).collect::<Vec<_>>()
         };
-        assert_eq!(got.entries.iter().map(|e| e.pos).collect::<Vec<_>>(), [0, 3, 39]);
+        assert_eq!(get(&[0, 3, 39, 77]), [0, 3, 39]);
+        // Close together and far apart, over the files' edges, and past the end.
+        for step in 1..=20 {
+            for from in 0..3 {
+                let positions: Vec<u64> = (from..50).step_by(step).collect();
+                let there: Vec<u64> = positions.iter().copied().filter(|p| *p < 40).collect();
+                assert_eq!(get(&positions), there, "every {step} from {from}");
+            }
+        }
         let extents = block_on(l.o.reader.extents(LogId(1), 0, 100)).unwrap();
         assert!(extents.len() > 8 && extents[0].first == 0 && extents.last().unwrap().end == 40);
         assert!(extents.windows(2).all(|w| w[0].end == w[1].first));
