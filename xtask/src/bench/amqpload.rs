@@ -197,7 +197,7 @@ impl Client {
         });
         self.ask(id::CONSUME_OK)?;
         let started = Moment::now();
-        let (mut got, mut tag) = (0, 0);
+        let (mut got, mut tag, mut acked) = (0, 0, 0);
         while got < messages {
             let frame = self.next()?;
             if (frame.kind, frame.id) != (METHOD, id::DELIVER) {
@@ -205,7 +205,10 @@ impl Client {
             }
             (got, tag) = (got + 1, frame.number);
             match acks {
-                Acks::All if got % ACKED_TOGETHER == 0 => self.ack(tag, true),
+                Acks::All if got % ACKED_TOGETHER == 0 => {
+                    self.ack(tag, true);
+                    acked = tag;
+                }
                 Acks::EveryThird if got % 3 == 0 => self.ack(tag, false),
                 _ => {}
             }
@@ -213,7 +216,7 @@ impl Client {
                 self.flush()?;
             }
         }
-        if acks == Acks::All && tag > 0 {
+        if acks == Acks::All && tag > acked {
             self.ack(tag, true);
         }
         let took = started.elapsed();
