@@ -22,6 +22,8 @@ use crate::error::{CodecError, EncodeError};
 
 const WHAT: &str = "field table";
 const MS_PER_SECOND: i64 = 1_000;
+/// How deep what goes out may be: a message's headers, around each of which an array and a table may have been put for its long name.
+const WRITE_DEPTH_MAX: usize = 3 * HEADER_DEPTH_MAX + 2;
 
 /// Looks at a table and gives its bytes, length included: whether every length within it fits what holds it, types are known, names
 /// are text, nothing is nested deeper than a message's headers may be, and there are not more entries than a message may have. Takes
@@ -225,7 +227,7 @@ fn put_long(out: &mut BytesMut, kind: u8, bytes: &[u8]) -> Result<(), EncodeErro
 }
 
 fn put_value(out: &mut BytesMut, value: &HeaderValue, depth: usize) -> Result<(), EncodeError> {
-    if depth > HEADER_DEPTH_MAX {
+    if depth > WRITE_DEPTH_MAX {
         return Err(EncodeError::TooLarge { what: "the depth of a table" });
     }
     match value {

@@ -113,8 +113,11 @@ pub(super) fn header_of(message: Message, failed: Option<u16>) -> (ContentHeader
     (header, body)
 }
 
-/// Other protocols' headers may have names that a field table cannot hold: those go, in order, into one header.
+/// Other protocols' headers may have names that a field table cannot hold: those go, in order, into one header of the same table.
 fn gather_long_named(headers: &mut Vec<Header>) {
+    for h in headers.iter_mut() {
+        gather_inside(&mut h.value);
+    }
     let fits = |h: &Header| h.name.len() <= text::SHORT_BYTES_MAX;
     if headers.iter().all(fits) {
         return;
@@ -129,9 +132,19 @@ fn gather_long_named(headers: &mut Vec<Header>) {
     headers.push(Header { name: LONG_NAMED.to_owned(), value: all });
 }
 
+/// Likewise of the tables in a value, which is no deeper than a message's headers may be.
+fn gather_inside(value: &mut HeaderValue) {
+    match value {
+        HeaderValue::Table(headers) => gather_long_named(headers),
+        HeaderValue::Array(values) => values.iter_mut().for_each(gather_inside),
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
+    use millstream_types::limits::HEADER_DEPTH_MAX;
 
     use super::*;
 
@@ -152,5 +165,37 @@ mod tests {
         assert_eq!(read.headers[1].name, LONG_NAMED);
         assert_eq!(read.headers[1].value, HeaderValue::Array(vec![entry(&headers[0]), entry(&headers[2])]));
         assert_eq!(read.headers.len(), 2);
+    }
+    fn header(name: &str, value: HeaderValue) -> Header {
+        Header { name: name.to_owned(), value }
+    }
+
+    #[test]
+    fn names_that_are_too_long_inside_a_table_go_out_in_one_header_of_that_table() {
+        let long = "n".repeat(256);
+        let inner = vec![header(&long, HeaderValue::I32(1)), header("a", HeaderValue::I32(2))];
+        let list = HeaderValue::Array(vec![HeaderValue::Null, HeaderValue::Table(inner.clone())]);
+        let headers = vec![header("t", HeaderValue::Table(inner)), header("l", list)];
+        let (out, _) = header_of(Message { headers, ..Message::default() }, None);
+        let mut bytes = BytesMut::new();
+        out.encode(&mut bytes).unwrap();
+        let read = ContentHeader::decode(&bytes.freeze()).unwrap();
+        let name = header("name", HeaderValue::Str(long));
+        let entry = HeaderValue::Table(vec![name, header("value", HeaderValue::I32(1))]);
+        let gathered = header(LONG_NAMED, HeaderValue::Array(vec![entry]));
+        let table = HeaderValue::Table(vec![header("a", HeaderValue::I32(2)), gathered]);
+        let list = HeaderValue::Array(vec![HeaderValue::Null, table.clone()]);
+        assert_eq!(read.headers, [header("t", table), header("l", list)]);
+    }
+
+    /// What stands deepest in a message is deeper still when names around it are too long.
+    #[test]
+    fn headers_as_deep_as_they_may_be_go_out_also_if_every_name_is_too_long() {
+        let long = "n".repeat(256);
+        let deepest =
+            (0..HEADER_DEPTH_MAX).fold(HeaderValue::Null, |v, _| HeaderValue::Table(vec![header(&long, v)]));
+        let headers = vec![header(&long, deepest)];
+        let (out, _) = header_of(Message { headers, ..Message::default() }, None);
+        out.encode(&mut BytesMut::new()).unwrap();
     }
 }
