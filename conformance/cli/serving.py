@@ -1,10 +1,11 @@
 """`serve`: what it prints, what it answers over HTTP, how it ends and starts again."""
 
+import concurrent.futures
 import re
 import signal
 import socket
 
-from harness import check, equal, holds
+from harness import check, equal, holds, until
 from program import free_port
 
 SAMPLE = re.compile(r'^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{[^}]*\})? (-?[0-9.eE+-]+|NaN|[+-]Inf)$')
@@ -68,6 +69,32 @@ def _(place):
     equal(found["millstream_partitions"], 2.0)
     equal(found['millstream_group_lag{group="half",topic="counted",partition="1"}'], 1.0)
     equal(found["millstream_log_sequenced_lsn"], found["millstream_log_durable_lsn"])
+
+
+@check("metrics count SQS's requests by action and result, its messages, and receives that wait")
+def _(place):
+    server = place.serve(*SMALL)
+    ask = lambda action, **body: server.aws("AmazonSQS." + action, {"QueueUrl": "http://here/1/q.fifo", **body})
+    ask("CreateQueue", QueueName="q.fifo", Attributes={"FifoQueue": "true", "ContentBasedDeduplication": "true"})
+    entry = lambda n, **more: {"Id": str(n), "MessageBody": str(n), "MessageGroupId": "g", **more}
+    ask("SendMessageBatch", Entries=[entry(1), entry(2), entry(3, MessageBody="1"), entry(4, DelaySeconds=1)])
+    got = ask("ReceiveMessage", MaxNumberOfMessages=10)[1]["Messages"]
+    equal(ask("DeleteMessage", ReceiptHandle=got[0]["ReceiptHandle"])[0], 200)
+    equal(ask("DeleteMessage", ReceiptHandle="nobody's")[0], 400)
+    equal(ask("NoSuchAction")[0], 400)
+    now = lambda: samples(server.get("/metrics")[2])
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = pool.submit(ask, "ReceiveMessage", WaitTimeSeconds=20)
+        until(lambda: now()["millstream_sqs_waiting_receives"] == 1, "a receive waits")
+        ask("SendMessage", MessageBody="other", MessageGroupId="h")
+        equal([m["Body"] for m in waiting.result()[1]["Messages"]], ["other"])
+    found = now()
+    sqs = {name.removeprefix("millstream_sqs_"): n for name, n in found.items() if name.startswith("millstream_sqs_")}
+    requests = lambda action, result: sqs['requests_total{action="%s",result="%s"}' % (action, result)]
+    equal((requests("ReceiveMessage", "OK"), requests("DeleteMessage", "OK")), (2, 1))
+    equal((requests("DeleteMessage", "ReceiptHandleIsInvalid"), requests("other", "InvalidAction")), (1, 1))
+    equal([sqs[name + "_messages_total"] for name in ("sent", "duplicate", "received", "deleted")], [3, 1, 3, 1])
+    equal((sqs["failed_batch_entries_total"], sqs["waiting_receives"], sqs["connections_refused_total"]), (1, 0, 0))
 
 
 @check("SIGTERM and SIGINT are clean stops: status 0, and nothing to replay afterwards")

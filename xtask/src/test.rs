@@ -97,6 +97,14 @@ const SOLOS: &[Solo] = &[
         within: Duration::from_mins(8),
     },
     Solo {
+        name: "kill9_moves",
+        program: "crash/kill9_moves.py",
+        python: tools::sqs_python,
+        arguments: &["--rounds", "10"],
+        needs: &[&tools::PYTHON],
+        within: Duration::from_mins(4),
+    },
+    Solo {
         name: "hold_sync_sqs",
         program: "crash/hold_sync_sqs.py",
         python: tools::sqs_python,

@@ -9,7 +9,7 @@ import sys
 
 from conformance import harness
 
-MODULES = ["queues", "attributes", "send", "receive", "visibility", "batches", "deadletter", "movetasks", "fifo", "tags", "permissions", "errors", "wire"]
+MODULES = ["queues", "attributes", "send", "receive", "visibility", "batches", "deadletter", "movetasks", "fifo", "attempts", "tags", "permissions", "errors", "wire"]
 
 
 def main():

@@ -99,6 +99,7 @@ async fn serve(cfg: &Config) -> anyhow::Result<ExitCode> {
             keys: cfg.aws_access_keys.clone(),
             connections_max: cfg.aws_connections_max,
             cooldown: Duration::from_secs(cfg.aws_cooldown_s),
+            stats: crate::http::aws_stats(),
             ..millstream_aws::AwsConfig::default()
         };
         let (broker, stopped) = (broker.clone(), stopped.clone());

@@ -25,6 +25,21 @@ def _(c):
     equal(policy(), None)
 
 
+@check("a policy that allows is kept, and one that would deny is refused", peer="millstream")
+def _(c):
+    statement = {"Sid": "s", "Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": "*"}
+    policy = lambda **more: json.dumps({"Version": "2012-10-17", "Statement": [{**statement, **more}]})
+    url = c.queue(Policy=policy())
+    equal(json.loads(c.attributes(url, "Policy")["Policy"])["Statement"], [statement])
+    deny = policy(Effect="Deny", Condition={"Bool": {"aws:SecureTransport": "false"}})
+    code = "AWS.SimpleQueueService.UnsupportedOperation"
+    refused(code, lambda: c.queue(Policy=deny), "Deny")
+    refused(code, lambda: c.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": deny}), "Deny")
+    refused("InvalidAttributeValue", lambda: c.queue(Policy="{}"), "Statement")
+    c.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": ""})
+    equal(c.attributes(url, "Policy"), {})
+
+
 @check("permissions that cannot be are refused", peer="millstream")
 def _(c):
     url = c.queue()

@@ -1,7 +1,10 @@
 //! Settings of the listener.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::stats::AwsStats;
 
 /// A pair that requests are signed with.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub struct AwsConfig {
     pub idle_max: Duration,
     /// How long requests may go on once the listener is told to stop.
     pub drain_max: Duration,
+    /// Where the listener counts what it does.
+    pub stats: Arc<AwsStats>,
 }
 
 impl Default for AwsConfig {
@@ -56,6 +61,7 @@ impl Default for AwsConfig {
             read_max: Duration::from_secs(30),
             idle_max: Duration::from_mins(10),
             drain_max: Duration::from_secs(3),
+            stats: Arc::default(),
         }
     }
 }

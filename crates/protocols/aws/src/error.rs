@@ -18,6 +18,13 @@ macro_rules! kinds {
         pub(crate) enum Kind { $( $name ),* }
 
         impl Kind {
+            /// All there are.
+            pub(crate) const ALL: &[Self] = &[ $( Self::$name ),* ];
+
+            /// Its name here.
+            pub(crate) fn name(self) -> &'static str {
+                match self { $( Self::$name => stringify!($name) ),* }
+            }
             /// Its name in JSON, with its namespace.
             pub(crate) fn shape(self) -> &'static str {
                 match self { $( Self::$name => $shape ),* }

@@ -18,7 +18,9 @@ mod serve;
 mod server;
 mod signature;
 mod sqs;
+mod stats;
 mod time;
 
 pub use config::{AccessKey, AwsConfig};
 pub use serve::serve;
+pub use stats::{AwsStats, Count};

@@ -51,11 +51,14 @@ pub async fn serve(
             }
         };
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+            server.cfg.stats.connections_refused.add(1);
             tracing::warn!(%peer, max = connections_max, "AWS connection closed: too many connections");
             continue;
         };
         let server = Arc::clone(&server);
         tasks.spawn(async move {
+            let open = Arc::clone(&server);
+            let _open = open.cfg.stats.connections.during();
             if let Err(error) = connection(socket, server).await {
                 tracing::debug!(%peer, %error, "AWS connection ended");
             }

@@ -25,7 +25,7 @@ use crate::recent::Recent;
 use crate::request::{Call, form_of};
 use crate::signature;
 use crate::sqs;
-use crate::sqs::tasks::MoveTasks;
+use crate::sqs::attempts::Attempts;
 
 /// Bodies up to so many bytes are not counted against [`AwsConfig::bodies_bytes_max`].
 const SMALL_BODY_BYTES: usize = 64 << 10;
@@ -43,7 +43,7 @@ pub(crate) struct Server {
     pub(crate) deleted: Recent,
     pub(crate) purged: Recent,
     pub(crate) first: FirstReceives,
-    pub(crate) moves: MoveTasks,
+    pub(crate) attempts: Attempts,
     pub(crate) stopped: watch::Receiver<bool>,
     /// In units of [`SMALL_BODY_BYTES`].
     bodies: Semaphore,
@@ -78,7 +78,7 @@ impl Server {
             deleted: Recent::new(cooldown_ms),
             purged: Recent::new(cooldown_ms),
             first: FirstReceives::default(),
-            moves: MoveTasks::default(),
+            attempts: Attempts::default(),
             bodies: Semaphore::new(cfg.bodies_bytes_max / SMALL_BODY_BYTES),
             requests: AtomicU64::new(0),
             broker,
@@ -96,7 +96,10 @@ impl Server {
         let id = uuid(self.unique());
         let (parts, body) = request.into_parts();
         let form = form_of(&parts);
-        let (status, query_error, text) = match self.answer(peer, &parts, body, form, &id).await {
+        let mut action = String::new();
+        let answer = self.answer(peer, &parts, body, (form, &id), &mut action).await;
+        self.cfg.stats.answered(&action, answer.as_ref().map(drop).map_err(|e| e.kind));
+        let (status, query_error, text) = match answer {
             Ok(text) => (200, None, text),
             Err(e) => {
                 let who = if e.kind.is_sender() { "Sender" } else { "Receiver" };
@@ -127,8 +130,8 @@ impl Server {
         peer: &Peer,
         parts: &Parts,
         body: B,
-        form: Form,
-        id: &str,
+        (form, id): (Form, &str),
+        action: &mut String,
     ) -> Result<String, AwsError>
     where
         B: Body<Data = Bytes>,
@@ -167,6 +170,7 @@ impl Server {
             Some(signature::check(parts, &body, &self.cfg.keys, SERVICE, self.broker.wall_ms())?)
         };
         let call = Call::of(parts, &body)?;
+        action.clone_from(&call.action);
         drop(body);
         let local = peer.local.to_string();
         let host = parts.headers.get(HOST).and_then(|h| h.to_str().ok());

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use millstream_amqp::AmqpStats;
+use millstream_aws::AwsStats;
 use millstream_broker::Broker;
 use millstream_broker::bridge::BridgeInfo;
 use millstream_broker::group::GroupInfo;
@@ -69,6 +70,52 @@ pub static KAFKA: LazyLock<Arc<KafkaMetrics>> = LazyLock::new(|| Arc::new(KafkaM
 
 /// Likewise of AMQP.
 pub static AMQP: LazyLock<Arc<AmqpStats>> = LazyLock::new(Arc::default);
+
+/// Likewise of AWS.
+pub static AWS: LazyLock<Arc<AwsStats>> = LazyLock::new(Arc::default);
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ActionResult {
+    action: &'static str,
+    result: &'static str,
+}
+
+fn aws(r: &mut Registry) {
+    let a = &**AWS;
+    for (name, help, now) in [
+        ("sqs_connections", "Open connections of AWS clients", &a.connections),
+        ("sqs_waiting_receives", "Receives that wait for a message", &a.waiting),
+    ] {
+        let gauge = Gauge::<u64, AtomicU64>::default();
+        gauge.set(now.get());
+        r.register(name, help, gauge);
+    }
+    let requests = Family::<ActionResult, Counter>::default();
+    for (action, result, n) in a.requests() {
+        requests.get_or_create(&ActionResult { action, result }).inc_by(n);
+    }
+    r.register("sqs_requests", "Requests answered, by action and result", requests);
+    for (name, help, total) in [
+        (
+            "sqs_connections_refused",
+            "Connections of AWS clients closed for the limit",
+            &a.connections_refused,
+        ),
+        ("sqs_sent_messages", "Messages that SQS clients sent", &a.sent),
+        (
+            "sqs_duplicate_messages",
+            "Messages of SQS clients not taken, as their deduplication id was known",
+            &a.duplicates,
+        ),
+        ("sqs_received_messages", "Messages given to SQS clients", &a.received),
+        ("sqs_deleted_messages", "Messages that SQS clients deleted", &a.deleted),
+        ("sqs_failed_batch_entries", "Entries of batches that were refused", &a.failed_entries),
+    ] {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(total.get());
+        r.register(name, help, counter);
+    }
+}
 
 fn amqp(r: &mut Registry) {
     let a = &**AMQP;
@@ -165,6 +212,7 @@ fn registry(
         k.fetched.clone(),
     );
     amqp(&mut r);
+    aws(&mut r);
     gauges::register(&mut r, broker, groups, queues);
     bridges::register(&mut r, all_bridges);
     r

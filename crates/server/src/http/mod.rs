@@ -37,6 +37,11 @@ pub fn amqp_stats() -> Arc<millstream_amqp::AmqpStats> {
     Arc::clone(&metrics::AMQP)
 }
 
+/// What the AWS listener counts.
+pub fn aws_stats() -> Arc<millstream_aws::AwsStats> {
+    Arc::clone(&metrics::AWS)
+}
+
 /// Largest request body, bytes.
 const BODY_BYTES_MAX: usize = 16 << 20;
 

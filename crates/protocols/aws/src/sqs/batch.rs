@@ -3,6 +3,7 @@
 use crate::answer::Answer;
 use crate::error::{AwsError, Kind, shown};
 use crate::params::Params;
+use crate::server::Cx;
 
 /// Entries of one batch.
 const ENTRIES_MAX: usize = 10;
@@ -42,6 +43,7 @@ pub(crate) fn entries<'a>(p: Params<'a>, query: &str) -> Result<Vec<(&'a str, Pa
 
 /// Writes the results of a batch: those that were done, and those that were not.
 pub(crate) fn write<T>(
+    cx: &Cx<'_>,
     a: &mut Answer,
     result_name: &str,
     results: Vec<(&str, Result<T, AwsError>)>,
@@ -54,6 +56,7 @@ pub(crate) fn write<T>(
             Err(e) => failed.push((id, e)),
         }
     }
+    cx.server.cfg.stats.failed_entries.add(failed.len());
     a.structs("Successful", result_name, done, |a, (id, v)| {
         a.text("Id", id);
         one(a, v);

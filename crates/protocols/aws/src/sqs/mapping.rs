@@ -309,7 +309,8 @@ fn fields(stored: &QueueMessage, queue: &str, now_ms: u64) -> Vec<Attribute> {
             _ => None,
         });
     }
-    if let Some(at) = stored.expiry_ms {
+    // What was moved has no time to live of its own any more: there it is what the queue's retention leaves.
+    if let Some(at) = stored.expiry_ms.filter(|_| stored.origin.is_none()) {
         out.push(Attribute::text(EXPIRATION, "Number", at.saturating_sub(now_ms).to_string()));
     }
     out

@@ -1,5 +1,6 @@
 //! The actions of SQS, one file per subject. Start at [`act`].
 
+pub(crate) mod attempts;
 mod attributes;
 mod batch;
 mod fifo;
@@ -8,6 +9,7 @@ pub(crate) mod mapping;
 mod message_attributes;
 mod names;
 mod permissions;
+mod policy;
 mod queues;
 mod receive;
 mod redrive;
@@ -15,7 +17,7 @@ mod send;
 mod settings;
 mod settle;
 mod tags;
-pub(crate) mod tasks;
+mod tasks;
 
 use crate::answer::Answer;
 use crate::error::AwsError;
@@ -23,12 +25,39 @@ use crate::params::Params;
 use crate::request::unknown;
 use crate::server::Cx;
 
+/// The actions there are, in order.
+pub(crate) const ACTIONS: &[&str] = &[
+    "AddPermission",
+    "CancelMessageMoveTask",
+    "ChangeMessageVisibility",
+    "ChangeMessageVisibilityBatch",
+    "CreateQueue",
+    "DeleteMessage",
+    "DeleteMessageBatch",
+    "DeleteQueue",
+    "GetQueueAttributes",
+    "GetQueueUrl",
+    "ListDeadLetterSourceQueues",
+    "ListMessageMoveTasks",
+    "ListQueueTags",
+    "ListQueues",
+    "PurgeQueue",
+    "ReceiveMessage",
+    "RemovePermission",
+    "SendMessage",
+    "SendMessageBatch",
+    "SetQueueAttributes",
+    "StartMessageMoveTask",
+    "TagQueue",
+    "UntagQueue",
+];
+
 /// Does what a request asks, and gives the members of the answer.
 pub(crate) async fn act(cx: &Cx<'_>, action: &str, p: Params<'_>) -> Result<Answer, AwsError> {
     let mut a = Answer::new(cx.form);
     match action {
         "AddPermission" => permissions::add(cx, p).await?,
-        "CancelMessageMoveTask" => tasks::cancel(cx, p, &mut a)?,
+        "CancelMessageMoveTask" => tasks::cancel(cx, p, &mut a).await?,
         "ChangeMessageVisibility" => settle::change(cx, p).await?,
         "ChangeMessageVisibilityBatch" => settle::change_batch(cx, p, &mut a).await?,
         "CreateQueue" => queues::create(cx, p, &mut a).await?,
@@ -38,7 +67,7 @@ pub(crate) async fn act(cx: &Cx<'_>, action: &str, p: Params<'_>) -> Result<Answ
         "GetQueueAttributes" => attributes::get(cx, p, &mut a).await?,
         "GetQueueUrl" => queues::url(cx, p, &mut a)?,
         "ListDeadLetterSourceQueues" => redrive::sources(cx, p, &mut a)?,
-        "ListMessageMoveTasks" => tasks::list(cx, p, &mut a)?,
+        "ListMessageMoveTasks" => tasks::list(cx, p, &mut a).await?,
         "ListQueueTags" => tags::list(cx, p, &mut a)?,
         "ListQueues" => queues::list(cx, p, &mut a)?,
         "PurgeQueue" => queues::purge(cx, p).await?,

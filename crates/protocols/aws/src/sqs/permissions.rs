@@ -1,11 +1,12 @@
 //! `AddPermission` and `RemovePermission`: statements of a queue's policy by their labels.
 //!
-//! A policy is kept and told of. It decides nothing here: every configured access key is the account's owner, whom it cannot keep out.
+//! A policy is kept and told of, and decides nothing; see [`policy`](super::policy).
 
 use millstream_broker::{Action, QueueSettings};
 use serde_json::{Value, json};
 
 use super::names;
+use super::policy::{self, STATEMENTS_MAX};
 use super::settings::{self, POLICY};
 use crate::error::{AwsError, Kind};
 use crate::params::Params;
@@ -25,8 +26,6 @@ const ACTIONS: &[&str] = &[
 ];
 /// Actions of one statement.
 const ACTIONS_MAX: usize = 7;
-/// Statements of one policy.
-const STATEMENTS_MAX: usize = 20;
 /// Characters of a label.
 const LABEL_CHARS_MAX: usize = 80;
 
@@ -95,7 +94,9 @@ pub(crate) async fn add(cx: &Cx<'_>, p: Params<'_>) -> Result<(), AwsError> {
         statements.push(json!({
             "Sid": label, "Effect": "Allow", "Principal": {"AWS": principals}, "Action": allowed, "Resource": arn,
         }));
-        settings::keep(settings, POLICY, Some(policy.to_string()));
+        let policy = policy.to_string();
+        policy::check(&policy)?;
+        settings::keep(settings, POLICY, Some(policy));
         Ok(())
     };
     cx.session.update_queue(def.id, change).await??;

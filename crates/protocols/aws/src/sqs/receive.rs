@@ -11,6 +11,7 @@ use millstream_broker::queue::api::{
 };
 use millstream_broker::{Action, BodyError, ConsumeError, QueueMessage, Session, settle_item};
 
+use super::attempts::Attempt;
 use super::attributes;
 use super::handle::Handle;
 use super::mapping::{self, DEATH, Outgoing};
@@ -29,6 +30,8 @@ const MESSAGES_MAX: i64 = 10;
 const BYTES_MAX: u64 = 10 << 20;
 /// Messages of a queue that may be received and not deleted at a time.
 const IN_FLIGHT_MAX: usize = 120_000;
+/// A long poll at this limit looks again so often.
+const OVER_LIMIT_REST: Duration = Duration::from_secs(1);
 /// A message that SQS cannot carry is out of its way for so long, milliseconds; then it is looked at again.
 const TOO_LARGE_REST_MS: u64 = 60_000;
 
@@ -83,23 +86,33 @@ pub(crate) async fn receive(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Resul
         leases_max: IN_FLIGHT_MAX,
     };
     let wait = wait.map_or_else(|| attributes::wait(&def), Duration::from_secs);
-    let shown = take(cx, &def, what, wait).await?;
+    let attempt = attempt_id(&def, p)?;
+    let lease_ms = visibility.map_or(def.policy.lease_ms, |s| s * 1_000);
+    let again = match attempt {
+        Some(id) => again(cx, &def, id, lease_ms).await?,
+        None => None,
+    };
+    let new = again.is_none();
+    let (shown, received_ms) = match again {
+        Some(again) => again,
+        None => (take(cx, &def, what, wait).await?, cx.server.broker.now_ms()),
+    };
     if shown.is_empty() {
         return Ok(());
     }
-    let (now_ms, broker) = (cx.server.broker.now_ms(), &cx.server.broker);
+    let broker = &cx.server.broker;
+    cx.server.cfg.stats.received.add(shown.len());
     let deliveries: Vec<Delivery> = shown.iter().map(|s| s.delivery).collect();
-    let firsts = cx.server.first.of(&deliveries, now_ms);
+    let firsts = cx.server.first.of(&deliveries, received_ms);
+    if let Some(id) = attempt.filter(|_| new) {
+        let given = Attempt { received_ms, deliveries: deliveries.into() };
+        cx.server.attempts.note(def.id.0, id, given);
+    }
     a.structs("Messages", "Message", shown.into_iter().zip(firsts), |a, (s, first_ms)| {
         let Shown { delivery: d, stored, out } = s;
         let home = stored.home(&d);
-        let handle = Handle {
-            queue: d.queue.0,
-            lane: d.lane,
-            pos: d.pos,
-            delivery_no: d.delivery_no,
-            received_ms: now_ms,
-        };
+        let handle =
+            Handle { queue: d.queue.0, lane: d.lane, pos: d.pos, delivery_no: d.delivery_no, received_ms };
         a.text("MessageId", &uuid(broker.message_id(home)));
         a.text("ReceiptHandle", &handle.encode(&cx.server.handle_key));
         a.text("MD5OfBody", &md5_hex(out.body.as_bytes()));
@@ -116,6 +129,56 @@ pub(crate) async fn receive(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Resul
         message_attributes::write(a, &chosen);
     });
     Ok(())
+}
+
+/// The id under which a receive may be repeated: of a FIFO queue alone.
+fn attempt_id<'a>(def: &QueueDef, p: Params<'a>) -> Result<Option<&'a str>, AwsError> {
+    const NAME: &str = "ReceiveRequestAttemptId";
+    let Some(id) = p.text(NAME)? else { return Ok(None) };
+    if !fifo::is_fifo(&def.policy) {
+        let reason = "The request includes a parameter that is not valid for this queue type.";
+        return Err(AwsError::value(NAME, id, reason));
+    }
+    if !mapping::is_id(id) {
+        let reason = "it can only include alphanumeric and punctuation characters. 1 to 128 in length.";
+        return Err(AwsError::value(NAME, id, reason));
+    }
+    Ok(Some(id))
+}
+
+/// What the receive of this id gave before, invisible for so long from now on, and when it was. `None`: it cannot be given again.
+async fn again(
+    cx: &Cx<'_>,
+    def: &QueueDef,
+    id: &str,
+    lease_ms: u64,
+) -> Result<Option<(Vec<Shown>, u64)>, AwsError> {
+    let broker = &cx.server.broker;
+    let Some(before) = cx.server.attempts.find(def.id.0, id, broker.now_ms()) else { return Ok(None) };
+    let item = |d: &Delivery| ExtendItem {
+        queue: d.queue,
+        lane: d.lane,
+        pos: d.pos,
+        len: 1,
+        delivery_no: d.delivery_no,
+        lease_ms,
+    };
+    let errors = cx.session.extend(before.deliveries.iter().map(item).collect()).await?.await?;
+    let mut shown = Vec::with_capacity(before.deliveries.len());
+    if errors.is_empty() {
+        let bodies = broker.read_bodies(&before.deliveries).await;
+        for (delivery, body) in before.deliveries.iter().zip(bodies) {
+            let Ok(stored) = body else { break };
+            let Ok(out) = mapping::outgoing(&stored, &def.name, broker.now_ms()) else { break };
+            shown.push(Shown { delivery: *delivery, stored, out });
+        }
+    }
+    if shown.len() < before.deliveries.len() {
+        // Its time ran out, or it is gone: the id is that of a new receive.
+        cx.server.attempts.forget(def.id.0, id);
+        return Ok(None);
+    }
+    Ok(Some((shown, before.received_ms)))
 }
 
 /// Names of system attributes.
@@ -177,10 +240,12 @@ async fn take(cx: &Cx<'_>, def: &QueueDef, what: Receive, wait: Duration) -> Res
             ConsumeError::Locked => AwsError::no_queue(),
             e => AwsError::new(Kind::InternalFailure, e.to_string()),
         })?;
+        let waiting = (what.wait_ms > 0).then(|| cx.server.cfg.stats.waiting.during());
         let received = tokio::select! {
             received = receiving => received?,
             _ = stopped.wait_for(|s| *s) => return Ok(Vec::new()),
         };
+        drop(waiting);
         let deliveries = match received {
             Ok(deliveries) => deliveries,
             Err(ReceiveError::NotFound) => return Err(AwsError::no_queue()),
@@ -190,11 +255,21 @@ async fn take(cx: &Cx<'_>, def: &QueueDef, what: Receive, wait: Duration) -> Res
                     "Another consumer has the queue to itself.",
                 ));
             }
-            // A FIFO queue gives nothing more, and says nothing.
-            Err(ReceiveError::OverLimit) if fifo::is_fifo(&def.policy) => return Ok(Vec::new()),
-            Err(ReceiveError::OverLimit) => {
-                let text = "Too many messages in flight: delete some that were received.";
+            Err(ReceiveError::OverLimit) if wait.is_zero() && !fifo::is_fifo(&def.policy) => {
+                let text = format!(
+                    "{IN_FLIGHT_MAX} messages are in flight, and no more can be: delete some that were received."
+                );
                 return Err(AwsError::new(Kind::OverLimit, text));
+            }
+            // A FIFO queue gives nothing more, and says nothing; nor is a long poll told of it, which looks now and then until its end.
+            Err(ReceiveError::OverLimit) => {
+                if left.is_zero() {
+                    return Ok(Vec::new());
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(left.min(OVER_LIMIT_REST)) => continue,
+                    _ = stopped.wait_for(|s| *s) => return Ok(Vec::new()),
+                }
             }
             Err(ReceiveError::TooMany) => {
                 return Err(AwsError::new(

@@ -41,7 +41,9 @@ pub(crate) async fn send(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Result<(
     let Ready { new, told } = ready(cx, &def, p)?;
     let sent = cx.session.send(&def, vec![new]).await?.pop();
     let sent = sent.ok_or_else(|| AwsError::new(Kind::InternalFailure, "The message has no result."))?;
-    write(cx, a, &def, &told, sent.map_err(refused)?);
+    let sent = sent.map_err(refused)?;
+    count(cx, &[&sent]);
+    write(cx, a, &def, &told, sent);
     Ok(())
 }
 
@@ -76,10 +78,19 @@ pub(crate) async fn send_batch(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Re
         });
         (id, result)
     });
-    batch::write(a, "SendMessageBatchResultEntry", results.collect(), |a, (told, sent)| {
+    let results: Vec<_> = results.collect();
+    count(cx, &results.iter().filter_map(|(_, r)| Some(&r.as_ref().ok()?.1)).collect::<Vec<_>>());
+    batch::write(cx, a, "SendMessageBatchResultEntry", results, |a, (told, sent)| {
         write(cx, a, &def, &told, sent);
     });
     Ok(())
+}
+
+fn count(cx: &Cx<'_>, sent: &[&Sent]) {
+    let stats = &cx.server.cfg.stats;
+    let duplicates = sent.iter().filter(|s| s.duplicate).count();
+    stats.duplicates.add(duplicates);
+    stats.sent.add(sent.len() - duplicates);
 }
 
 fn write(cx: &Cx<'_>, a: &mut Answer, def: &QueueDef, told: &Told, sent: Sent) {

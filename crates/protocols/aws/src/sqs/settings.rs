@@ -4,10 +4,9 @@
 
 use millstream_broker::queue::policy::QueuePolicy;
 use millstream_broker::{DeadLetter, QueueSettings};
-use serde_json::Value;
 
 use super::mapping::BODY_BYTES_MAX;
-use super::{fifo, redrive};
+use super::{fifo, policy, redrive};
 use crate::error::{AwsError, Kind, shown};
 use crate::server::Cx;
 
@@ -32,8 +31,6 @@ pub(crate) const VISIBILITY_S_MAX: u64 = 12 * 3_600;
 pub(crate) const DELAY_S_MAX: u64 = 900;
 /// Longest wait of a receive, seconds.
 pub(crate) const WAIT_S_MAX: u64 = 20;
-/// Bytes of a policy.
-const POLICY_BYTES_MAX: usize = 8_192;
 
 /// Attributes that are told of and cannot be set.
 pub(crate) const READ_ONLY: &[&str] = &[
@@ -88,10 +85,7 @@ pub(crate) fn apply(cx: &Cx<'_>, t: &mut Target<'_>, name: &str, value: &str) ->
         }
         "Policy" => {
             if !value.is_empty() {
-                let object = serde_json::from_str::<Value>(value).is_ok_and(|v| v.is_object());
-                if !object || value.len() > POLICY_BYTES_MAX {
-                    return Err(wrong(name, "it must be a policy in JSON, of at most 8192 bytes"));
-                }
+                policy::check(value)?;
             }
             keep(t.settings, POLICY, (!value.is_empty()).then(|| value.to_owned()));
         }

@@ -41,7 +41,7 @@ pub(crate) async fn delete_batch(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> 
     let handles = entries.iter().map(|(_, p)| handle(cx, &def, *p)).collect();
     let results = delete_all(cx, &def, handles).await?;
     let results = entries.iter().map(|e| e.0).zip(results).collect();
-    batch::write(a, "DeleteMessageBatchResultEntry", results, |_, ()| {});
+    batch::write(cx, a, "DeleteMessageBatchResultEntry", results, |_, ()| {});
     Ok(())
 }
 
@@ -57,9 +57,13 @@ async fn delete_all(
     let fifo = fifo::is_fifo(&def.policy);
     let verb = if fifo { Verb::Ack } else { Verb::AckLate };
     let items: Vec<SettleItem> = places.iter().map(|h| item(h, def, verb)).collect();
+    if fifo {
+        cx.server.attempts.modified(places.iter());
+    }
     let mut late = Vec::new();
     if !items.is_empty() {
         let errors = cx.session.settle(items).await?.await?;
+        cx.server.cfg.stats.deleted.add(places.len().saturating_sub(errors.len()));
         // What is gone is no error; on a standard queue, what was received again since is none either.
         let is_late = |e: &&(usize, SettleError)| fifo && e.1 != SettleError::Unknown;
         late = errors.iter().filter(is_late).filter_map(|(i, _)| places.get(*i)).copied().collect();
@@ -80,7 +84,7 @@ pub(crate) async fn change_batch(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> 
     let changes = entries.iter().map(|(_, p)| wanted(cx, &def, *p)).collect();
     let results = change_all(cx, &def, changes).await?;
     let results = entries.iter().map(|e| e.0).zip(results).collect();
-    batch::write(a, "ChangeMessageVisibilityBatchResultEntry", results, |_, ()| {});
+    batch::write(cx, a, "ChangeMessageVisibilityBatchResultEntry", results, |_, ()| {});
     Ok(())
 }
 
@@ -110,6 +114,9 @@ async fn change_all(
 ) -> Result<Vec<Result<(), AwsError>>, AwsError> {
     let known: Vec<(usize, &Change)> =
         changes.iter().enumerate().filter_map(|(i, c)| Some((i, c.as_ref().ok()?))).collect();
+    if fifo::is_fifo(&def.policy) {
+        cx.server.attempts.modified(known.iter().map(|(_, c)| &c.handle));
+    }
     let (back, longer): (Vec<_>, Vec<_>) = known.into_iter().partition(|(_, c)| c.seconds == 0);
     let release = Verb::Release { failed: true, delay_ms: Some(0) };
     let releases: Vec<SettleItem> = back.iter().map(|(_, c)| item(&c.handle, def, release)).collect();
