@@ -265,4 +265,4 @@ fn no_step(e: TransactionError) -> NoStep {
 }
 
 #[cfg(test)]
-mod twins;
+mod tests;
