@@ -41,7 +41,7 @@ enum Command {
     /// Create, list, describe, alter, delete topics
     Topic(topic::Topic),
     /// Create, list, describe, delete, purge queues; look into them, publish to them, take dead letters back
-    Queue(queue::Queue),
+    Queue(Box<queue::Queue>),
     /// Create, list, describe, delete exchanges
     Exchange(exchange::Exchange),
     /// Create, list, delete bindings
