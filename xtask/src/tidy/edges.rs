@@ -25,9 +25,10 @@ const LAYERS: &[Layer] = &[
         name: "millstream-broker",
         uses: &["millstream-types", "millstream-env", "millstream-log", "millstream-engine"],
     },
-    Layer { name: "millstream-amqp", uses: &["millstream-types", "millstream-broker"] },
-    Layer { name: "millstream-aws", uses: &["millstream-types", "millstream-broker"] },
-    Layer { name: "millstream-kafka", uses: &["millstream-types", "millstream-broker"] },
+    Layer { name: "millstream-accept", uses: &[] },
+    Layer { name: "millstream-amqp", uses: &["millstream-types", "millstream-broker", "millstream-accept"] },
+    Layer { name: "millstream-aws", uses: &["millstream-types", "millstream-broker", "millstream-accept"] },
+    Layer { name: "millstream-kafka", uses: &["millstream-types", "millstream-broker", "millstream-accept"] },
     Layer {
         // The log, to open the one that it hands to the broker, and for nothing else.
         name: "millstream-server",

@@ -1,24 +1,21 @@
-//! Accepts connections until told to stop. Start at [`serve`].
+//! Serves the connections of a listener until told to stop. Start at [`serve`].
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use millstream_accept::Limits;
 use millstream_broker::{Broker, Principal, SessionOptions};
 use millstream_types::Namespace;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 
 use crate::config::AwsConfig;
 use crate::server::{Peer, Server};
 
-/// How long to rest when a connection cannot be accepted (file descriptors, memory).
-const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
@@ -30,53 +27,33 @@ pub async fn serve(
     cfg: AwsConfig,
     shutdown: impl Future<Output = ()>,
 ) {
-    let (connections_max, drain_max) = (cfg.connections_max, cfg.drain_max);
+    let limits = Limits { protocol: "AWS", connections_max: cfg.connections_max, drain_max: cfg.drain_max };
+    // Receives that wait end with the stop: the server has a watch of its own for them.
     let (stop, stopped) = watch::channel(false);
+    let shutdown = async {
+        shutdown.await;
+        let _ = stop.send(true); // nobody listening is the case of no receive
+    };
     let server = Arc::new(Server::new(broker, cfg, stopped));
-    let room = Arc::new(Semaphore::new(connections_max));
-    let mut tasks = JoinSet::new();
-    tokio::pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            Some(_) = tasks.join_next() => continue,
-            accepted = listener.accept() => accepted,
-        };
-        let (socket, peer) = match accepted {
-            Ok(pair) => pair,
-            Err(error) => {
-                tracing::warn!(%error, "an AWS connection could not be accepted");
-                tokio::time::sleep(ACCEPT_REST).await;
-                continue;
+    millstream_accept::serve(
+        listener,
+        limits,
+        shutdown,
+        || {},
+        |socket, peer, _| {
+            let server = Arc::clone(&server);
+            async move {
+                if let Err(error) = connection(socket, server).await {
+                    tracing::debug!(%peer, %error, "AWS connection ended");
+                }
             }
-        };
-        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
-            server.cfg.stats.connections_refused.add(1);
-            tracing::warn!(%peer, max = connections_max, "AWS connection closed: too many connections");
-            continue;
-        };
-        let server = Arc::clone(&server);
-        tasks.spawn(async move {
-            let open = Arc::clone(&server);
-            let _open = open.cfg.stats.connections.during();
-            if let Err(error) = connection(socket, server).await {
-                tracing::debug!(%peer, %error, "AWS connection ended");
-            }
-            drop(place);
-        });
-    }
-    drop(listener);
-    // Nobody listening is the case of no connection.
-    let _ = stop.send(true);
-    let drained = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(drain_max, drained).await.is_err() {
-        tracing::warn!("AWS connections were cut off");
-    }
+        },
+    )
+    .await;
 }
 
 async fn connection(socket: TcpStream, server: Arc<Server>) -> Result<(), hyper::Error> {
-    let (Ok(()), Ok(local), Ok(remote)) = (socket.set_nodelay(true), socket.local_addr(), socket.peer_addr())
-    else {
+    let (Ok(local), Ok(remote)) = (socket.local_addr(), socket.peer_addr()) else {
         return Ok(());
     };
     let options = SessionOptions { client_id: "aws".to_owned(), host: remote.ip().to_string(), owner: 0 };

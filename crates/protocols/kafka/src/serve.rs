@@ -1,20 +1,17 @@
-//! Accepts connections until told to stop. Start at [`serve`].
+//! Serves the connections of a listener until told to stop. Start at [`serve`].
 
 use std::future::Future;
 use std::sync::Arc;
 
+use millstream_accept::Limits;
 use millstream_broker::{Broker, Principal, SessionOptions};
 use millstream_types::Namespace;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 
 use crate::config::KafkaConfig;
 use crate::connection::{self, Conn};
 use crate::fetch::Sessions;
-
-/// How long to rest when a connection cannot be accepted (file descriptors, memory).
-const ACCEPT_REST: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Serves Kafka clients on `listener` until `shutdown` resolves; then no connection is accepted, no further request is read, what
 /// was read is answered (for at most [`KafkaConfig::drain_max`]), and it returns.
@@ -26,32 +23,11 @@ pub async fn serve(
 ) {
     let sessions = Arc::new(Sessions::new(cfg.fetch_sessions_max, cfg.fetch_session_partitions_max));
     let cfg = Arc::new(cfg);
-    let (stop, stopped) = watch::channel(false);
-    let room = Arc::new(Semaphore::new(cfg.connections_max));
-    let mut tasks = JoinSet::new();
-    tokio::pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            Some(_) = tasks.join_next() => continue,
-            accepted = listener.accept() => accepted,
-        };
-        let (socket, peer) = match accepted {
-            Ok(pair) => pair,
-            Err(error) => {
-                tracing::warn!(%error, "a Kafka connection could not be accepted");
-                tokio::time::sleep(ACCEPT_REST).await;
-                continue;
-            }
-        };
-        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
-            tracing::warn!(%peer, max = cfg.connections_max, "Kafka connection closed: too many connections");
-            cfg.observer.connection_refused();
-            continue;
-        };
-        let (broker, cfg, sessions, stopped) =
-            (broker.clone(), Arc::clone(&cfg), Arc::clone(&sessions), stopped.clone());
-        tasks.spawn(async move {
+    let limits = Limits { protocol: "Kafka", connections_max: cfg.connections_max, drain_max: cfg.drain_max };
+    let refused = || cfg.observer.connection_refused();
+    millstream_accept::serve(listener, limits, shutdown, refused, |socket, peer, stopped| {
+        let (broker, cfg, sessions) = (broker.clone(), Arc::clone(&cfg), Arc::clone(&sessions));
+        async move {
             cfg.observer.connection_opened();
             let observer = Arc::clone(&cfg.observer);
             if let Err(close) = one(socket, broker, cfg, sessions, stopped).await {
@@ -63,16 +39,9 @@ pub async fn serve(
                 }
             }
             observer.connection_closed();
-            drop(place);
-        });
-    }
-    drop(listener);
-    // Nobody listening is the case of no connection.
-    let _ = stop.send(true);
-    let drained = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(cfg.drain_max, drained).await.is_err() {
-        tracing::warn!("Kafka connections were closed with requests unanswered");
-    }
+        }
+    })
+    .await;
 }
 
 async fn one(
@@ -82,7 +51,6 @@ async fn one(
     sessions: Arc<Sessions>,
     stopped: watch::Receiver<bool>,
 ) -> Result<(), crate::wire::Close> {
-    socket.set_nodelay(true)?;
     let (local, peer) = (socket.local_addr()?, socket.peer_addr()?);
     let host = cfg.advertised_host.clone().unwrap_or_else(|| local.ip().to_string());
     let port = cfg.advertised_port.unwrap_or(local.port());
