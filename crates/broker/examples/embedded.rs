@@ -4,6 +4,7 @@
 //! order is billed exactly once, however often this program is killed. Give it a directory and run it again: it goes on where it
 //! was. Without one it uses a temporary directory.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use millstream_env::Env;
 use millstream_log::DiskLog;
 use millstream_types::{LogId, Namespace};
 
-type Error = Box<dyn std::error::Error>;
+/// Whatever goes wrong.
+pub type Error = Box<dyn std::error::Error>;
 
 const GROUP: &str = "billing";
 
@@ -25,9 +27,15 @@ const GROUP: &str = "billing";
 async fn main() -> Result<(), Error> {
     let temporary = tempfile::tempdir()?;
     let directory = std::env::args().nth(1).map_or_else(|| temporary.path().to_owned(), Into::into);
+    let bills = run(&directory).await?;
+    println!("{bills} bills so far");
+    Ok(())
+}
 
+/// Opens the broker, publishes two orders, bills what is not billed, and closes it; gives how many bills there are.
+pub async fn run(directory: &Path) -> Result<u64, Error> {
     // Everything a broker touches, it touches through an `Env`: here the real clock, randomness and disk.
-    let env = Env::os(&directory);
+    let env = Env::os(directory);
     env.disk.create_dir_all("")?;
     let log = DiskLog::new(env.clone());
     // Opening replays what the last run left; nothing that was acknowledged is missing.
@@ -53,12 +61,13 @@ async fn main() -> Result<(), Error> {
     bill(&broker, &session, orders, bills).await?;
 
     let all = broker.streams().fetch(bills, bills.start(), 1 << 20).await?;
-    println!("{} bills so far, the last: {:?}", bills.visible_end(), all.entries.last().map(text));
+    println!("the last bill: {:?}", all.entries.last().map(text));
+    let written = bills.visible_end();
 
     // A clean stop: the next opening has nothing to replay.
     drop(session);
     tokio::task::spawn_blocking(move || broker.close()).await?;
-    Ok(())
+    Ok(written)
 }
 
 /// Bills every order that was not billed yet.

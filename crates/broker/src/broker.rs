@@ -381,7 +381,8 @@ impl Broker {
     }
 
     /// Stops cleanly: what was submitted is decided, made durable and answered; engine state is saved, so that the next opening
-    /// replays nothing. Blocks until done; further operations get `Closed`. Harmless when called again.
+    /// replays nothing; reads that have begun are waited for. Blocks until done; then the data directory is free to be opened again, by this
+    /// process too, and further operations and reads get `Closed`. Harmless when called again.
     pub fn close(&self) {
         self.inner.closing.store(true, Ordering::SeqCst);
         self.inner.closed.notify_waiters();
@@ -393,6 +394,7 @@ impl Broker {
             tracing::error!("the sequencer ended by a panic");
         }
         self.inner.gate.close();
+        self.inner.streams.reader().close();
     }
 }
 

@@ -65,11 +65,22 @@ pub(crate) enum Input {
     Undelivered(Vec<Delivery>),
 }
 
+impl Input {
+    /// Nobody will take it. A session that was known before is told of the end by itself.
+    fn lose(self) {
+        if let Self::Open(mailbox) = self {
+            mailbox.lose();
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Waiting {
     inputs: Vec<Input>,
     signal: bool,
     stop: bool,
+    /// Nobody takes anything out any more.
+    ended: bool,
 }
 
 /// Where sessions put inputs and the log its news.
@@ -86,6 +97,10 @@ impl Inbox {
     /// Adds an input. Never waits; bounded by what sessions may have in flight.
     pub(crate) fn put(&self, input: Input) {
         let mut w = self.lock();
+        if w.ended {
+            drop(w);
+            return input.lose();
+        }
         w.inputs.push(input);
         let first = w.inputs.len() == 1;
         drop(w);
@@ -101,6 +116,14 @@ impl Inbox {
     pub(crate) fn stop(&self) {
         self.lock().stop = true;
         self.arrived.notify_one();
+    }
+    /// The sequencer is gone: what waits is lost, and what comes.
+    fn end(&self) {
+        let mut w = self.lock();
+        w.ended = true;
+        let left = std::mem::take(&mut w.inputs);
+        drop(w);
+        left.into_iter().for_each(Input::lose);
     }
     /// Waits for something to do, at most `wait_ms`. True: stop.
     fn take(&self, inputs: &mut Vec<Input>, wait_ms: u64) -> bool {
@@ -491,20 +514,51 @@ impl Sequencer {
 }
 
 /// The thread: turns until it is told to stop and everything that came before has been decided. Dropping the sequencer then closes the log.
-pub(crate) fn run(mut sequencer: Sequencer) {
-    let shared = Arc::clone(&sequencer.shared);
-    let mut inputs = Vec::new();
-    loop {
-        let stop = shared.inbox.take(&mut inputs, sequencer.wait_ms());
-        sequencer.step(&mut inputs);
-        if stop {
-            break;
+pub(crate) fn run(sequencer: Sequencer) {
+    let mut thread = Alive(Some(sequencer));
+    if let Some(sequencer) = &mut thread.0 {
+        sequencer.turns();
+    }
+    if let Some(sequencer) = thread.0.take() {
+        sequencer.close();
+    }
+}
+
+/// The sequencer while its thread goes on. If a panic ends it, nobody waits for it.
+struct Alive(Option<Sequencer>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if let Some(sequencer) = self.0.take() {
+            sequencer.broken();
         }
     }
-    sequencer.close();
 }
 
 impl Sequencer {
+    fn turns(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut inputs = Vec::new();
+        loop {
+            let stop = shared.inbox.take(&mut inputs, self.wait_ms());
+            self.step(&mut inputs);
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Ends in the middle of a panic. What was decided last may be half done, so nothing more is: with its sequencer the log is lost, and
+    /// everyone who waits is told.
+    fn broken(self) {
+        let Self { sequence, shared, sessions, waiting, .. } = self;
+        drop(sequence);
+        shared.inbox.end();
+        for mailbox in sessions.values().chain(waiting.iter().map(|w| &w.1)) {
+            mailbox.lose();
+        }
+    }
+
     /// Hands every changed row over, so that the next opening has nothing to replay; then drops the log's sequencer, which waits for it.
     fn close(mut self) {
         let all = millstream_log::Budget { rows_max: usize::MAX, bytes_max: usize::MAX };
@@ -524,6 +578,7 @@ impl Sequencer {
         let durable = marks.get().durable;
         engine.durable(durable);
         shared.published.set(durable);
+        shared.inbox.end();
         for mailbox in sessions.values().chain(waiting.iter().map(|w| &w.1)) {
             mailbox.wake_published();
             mailbox.lose();

@@ -1,6 +1,11 @@
 //! The broker over a log in memory: what is answered can be read, and what is not durable is not answered.
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing)]
 
+/// The example that the documentation shows.
+#[allow(dead_code, clippy::unused_async)]
+#[path = "../examples/embedded.rs"]
+mod embedded;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +16,7 @@ use millstream_broker::{
 };
 use millstream_env::Env;
 use millstream_log::mem::{Commit, MemLog};
+use millstream_log::{DiskLog, LogConfig, ReadError};
 use millstream_types::Namespace;
 
 fn open(log: &MemLog, env: &Env) -> Broker {
@@ -107,6 +113,46 @@ async fn when_the_log_is_lost_an_unanswered_append_has_an_unknown_fate_and_later
     assert!(matches!(answer.await, millstream_broker::Reply::FateUnknown));
     assert_eq!(s.append(vec![single(part, "y")]).await, Err(CallError::Refused(Refused::Closed)));
     assert!(broker.lost().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_can_be_opened_again_as_soon_as_its_broker_is_closed_whoever_still_reads() {
+    let (env, ..) = Env::sim(4);
+    let nothing_in_memory = LogConfig { tail_bytes: 0, ..LogConfig::default() };
+    let cfg = BrokerConfig { log: nothing_in_memory, ..BrokerConfig::default() };
+    let mut readers = Vec::new();
+    for round in 0..10u64 {
+        let broker = Broker::open(cfg.clone(), env.clone(), &DiskLog::new(env.clone())).unwrap();
+        let s = session(&broker);
+        let part = match broker.catalogue().by_name.get(&(Namespace::DEFAULT, "t".to_owned())) {
+            Some(topic) => Arc::clone(&topic.partitions[0]),
+            None => Arc::clone(&s.create_topic(topic("t")).await.unwrap().partitions[0]),
+        };
+        s.append(vec![single(part.log, &format!("m{round}"))]).await.unwrap()[0].as_ref().unwrap();
+        let reading = broker.clone();
+        readers.push(tokio::spawn(async move {
+            let mut reads = 0;
+            loop {
+                match reading.streams().fetch(&part, 0, 1 << 20).await {
+                    Ok(batch) => reads += batch.entries.len().min(1),
+                    Err(e) => break (e, reads),
+                }
+                tokio::task::yield_now().await;
+            }
+        }));
+        tokio::task::spawn_blocking(move || broker.close()).await.unwrap();
+    }
+    for reader in readers {
+        assert_eq!(reader.await.unwrap().0, ReadError::Closed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_of_embedding_bills_each_order_once_and_goes_on_where_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    for runs in 1..=3 {
+        assert_eq!(embedded::run(directory.path()).await.unwrap(), 2 * runs);
+    }
 }
 
 async fn futures_poll_once<F: Future + Unpin>(f: &mut F) -> Option<F::Output> {

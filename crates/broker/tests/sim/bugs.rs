@@ -222,4 +222,7 @@ impl Reader for BuggyReader {
     fn extents(&self, log: LogId, from: u64, max: usize) -> BoxFuture<Result<Vec<Extent>, ReadError>> {
         self.of.extents(log, from, max)
     }
+    fn close(&self) {
+        self.of.close();
+    }
 }

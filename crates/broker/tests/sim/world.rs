@@ -20,8 +20,6 @@ use crate::queues::QueueClients;
 use crate::steps::Workers;
 
 const STEPS: u64 = 280;
-/// Looks of a millisecond at a locked directory: ten seconds.
-const LOCK_WAITS_MAX: u32 = 10_000;
 /// A history that takes longer waits for an answer that never comes: brokers that are broken on purpose do that too.
 const HISTORY_TIME: std::time::Duration = std::time::Duration::from_secs(60);
 const SESSIONS: usize = 3;
@@ -382,11 +380,6 @@ impl<'a> World<'a> {
         let lost = up.broker.lost().is_some() || self.machine.is_off();
         must!(!sound || lost || self.clients.unknown == before, "a clean stop left operations unanswered");
         self.clients.broker_went();
-        drop(up);
-        // The retention task holds the broker until it has seen that it is closed.
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
-        }
         if how == End::Clean {
             self.tally.restarts += 1;
         } else {
@@ -398,7 +391,6 @@ impl<'a> World<'a> {
 
     async fn start(&mut self) -> Result<(), Violation> {
         let mut cuts = if self.dice.once_in(4) { 2 } else { 0 };
-        let mut waits = 0;
         let broker = loop {
             if cuts > 0 {
                 self.machine.cut_after(self.dice.below(30));
@@ -413,11 +405,6 @@ impl<'a> World<'a> {
                     broker.close();
                 }
                 Err(OpenError::Io { .. } | OpenError::Store(_)) => cuts -= 1,
-                // What reads for the broker that was closed may hold its directory a moment longer.
-                Err(OpenError::Locked { .. }) if waits < LOCK_WAITS_MAX => {
-                    waits += 1;
-                    tokio::time::sleep(std::time::Duration::from_millis(1)).await; // tidy: pacing
-                }
                 Err(e) => return Err(format!("does not open: {e}")),
             }
             must!(self.machine.crash(), "an opening failed without a cut");

@@ -2,6 +2,7 @@
 
 mod admit;
 mod config;
+mod desk;
 mod error;
 mod op;
 mod read;
@@ -16,6 +17,7 @@ use millstream_types::{ConnId, Epoch, LogId, Lsn};
 
 pub use admit::{Class, Gate, Permit, Room};
 pub use config::LogConfig;
+pub(crate) use desk::Desk;
 pub use error::{AdmitError, Lost, OpenError, ReadError, StoreError};
 pub use op::{EntryHead, Op};
 pub use read::{Bounds, Entry, Extent, Head, Level, Limits, ReadBatch, ReadOutcome, Reader};
@@ -36,7 +38,8 @@ pub trait LogStore {
 }
 
 /// An open log. The sequencer is exclusive; the rest is shared. Dropping the sequencer closes the log: what was sequenced is
-/// written and synced, all rows offered are flushed, and the lock is released when the other handles are gone too.
+/// written and synced, and all rows offered are flushed. Dropped by a panic it loses the log instead
+/// ([`Watermarks::lost`]), for what it was told last may be half done. The lock is released when the reader is closed too ([`Reader::close`]), or gone.
 pub struct Opened {
     /// This opening's epoch.
     pub epoch: Epoch,

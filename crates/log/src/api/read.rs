@@ -127,4 +127,7 @@ pub trait Reader: Send + Sync {
     fn bounds(&self, log: LogId) -> Bounds;
     /// At most `max` extents from the one that holds `from`, ascending; the unfinished one in the active file included.
     fn extents(&self, log: LogId, from: u64, max: usize) -> BoxFuture<Result<Vec<Extent>, ReadError>>;
+    /// Ends reading, whoever still holds the reader: waits for the reads that have begun, and refuses all others with
+    /// [`ReadError::Closed`]. Once the sequencer is dropped as well, the log can be opened again at once. Blocks; harmless when called again.
+    fn close(&self);
 }

@@ -60,7 +60,9 @@ use self::recover::{Recovered, meta, recover};
 use self::sink::Sink;
 use self::watchdog::Watch;
 use self::writer::Writer;
-use crate::api::{Gate, LogConfig, LogStats, LogStore, OpenError, Opened, Replay, StateReader, StateSink};
+use crate::api::{
+    Desk, Gate, LogConfig, LogStats, LogStore, OpenError, Opened, Replay, StateReader, StateSink,
+};
 use crate::bugs::Bugs;
 use crate::format::header::Meta;
 use crate::format::rows::{END_KEY, EndRow, META_KEY, MetaRow};
@@ -228,7 +230,7 @@ fn start(
         epoch: Epoch(r.epoch),
         sequencer: Box::new(writer),
         gate: Arc::clone(&core.gate),
-        reader: Arc::new(DiskReader { core: Arc::clone(&core), cold }),
+        reader: Arc::new(Desk::new(DiskReader { core: Arc::clone(&core), cold })),
         marks: Arc::clone(&core.marks) as Arc<_>,
         sink,
         rows,

@@ -384,4 +384,8 @@ impl Reader for DiskReader {
         };
         Box::pin(async { Ok(extents) })
     }
+
+    fn close(&self) {
+        self.core.readers.drain();
+    }
 }

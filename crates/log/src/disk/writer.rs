@@ -352,6 +352,9 @@ impl Sequence for Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.core.lose("the thread that puts records in order ended by a panic".to_owned());
+        }
         self.core.open().stop = true;
         self.core.work.notify_all();
         self.core.pool.stop();

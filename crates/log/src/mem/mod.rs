@@ -19,6 +19,7 @@ use crate::{
     Replay, Sequence, Watermarks,
 };
 
+use crate::api::Desk;
 use reader::MemReader;
 use sink::MemSink;
 use state::State;
@@ -50,6 +51,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    fn lose(&self, cause: &str) {
+        self.lock().lose(Lost { cause: cause.to_owned() });
+        self.moved.notify_all();
+        self.tell(Vec::new(), Lsn(0));
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,9 +139,7 @@ impl MemLog {
 
     /// The right to commit is lost: `durable` stays where it is.
     pub fn lose(&self, cause: &str) {
-        self.shared.lock().lose(Lost { cause: cause.to_owned() });
-        self.shared.moved.notify_all();
-        self.shared.tell(Vec::new(), Lsn(0));
+        self.shared.lose(cause);
     }
 
     /// A power cut: what was not durable is gone, and so is the opening. The log can be opened again.
@@ -183,7 +188,7 @@ impl LogStore for MemLog {
                 last,
             }),
             gate,
-            reader: Arc::new(MemReader { shared: Arc::clone(&self.shared) }),
+            reader: Arc::new(Desk::new(MemReader { shared: Arc::clone(&self.shared) })),
             marks: Arc::new(MemMarks { shared: Arc::clone(&self.shared), epoch }),
             sink: Arc::clone(&rows) as Arc<dyn crate::StateSink>,
             rows,
@@ -248,6 +253,11 @@ impl Sequence for MemSequence {
 
 impl Drop for MemSequence {
     fn drop(&mut self) {
+        if std::thread::panicking() && self.shared.lock().serves(self.epoch) {
+            self.shared.lose("the thread that puts records in order ended by a panic");
+            self.shared.lock().close();
+            return;
+        }
         self.end_turn();
         let lsn = {
             let s = self.shared.lock();

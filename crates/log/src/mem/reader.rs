@@ -156,4 +156,6 @@ impl Reader for MemReader {
         }
         Box::pin(std::future::ready(Ok(out)))
     }
+
+    fn close(&self) {}
 }

@@ -77,6 +77,8 @@ macro_rules! log_contract {
                 only_a_power_cut_is_unclean
                 many_openings_in_a_row_lose_nothing
                 a_log_that_failed_opens_again
+                a_reader_that_is_closed_no_longer_holds_the_log
+                a_sequencer_that_goes_by_a_panic_loses_the_log
             );
         }
     };

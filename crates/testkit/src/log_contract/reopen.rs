@@ -1,9 +1,9 @@
 //! Opening again: epochs, replay, what outlives a clean stop and a power cut.
 
-use millstream_log::{Class, Level, Op, OpenError, ReadError};
+use millstream_log::{Bounds, Class, Level, Op, OpenError, Opened, ReadError};
 use millstream_types::{ConnId, Epoch, Lsn};
 
-use super::kit::{A, ALL, B, C, Log, body, one, open, try_open};
+use super::kit::{A, ALL, B, C, Log, body, finish, one, open, positions, try_open};
 use crate::block_on::{block_on, ready};
 use crate::seen::{Event, Past};
 use crate::under::LogUnderTest;
@@ -251,4 +251,50 @@ pub fn a_log_that_failed_opens_again(under: &dyn LogUnderTest) {
     assert!(there == [0, 1, 2] || there == [0, 1, 2, 3], "{there:?}");
     log.append(A, 4..6);
     assert!(log.reopen().positions(A).ends_with(&[4, 5]));
+}
+
+/// See the name.
+pub fn a_reader_that_is_closed_no_longer_holds_the_log(under: &dyn LogUnderTest) {
+    let mut log = open(under);
+    log.append(A, 0..20);
+    let Opened { sequencer, reader, .. } = log.opened;
+    let begun: Vec<_> = (0..20).map(|pos| reader.read(A, pos, ALL, Level::Durable)).collect();
+    drop(sequencer);
+    reader.close();
+    let again = open(under);
+    for (pos, read) in (0..20).zip(begun) {
+        assert_eq!(positions(&finish(read).unwrap().entries), (pos..20).collect::<Vec<_>>());
+    }
+    let refused = |outcome| assert_eq!(finish(outcome).unwrap_err(), ReadError::Closed);
+    refused(reader.read(A, 0, ALL, Level::Durable));
+    refused(reader.get(A, &[3]));
+    assert_eq!(block_on(reader.heads(A, 0, ALL, Level::Durable)).unwrap_err(), ReadError::Closed);
+    assert_eq!(block_on(reader.by_time(A, 0, 0, Level::Durable)).unwrap_err(), ReadError::Closed);
+    assert_eq!(block_on(reader.extents(A, 0, 1)).unwrap_err(), ReadError::Closed);
+    assert_eq!(reader.bounds(A), Bounds { max_ts_ms: -1, ..Bounds::default() });
+    reader.close();
+    assert_eq!(again.positions(A), (0..20).collect::<Vec<_>>());
+}
+
+/// See the name.
+pub fn a_sequencer_that_goes_by_a_panic_loses_the_log(under: &dyn LogUnderTest) {
+    let mut log = open(under);
+    let acked = log.append(A, 0..3);
+    let Opened { mut sequencer, gate, reader, marks, .. } = log.opened;
+    let permit = block_on(gate.admit(Class::Publish, 1_000)).unwrap();
+    let panics = std::thread::spawn(move || {
+        let lsn = sequencer.sequence(permit, &[one(A, 3, &body(A, 3))], None);
+        std::panic::resume_unwind(Box::new(lsn));
+    });
+    let lsn = *panics.join().unwrap_err().downcast::<Lsn>().unwrap();
+    assert!(marks.lost().is_some());
+    assert!(block_on(marks.reached(lsn)).is_err());
+    assert!(gate.try_admit(Class::Settle, 1).is_err());
+    reader.close();
+    let mut log = open(under);
+    assert!(log.opened.marks.get().durable >= acked);
+    let there = log.positions(A);
+    assert!(there == [0, 1, 2] || there == [0, 1, 2, 3], "{there:?}");
+    log.append(A, 4..5);
+    assert!(log.reopen().positions(A).ends_with(&[4]));
 }
