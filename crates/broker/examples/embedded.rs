@@ -33,6 +33,9 @@ async fn main() -> Result<(), Error> {
 }
 
 /// Opens the broker, publishes two orders, bills what is not billed, and closes it; gives how many bills there are.
+///
+/// # Errors
+/// If the directory is not a log's, or in use, or an operation fails.
 pub async fn run(directory: &Path) -> Result<u64, Error> {
     // Everything a broker touches, it touches through an `Env`: here the real clock, randomness and disk.
     let env = Env::os(directory);

@@ -1,7 +1,7 @@
 //! A message's fields as headers, for protocols that have no place for them, and back: so what goes in by one protocol and out by another
 //! loses nothing. The names are those of `docs/protocols.md`.
 //!
-//! Names that begin with one of [`RESERVED`] are ours. A client's own header of such a name is shown with a leading underscore, and loses one
+//! Names that begin with one of [`name::RESERVED`] are ours. A client's own header of such a name is shown with a leading underscore, and loses one
 //! underscore on its way in, so that none can be forged. Who a message says it is from (`amqp.user_id`, `sqs.sender_id`) and how it died (`millstream.death.`)
 //! are shown and never read back: nobody here can vouch for them.
 //!
@@ -13,30 +13,50 @@ use crate::batch::DecodedRecord;
 use crate::envelope::{Header, HeaderValue, Message, property};
 use crate::publish::NewMessage;
 
-/// What our own names begin with.
-pub const RESERVED: &[&str] = &["amqp.", "sqs.", "kafka.", "millstream."];
+/// Names of fields, the same wherever they are shown: as Kafka's headers, on the command line, as SQS's message attributes.
+pub mod name {
+    use crate::envelope::property;
 
-/// Properties that are text, and their names.
-const TEXTS: &[(u8, &str)] = &[
-    (property::CONTENT_TYPE, "amqp.content_type"),
-    (property::CONTENT_ENCODING, "amqp.content_encoding"),
-    (property::CORRELATION_ID, "amqp.correlation_id"),
-    (property::REPLY_TO, "amqp.reply_to"),
-    (property::MESSAGE_ID, "amqp.message_id"),
-    (property::TYPE, "amqp.type"),
-    (property::APP_ID, "amqp.app_id"),
-    (property::USER_ID, "amqp.user_id"),
-    (property::CLUSTER_ID, "amqp.cluster_id"),
-    (property::EXPIRATION, "millstream.expiration_ms"),
+    /// What our own names begin with.
+    pub const RESERVED: &[&str] = &["amqp.", "sqs.", "kafka.", "millstream."];
+    /// The exchange it was published to.
+    pub const EXCHANGE: &str = "amqp.exchange";
+    /// Its routing key.
+    pub const ROUTING_KEY: &str = "amqp.routing_key";
+    /// Whether it outlives a restart: 2 = yes.
+    pub const DELIVERY_MODE: &str = "amqp.delivery_mode";
+    /// Its priority, 0 to 255.
+    pub const PRIORITY: &str = "millstream.priority";
+    /// How long it lives, milliseconds.
+    pub const EXPIRATION_MS: &str = "millstream.expiration_ms";
+    /// How it died.
+    pub const DEATH: &str = "millstream.death";
+    /// Properties of AMQP that are text, with their names.
+    pub const AMQP_TEXTS: &[(u8, &str)] = &[
+        (property::CONTENT_TYPE, "amqp.content_type"),
+        (property::CONTENT_ENCODING, "amqp.content_encoding"),
+        (property::CORRELATION_ID, "amqp.correlation_id"),
+        (property::REPLY_TO, "amqp.reply_to"),
+        (property::MESSAGE_ID, "amqp.message_id"),
+        (property::TYPE, "amqp.type"),
+        (property::APP_ID, "amqp.app_id"),
+        (property::USER_ID, "amqp.user_id"),
+        (property::CLUSTER_ID, "amqp.cluster_id"),
+    ];
+}
+
+use name::{AMQP_TEXTS, DEATH, EXCHANGE, RESERVED, ROUTING_KEY};
+
+/// Properties that are text and that SQS has places for, and their names.
+const MORE_TEXTS: &[(u8, &str)] = &[
+    (property::EXPIRATION, name::EXPIRATION_MS),
     (property::SENDER, "sqs.sender_id"),
     (property::AWS_TRACE, "sqs.trace_header"),
     (property::DEDUPLICATION_ID, "sqs.deduplication_id"),
 ];
 /// Properties that are one byte, shown as a number.
 const OCTETS: &[(u8, &str)] =
-    &[(property::DELIVERY_MODE, "amqp.delivery_mode"), (property::PRIORITY, "millstream.priority")];
-const EXCHANGE: &str = "amqp.exchange";
-const ROUTING_KEY: &str = "amqp.routing_key";
+    &[(property::DELIVERY_MODE, name::DELIVERY_MODE), (property::PRIORITY, name::PRIORITY)];
 /// Not to be delivered before so long; only on the way in.
 const DELAY_MS: &str = "millstream.delay_ms";
 /// The type of the header of the name that follows, which comes next.
@@ -50,6 +70,11 @@ const TEXT_BYTES_MAX: usize = 255;
 /// A header as a protocol of bytes has it.
 pub type ByteHeader = (String, Option<Bytes>);
 
+/// Properties that are text, and their names.
+fn texts() -> impl Iterator<Item = &'static (u8, &'static str)> {
+    AMQP_TEXTS.iter().chain(MORE_TEXTS)
+}
+
 /// All that a message has besides key and payload, in order: its exchange and routing key, properties, headers, and how it died.
 #[must_use]
 pub fn show(message: &Message) -> Vec<ByteHeader> {
@@ -60,7 +85,7 @@ pub fn show(message: &Message) -> Vec<ByteHeader> {
         put(ROUTING_KEY, message.routing_key.clone().into());
     }
     for (id, value) in &message.properties {
-        if let Some((_, name)) = TEXTS.iter().find(|(known, _)| known == id) {
+        if let Some((_, name)) = texts().find(|(known, _)| known == id) {
             put(name, value.clone());
         } else if let Some((_, name)) = OCTETS.iter().find(|(known, _)| known == id) {
             put(name, value.first().copied().unwrap_or(0).to_string().into());
@@ -75,7 +100,7 @@ pub fn show(message: &Message) -> Vec<ByteHeader> {
     }
     for (n, death) in message.deaths.iter().enumerate() {
         let mut put = |what: &str, value: String| {
-            out.push((format!("millstream.death.{}.{what}", n + 1), Some(value.into())));
+            out.push((format!("{DEATH}.{}.{what}", n + 1), Some(value.into())));
         };
         put("queue", death.queue.clone());
         put("reason", death.reason.name().to_owned());
@@ -168,7 +193,7 @@ fn field(new: &mut NewMessage, name: &str, value: Option<&Bytes>) -> bool {
         value.len() <= TEXT_BYTES_MAX || matches!(id, property::AWS_TRACE | property::DEDUPLICATION_ID)
     };
     let may = |id: u8| fits(id) && !from(id) && is_new(id);
-    let Some((id, _)) = TEXTS.iter().find(|(id, n)| *n == name && may(*id)) else {
+    let Some((id, _)) = texts().find(|(id, n)| *n == name && may(*id)) else {
         return false;
     };
     if *id == property::EXPIRATION {

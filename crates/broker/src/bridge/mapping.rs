@@ -15,6 +15,10 @@ use crate::shown::shown;
 
 /// Most alternatives of one field, and most headers.
 pub const ALTERNATIVES_MAX: usize = 16;
+/// Longest name of a header that a mapping sets, and longest routing key that it makes, bytes: what every protocol can say.
+const NAME_BYTES_MAX: usize = 255;
+/// What is shown of a value that is too long, characters.
+const SHOWN_CHARS_MAX: usize = 64;
 /// Most headers that a mapping sets.
 pub const MAPPED_HEADERS_MAX: usize = 64;
 /// Longest text of a part, bytes.
@@ -248,7 +252,7 @@ impl Mapping {
                 .iter()
                 .map(|(name, v)| {
                     let parts = Parts::parse(name, Some(v))?;
-                    if name.is_empty() || name.len() > 255 || parts.is_empty() {
+                    if name.is_empty() || name.len() > NAME_BYTES_MAX || parts.is_empty() {
                         return Err(wrong(
                             name,
                             "a header has a name of 1 to 255 bytes, and a part to set it from",
@@ -301,8 +305,8 @@ impl Mapping {
         }
         if let Some(key) = self.routing_key.of("routing key", seen)? {
             let key = shown(&key);
-            if key.len() > 255 {
-                let value = key.chars().take(64).collect();
+            if key.len() > NAME_BYTES_MAX {
+                let value = key.chars().take(SHOWN_CHARS_MAX).collect();
                 return Err(Unmapped::Wrong { field: "routing key", value, must: "at most 255 bytes long" });
             }
             new.message.routing_key = key;

@@ -11,16 +11,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use millstream_types::{Lsn, Namespace, ObjectId};
 
-use super::{KeyDec, RowKey, RowValue, family};
+use super::{KeyDec, RowKey, RowValue, family, whole};
 use crate::codec::{Dec, DecodeError, Enc};
 use crate::effect::RowEffect;
 use crate::table::Table;
 use crate::task::{TASK_COUNTERS, TaskKind, TaskState, TaskStep};
 
 const VERSION: u8 = 1;
-const EFFECT_VERSION: u8 = 1;
-const REMOVED: u8 = 0;
-const SET: u8 = 1;
+/// What an effect is, beside those of a row that is replaced whole.
 const STEP: u8 = 2;
 const AS_BEFORE: u8 = u8::MAX;
 
@@ -147,21 +145,13 @@ fn counter(counters: &mut [u64; TASK_COUNTERS], index: u8) -> Result<&mut u64, D
 /// The effect after which the task is `row`; `None` removes it.
 #[must_use]
 pub fn effect(key: TaskKey, row: Option<&TaskRow>) -> RowEffect {
-    let mut bytes = vec![EFFECT_VERSION];
-    match row {
-        None => bytes.u8(REMOVED),
-        Some(row) => {
-            bytes.u8(SET);
-            row.put(&mut bytes);
-        }
-    }
-    RowEffect { key: key.encode(), bytes }
+    whole::effect(&key, row)
 }
 
 /// The effect of a step that was taken from `row`.
 #[must_use]
 pub fn step_effect(row: &TaskRow, step: &TaskStep, now_ms: u64) -> RowEffect {
-    let mut bytes = vec![EFFECT_VERSION, STEP];
+    let mut bytes = vec![whole::VERSION, STEP];
     bytes.u64(now_ms);
     match &step.then {
         None => {
@@ -229,27 +219,20 @@ impl Table<TaskKey, TaskRow> {
     /// If it cannot be read.
     pub fn apply_effect(&mut self, lsn: Lsn, key: &[u8], bytes: &[u8]) -> Result<(), DecodeError> {
         let key = TaskKey::decode(key)?;
-        let mut d = Dec::new(bytes);
-        d.version(EFFECT_VERSION)?;
-        match d.u8()? {
-            REMOVED => {
-                d.end()?;
-                self.apply(lsn, &key, |row| *row = None);
-            }
-            SET => {
-                let value = TaskRow::take(d.rest())?;
-                self.apply(lsn, &key, |row| *row = Some(value));
-            }
-            STEP => {
-                let step = take_step(d)?;
-                self.apply(lsn, &key, |row| {
-                    if let Some(row) = row {
-                        step.apply(row);
-                    }
-                });
-            }
-            _ => return Err(DecodeError::Value { what: "effect on a task" }),
+        if bytes.get(1) != Some(&STEP) {
+            let value = whole::decode(bytes, "effect on a task")?;
+            self.apply(lsn, &key, |row| *row = value);
+            return Ok(());
         }
+        let mut d = Dec::new(bytes);
+        d.version(whole::VERSION)?;
+        d.u8()?;
+        let step = take_step(d)?;
+        self.apply(lsn, &key, |row| {
+            if let Some(row) = row {
+                step.apply(row);
+            }
+        });
         Ok(())
     }
 }

@@ -6,7 +6,8 @@ use super::{RowKey, RowValue};
 use crate::codec::{Dec, DecodeError, Enc};
 use crate::effect::RowEffect;
 
-const VERSION: u8 = 1;
+/// Also of the effects that rows have beside these.
+pub(super) const VERSION: u8 = 1;
 const REMOVED: u8 = 0;
 const SET: u8 = 1;
 

@@ -7,6 +7,8 @@ use crate::api::StoreError;
 /// Positions in one set.
 pub(crate) const CHUNK_POSITIONS: u64 = 4096;
 const WORDS: usize = 64;
+/// Runs that take more than a bitmap does are written as one, bytes.
+const RUNS_BYTES_MAX: usize = WORDS * 8;
 const RUNS: u8 = 1;
 const BITMAP: u8 = 2;
 
@@ -94,11 +96,11 @@ impl Retired {
                 out.extend_from_slice(bytes.get(..len).unwrap_or_default());
             }
             before = end;
-            if out.len() > 512 {
+            if out.len() > RUNS_BYTES_MAX {
                 break;
             }
         }
-        if out.len() <= 512 {
+        if out.len() <= RUNS_BYTES_MAX {
             return out;
         }
         let words = self.words.iter().flat_map(|w| w.to_le_bytes());

@@ -16,6 +16,8 @@ use crate::store::Pair;
 const SLICE_ROWS: usize = 10_000;
 /// Rows looked at first: most trims remove none, or a few.
 const FIRST_PAGE_ROWS: usize = 2;
+/// Rows looked at together where all that overlap are wanted.
+const PAGE_ROWS: usize = 64;
 
 /// A trim to finish.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +139,7 @@ impl Account {
         }
         let mut from = first.checked_add(1);
         while let Some(at) = from.filter(|at| *at < end) {
-            let page = self.rows.scan(&prefix, &extent_key(log, at), 64)?;
+            let page = self.rows.scan(&prefix, &extent_key(log, at), PAGE_ROWS)?;
             from = None;
             for (key, value) in &page {
                 let x = ExtentRow::decode(key, value)?;
@@ -148,7 +150,7 @@ impl Account {
                 }
                 found.push(x);
             }
-            if page.len() < 64 {
+            if page.len() < PAGE_ROWS {
                 break;
             }
         }

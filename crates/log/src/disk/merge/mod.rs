@@ -31,6 +31,8 @@ use crate::format::header::BLOCK_BYTES;
 use crate::format::rows::FileRow;
 use crate::space::Account;
 
+/// Files that something is remembered of before those that are gone are forgotten.
+const REMEMBERED_MAX: usize = 1024;
 /// Unused budget that is saved.
 const BUDGET_BYTES_MAX: u64 = 1 << 30;
 /// A pack smaller than one part in so many of a segment file is small.
@@ -271,11 +273,11 @@ impl Merging {
 
     fn candidates(&mut self, account: &Account, now_ns: u64) -> Vec<Candidate> {
         let files = || account.adopted_files().filter(|(_, row)| row.live > 0);
-        if self.weighed.len() > 1024 {
+        if self.weighed.len() > REMEMBERED_MAX {
             let there: HashSet<_> = files().map(|(id, row)| (id, row.lap)).collect();
             self.weighed.retain(|file, _| there.contains(file));
         }
-        if self.spared.len() > 1024 {
+        if self.spared.len() > REMEMBERED_MAX {
             let there: HashSet<_> = files().map(|(id, row)| (id, row.lap)).collect();
             self.spared.retain(|file, _| there.contains(file));
         }

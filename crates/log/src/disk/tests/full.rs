@@ -1,4 +1,4 @@
-//! A full disk: who is refused and who goes on, what is kept back, and how publishing goes on without a restart. Nastiest test 8.
+//! A full disk: who is refused and who goes on, what is kept back, and how publishing goes on without a restart. Case 8 of `docs/hard-cases.md`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The nastiest tests that need a state store: crashes between every two calls, reuse under readers, a million logs.
+//! The log's hard cases (`docs/hard-cases.md`) that need a state store: crashes between every two calls, reuse under readers, a million logs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

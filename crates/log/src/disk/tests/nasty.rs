@@ -1,4 +1,4 @@
-//! The nastiest cases by number (`log.md`, section 11). Those about freeing files come with what frees them.
+//! The log's hard cases by number (`docs/hard-cases.md`), those that need no state store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -12,14 +12,15 @@ mod tests;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
+use millstream_broker::shown::name::{
+    AMQP_TEXTS, DEATH, DELIVERY_MODE, EXCHANGE, EXPIRATION_MS, PRIORITY, RESERVED, ROUTING_KEY,
+};
 use millstream_broker::{Death, Header, HeaderValue, Message, NewMessage, QueueMessage, property};
 use sha2::{Digest, Sha256};
 
 use super::message_attributes::{ATTRIBUTES_MAX, Attribute, AttributeValue, is_sqs_text};
 use crate::error::{AwsError, shown};
 
-/// Namespaces of ours.
-const RESERVED: &[&str] = &["amqp.", "sqs.", "kafka.", "millstream."];
 /// Largest body that SQS carries, bytes of text.
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
 /// Bytes of what AMQP has as a short text.
@@ -31,28 +32,8 @@ const ENCODING: &str = "millstream.encoding";
 const BASE64: &str = "base64";
 const NULL: &str = "kafka.null";
 const KEY: &str = "kafka.key";
-const EXCHANGE: &str = "amqp.exchange";
-const ROUTING_KEY: &str = "amqp.routing_key";
 const TIMESTAMP: &str = "amqp.timestamp";
-const DELIVERY_MODE: &str = "amqp.delivery_mode";
-const PRIORITY: &str = "millstream.priority";
-const EXPIRATION: &str = "millstream.expiration_ms";
 const HEADERS: &str = "millstream.headers";
-pub(crate) const DEATH: &str = "millstream.death";
-const USER_ID: &str = "amqp.user_id";
-
-/// Properties that are text, and the attributes that show them.
-const TEXTS: &[(u8, &str)] = &[
-    (property::CONTENT_TYPE, "amqp.content_type"),
-    (property::CONTENT_ENCODING, "amqp.content_encoding"),
-    (property::CORRELATION_ID, "amqp.correlation_id"),
-    (property::REPLY_TO, "amqp.reply_to"),
-    (property::MESSAGE_ID, "amqp.message_id"),
-    (property::TYPE, "amqp.type"),
-    (property::APP_ID, "amqp.app_id"),
-    (property::USER_ID, USER_ID),
-    (property::CLUSTER_ID, "amqp.cluster_id"),
-];
 
 /// A message as SQS sends it.
 #[derive(Debug, Default)]
@@ -159,7 +140,7 @@ fn special(new: &mut NewMessage, a: &Attribute, sender: Option<&str>) -> Result<
     };
     let byte = |max: u8| number(u64::from(max)).map(|n| u8::try_from(n).unwrap_or(max));
     let message = &mut new.message;
-    if let Some((id, _)) = TEXTS.iter().find(|t| t.1 == a.name) {
+    if let Some((id, _)) = AMQP_TEXTS.iter().find(|t| t.1 == a.name) {
         if *id == property::USER_ID && sender.map(str::as_bytes) != Some(&bytes()) {
             return Err(wrong("it can only name who signed the request"));
         }
@@ -194,7 +175,7 @@ fn special(new: &mut NewMessage, a: &Attribute, sender: Option<&str>) -> Result<
             new.priority = byte(u8::MAX)?;
             set(message, property::PRIORITY, Bytes::copy_from_slice(&[new.priority]));
         }
-        EXPIRATION => {
+        EXPIRATION_MS => {
             let ms = number(u64::from(u32::MAX))?;
             new.ttl_ms = Some(ms);
             set(message, property::EXPIRATION, Bytes::from(ms.to_string()));
@@ -294,7 +275,7 @@ fn fields(stored: &QueueMessage, queue: &str, now_ms: u64) -> Vec<Attribute> {
         out.extend(text_attribute(ROUTING_KEY, m.routing_key.as_bytes()));
     }
     for (id, value) in &m.properties {
-        if let Some((_, name)) = TEXTS.iter().find(|t| t.0 == *id) {
+        if let Some((_, name)) = AMQP_TEXTS.iter().find(|t| t.0 == *id) {
             out.extend(text_attribute(name, value));
             continue;
         }
@@ -311,7 +292,7 @@ fn fields(stored: &QueueMessage, queue: &str, now_ms: u64) -> Vec<Attribute> {
     }
     // What was moved has no time to live of its own any more: there it is what the queue's retention leaves.
     if let Some(at) = stored.expiry_ms.filter(|_| stored.origin.is_none()) {
-        out.push(Attribute::text(EXPIRATION, "Number", at.saturating_sub(now_ms).to_string()));
+        out.push(Attribute::text(EXPIRATION_MS, "Number", at.saturating_sub(now_ms).to_string()));
     }
     out
 }

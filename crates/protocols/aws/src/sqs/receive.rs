@@ -9,12 +9,13 @@ use std::time::Duration;
 use millstream_broker::queue::api::{
     Delivery, ExtendItem, LeaseKind, QueueDef, Receive, ReceiveError, SettleItem, Verb,
 };
+use millstream_broker::shown::name::DEATH;
 use millstream_broker::{Action, BodyError, ConsumeError, QueueMessage, Session, settle_item};
 
 use super::attempts::Attempt;
 use super::attributes;
 use super::handle::Handle;
-use super::mapping::{self, DEATH, Outgoing};
+use super::mapping::{self, Outgoing};
 use super::message_attributes::{self, Attribute, Wanted, md5_hex};
 use super::settings::{VISIBILITY_S_MAX, WAIT_S_MAX};
 use super::{fifo, names};

@@ -189,7 +189,7 @@ fn too_many_headers_doubles_and_names_that_are_no_attributes_are_packed_in_order
 fn every_property_is_an_attribute_that_sets_it_again() {
     let text = |id: u8| (id, Bytes::from(format!("value {id}")));
     let mut properties: Vec<(u8, Bytes)> =
-        TEXTS.iter().map(|t| t.0).filter(|id| *id != property::USER_ID).map(text).collect();
+        AMQP_TEXTS.iter().map(|t| t.0).filter(|id| *id != property::USER_ID).map(text).collect();
     properties.push((property::TIMESTAMP_MS, Bytes::copy_from_slice(&77_000_i64.to_le_bytes())));
     properties.push((property::DELIVERY_MODE, Bytes::from_static(&[2])));
     properties.push((property::PRIORITY, Bytes::from_static(&[7])));
