@@ -1,8 +1,12 @@
 """`produce` and `consume`: from arguments, files and standard input; from offsets, times and as a group member."""
 
+import fcntl
 import json
 import os
+import pty
+import struct
 import subprocess
+import termios
 import time
 
 from harness import check, equal, holds, until
@@ -42,6 +46,42 @@ def _(place):
         file.write("\n".join(lines) + "\n")
     holds(server.ok("produce", "t", "--file", path).err, "12345 messages")
     equal(server.ok("consume", "t").lines(), lines)
+
+
+@check("a long file shows on a terminal how far it is, and nowhere else")
+def _(place):
+    server = served(place)
+    path = os.path.join(place.folder, "long")
+    with open(path, "wb") as file:
+        file.write((b"x" * 1023 + b"\n") * 4096)
+    holds(on_terminal(server, "produce", "t", "--file", path), "/4.00 MiB", "4096 messages")
+    with open(path, "wb") as file:
+        file.write(b"short\n")
+    assert "iB" not in on_terminal(server, "produce", "t", "--file", path), "a bar for a short file"
+    with open(path, "wb") as file:
+        file.write((b"x" * 1023 + b"\n") * 4096)
+    equal(server.ok("produce", "t", "--file", path).err.strip(), "4096 messages stored in t")
+
+
+def on_terminal(server, *arguments):
+    """Runs a command whose standard error is a terminal; what it says there."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    command = [server.place.binary, *arguments, "--server", server.http]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=its, env=environment({"TERM": "xterm"}))
+    os.close(its)
+    said = b""
+    while True:
+        try:
+            more = os.read(ours, 65536)
+        except OSError:  # so a terminal tells that nobody writes to it any more
+            break
+        if not more:
+            break
+        said += more
+    os.close(ours)
+    equal(process.wait(), 0, said)
+    return said.decode()
 
 
 @check("keys, headers and partitions go with the message, also where they are no text")

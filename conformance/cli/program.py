@@ -4,25 +4,24 @@ import hashlib
 import http.client
 import json
 import os
+import pathlib
 import queue
 import re
 import signal
-import socket
 import subprocess
+import sys
 import threading
 import time
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "common"))
+
+from ports import free_port  # noqa: E402
 
 READY_WITHIN_S = 30
 ENDED_WITHIN_S = 30
 # Many data directories stand beside one another here: each keeps back no more than it must.
 RESERVE = {"MILLSTREAM_LOG_RESERVE_BYTES": "8388608"}
 READY = re.compile(r"^ready  in (\d+) ms; epoch (\d+), replayed (\d+) records \((\d+) bytes\)$")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def environment(more=None):

@@ -4,6 +4,7 @@ import os
 
 from harness import check, equal, holds
 from program import free_port
+from wire import Connection
 
 SMALL = ("--set", "log.segment_bytes=1048576")
 
@@ -85,3 +86,19 @@ def _(place):
     equal(quiet.stop(), 0)
     equal(quiet.errors(), "")
     holds(place.fails("--log", "millstream=loud"), "loud")
+
+
+@check("clients are told the address that is advertised, not the one that is listened on")
+def _(place):
+    server = place.serve(*SMALL, "--kafka-advertised", "broker.example.org:19092")
+    equal(Connection(server.kafka).brokers(), [("broker.example.org", 19092)])
+    server.stop()
+    server = place.serve(*SMALL, env={"MILLSTREAM_KAFKA_ADVERTISED": "[::1]:29092"})
+    equal(Connection(server.kafka).brokers(), [("::1", 29092)])
+    server.stop()
+    server = place.serve("--config", write(place, "[kafka]\nadvertised = 'from.a.file:9'\n[log]\nsegment_bytes = 1048576\n"))
+    equal(Connection(server.kafka).brokers(), [("from.a.file", 9)])
+    server.stop()
+    server = place.serve(*SMALL)
+    host, port = server.kafka.split(":")
+    equal(Connection(server.kafka).brokers(), [(host, int(port))], "without one")

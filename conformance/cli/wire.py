@@ -1,4 +1,4 @@
-"""As much of Kafka's protocol as one producer needs: Produce version 3, one record a batch."""
+"""As much of Kafka's protocol as these checks need: Produce version 3, one record a batch, and Metadata version 0."""
 
 import socket
 import struct
@@ -52,15 +52,32 @@ class Connection:
 
     def produce(self, topic, partition, records, timeout_ms=10_000):
         """Sends one batch with acks=all: (error code, base offset)."""
-        self.sent += 1
-        body = struct.pack(">hhi", 0, 3, self.sent) + text("cli") + struct.pack(">hhi", -1, -1, timeout_ms)
+        body = struct.pack(">hhi", -1, -1, timeout_ms)
         body += struct.pack(">i", 1) + text(topic) + struct.pack(">iii", 1, partition, len(records)) + records
-        self.socket.sendall(struct.pack(">i", len(body)) + body)
-        answer = self._exactly(struct.unpack(">i", self._exactly(4))[0])
-        assert struct.unpack_from(">i", answer)[0] == self.sent, "another request's answer"
-        at = 4 + 4 + 2 + len(topic.encode()) + 4
+        answer = self._ask(0, 3, body)
+        at = 4 + 2 + len(topic.encode()) + 4
         _, error, base = struct.unpack_from(">ihq", answer, at)
         return error, base
+
+    def brokers(self):
+        """Where clients are told that brokers are: (host, port) of each."""
+        answer = self._ask(3, 0, struct.pack(">i", 1) + text("t"))
+        found, at = [], 4
+        for _ in range(struct.unpack_from(">i", answer)[0]):
+            length = struct.unpack_from(">h", answer, at + 4)[0]
+            host = answer[at + 6:at + 6 + length].decode()
+            found.append((host, struct.unpack_from(">i", answer, at + 6 + length)[0]))
+            at += 6 + length + 4
+        return found
+
+    def _ask(self, api, version, body):
+        """Sends a request; the body of its answer."""
+        self.sent += 1
+        request = struct.pack(">hhi", api, version, self.sent) + text("cli") + body
+        self.socket.sendall(struct.pack(">i", len(request)) + request)
+        answer = self._exactly(struct.unpack(">i", self._exactly(4))[0])
+        assert struct.unpack_from(">i", answer)[0] == self.sent, "another request's answer"
+        return answer[4:]
 
     def _exactly(self, count):
         found = b""

@@ -1,21 +1,24 @@
 """The broker's binary under test: started on one address and directory again and again, killed or asked to stop."""
 
 import os
+import pathlib
 import queue
 import signal
-import socket
 import subprocess
+import sys
 import threading
 import time
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "common"))
+
+from ports import free_port  # noqa: E402
 
 READY_WITHIN_S = 60
 STOPPED_WITHIN_S = 30
 
 
 def free_address():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return "127.0.0.1:%d" % probe.getsockname()[1]
+    return "127.0.0.1:%d" % free_port()
 
 
 class Broker:

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::clock::Moment;
 use crate::process::{Ended, counted, must};
+use crate::setup::Ready;
 use crate::summary::Summary;
 use crate::tools::{self, Tool};
 
@@ -26,11 +27,15 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Kafka, Self::Amqp, Self::Sqs];
+
     /// By its name, which is that of a folder of `conformance`.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Kafka, Self::Amqp, Self::Sqs].into_iter().find(|p| p.name() == name)
+        Self::ALL.into_iter().find(|p| p.name() == name)
     }
-    fn name(self) -> &'static str {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Kafka => "kafka",
             Self::Amqp => "amqp",
@@ -43,11 +48,14 @@ impl Protocol {
 pub struct Client {
     /// What it is called.
     pub name: &'static str,
+    /// About how long it takes on two cores, seconds.
+    pub lasts_s: u32,
     /// What it speaks.
     pub protocol: Protocol,
     /// Its folder, in that of its protocol.
     folder: &'static str,
-    needs: &'static [&'static Tool],
+    /// Tools that it does not go without.
+    pub needs: &'static [&'static Tool],
     /// Sets it up, and says how it is started.
     prepare: fn(&Path, &Path) -> Result<Command>,
 }
@@ -56,6 +64,7 @@ pub struct Client {
 pub const CLIENTS: &[Client] = &[
     Client {
         name: "python",
+        lasts_s: 31,
         protocol: Protocol::Kafka,
         folder: "python",
         needs: &[&tools::PYTHON],
@@ -63,6 +72,7 @@ pub const CLIENTS: &[Client] = &[
     },
     Client {
         name: "kcat",
+        lasts_s: 7,
         protocol: Protocol::Kafka,
         folder: "kcat",
         needs: &[&tools::PYTHON, &tools::KCAT],
@@ -70,14 +80,23 @@ pub const CLIENTS: &[Client] = &[
     },
     Client {
         name: "java",
+        lasts_s: 16,
         protocol: Protocol::Kafka,
         folder: "java",
         needs: &[&tools::JAVA, &tools::JAVAC, &tools::MAVEN],
         prepare: java,
     },
-    Client { name: "go", protocol: Protocol::Kafka, folder: "go", needs: &[&tools::GO], prepare: go },
+    Client {
+        name: "go",
+        lasts_s: 17,
+        protocol: Protocol::Kafka,
+        folder: "go",
+        needs: &[&tools::GO],
+        prepare: go,
+    },
     Client {
         name: "node",
+        lasts_s: 15,
         protocol: Protocol::Kafka,
         folder: "node",
         needs: &[&tools::NODE, &tools::NPM],
@@ -85,6 +104,7 @@ pub const CLIENTS: &[Client] = &[
     },
     Client {
         name: "pika",
+        lasts_s: 13,
         protocol: Protocol::Amqp,
         folder: "python",
         needs: &[&tools::PYTHON],
@@ -92,6 +112,7 @@ pub const CLIENTS: &[Client] = &[
     },
     Client {
         name: "amqp091-go",
+        lasts_s: 2,
         protocol: Protocol::Amqp,
         folder: "go",
         needs: &[&tools::GO],
@@ -99,6 +120,7 @@ pub const CLIENTS: &[Client] = &[
     },
     Client {
         name: "amqplib",
+        lasts_s: 3,
         protocol: Protocol::Amqp,
         folder: "node",
         needs: &[&tools::NODE, &tools::NPM],
@@ -106,6 +128,7 @@ pub const CLIENTS: &[Client] = &[
     },
     Client {
         name: "boto3",
+        lasts_s: 19,
         protocol: Protocol::Sqs,
         folder: "python",
         needs: &[&tools::PYTHON],
@@ -114,6 +137,7 @@ pub const CLIENTS: &[Client] = &[
     // The last version of botocore that speaks the Query form.
     Client {
         name: "boto3-query",
+        lasts_s: 19,
         protocol: Protocol::Sqs,
         folder: "python",
         needs: &[&tools::PYTHON],
@@ -121,6 +145,7 @@ pub const CLIENTS: &[Client] = &[
     },
     Client {
         name: "aws-sdk-js",
+        lasts_s: 7,
         protocol: Protocol::Sqs,
         folder: "node",
         needs: &[&tools::NODE, &tools::NPM],
@@ -128,6 +153,7 @@ pub const CLIENTS: &[Client] = &[
     },
     Client {
         name: "aws-sdk-go",
+        lasts_s: 4,
         protocol: Protocol::Sqs,
         folder: "go",
         needs: &[&tools::GO],
@@ -135,6 +161,7 @@ pub const CLIENTS: &[Client] = &[
     },
     Client {
         name: "aws-sdk-java",
+        lasts_s: 11,
         protocol: Protocol::Sqs,
         folder: "java",
         needs: &[&tools::JAVA, &tools::JAVAC, &tools::MAVEN],
@@ -142,6 +169,7 @@ pub const CLIENTS: &[Client] = &[
     },
     Client {
         name: "celery-sqs",
+        lasts_s: 33,
         protocol: Protocol::Sqs,
         folder: "celery",
         needs: &[&tools::PYTHON, &tools::REDIS],
@@ -149,6 +177,7 @@ pub const CLIENTS: &[Client] = &[
     },
     Client {
         name: "amqp-client",
+        lasts_s: 7,
         protocol: Protocol::Amqp,
         folder: "java",
         needs: &[&tools::JAVA, &tools::JAVAC, &tools::MAVEN],
@@ -156,6 +185,7 @@ pub const CLIENTS: &[Client] = &[
     },
     Client {
         name: "celery",
+        lasts_s: 33,
         protocol: Protocol::Amqp,
         folder: "celery",
         needs: &[&tools::PYTHON, &tools::REDIS],
@@ -173,33 +203,36 @@ pub enum Peer {
 }
 
 impl Client {
-    /// Sets it up and runs it against the broker at `bootstrap`; the outcome is one row of `summary`.
-    pub fn run(&self, root: &Path, run: &Run<'_>, summary: &mut Summary) {
+    /// Sets it up.
+    pub fn prepare(&self, root: &Path) -> Ready {
+        let folder = self.folder(root);
+        Ready::with(self.needs, || (self.prepare)(root, &folder))
+    }
+
+    fn folder(&self, root: &Path) -> PathBuf {
+        root.join("conformance").join(self.protocol.name()).join(self.folder)
+    }
+
+    /// Runs it, once it is set up, against the broker of `run`; the outcome is one row of `summary`.
+    pub fn run(&self, root: &Path, ready: Ready, run: &Run<'_>, summary: &mut Summary) {
         let name = format!("conformance {}", self.name);
-        let absent: Vec<&str> =
-            self.needs.iter().filter(|tool| !tool.is_here()).map(|tool| tool.program).collect();
-        if !absent.is_empty() {
-            return summary.absent(&name, format!("{} not installed", absent.join(", ")), run.require_all);
-        }
+        let ready = match ready {
+            Ready::Absent(tools) => {
+                return summary.absent(&name, format!("{tools} not installed"), run.require_all);
+            }
+            Ready::Failed(error) => Err(error),
+            Ready::Command(command) => Ok(command),
+        };
         println!("\n== {name}");
         let started = Moment::now();
-        match self.ran(root, run) {
+        match ready.context("setting up").and_then(|command| self.ran(root, command, run)) {
             Ok(ended) => summary.ran(&name, ended.tally, started.elapsed(), ended.note),
             Err(error) => summary.check(&name, started.elapsed(), Err(error)),
         }
     }
 
-    fn ran(&self, root: &Path, run: &Run<'_>) -> Result<Ended> {
-        let folder = root.join("conformance").join(self.protocol.name()).join(self.folder);
-        let mut command = (self.prepare)(root, &folder).context("setting up")?;
-        command.current_dir(&folder).args([
-            "--bootstrap",
-            match self.protocol {
-                Protocol::Kafka => run.bootstrap,
-                Protocol::Amqp => run.amqp,
-                Protocol::Sqs => run.aws,
-            },
-        ]);
+    fn ran(&self, root: &Path, mut command: Command, run: &Run<'_>) -> Result<Ended> {
+        command.current_dir(self.folder(root)).args(["--bootstrap", run.address]);
         command.args([
             "--peer",
             match (run.peer, self.protocol) {
@@ -223,14 +256,10 @@ impl Client {
 
 /// What is the same for every client program of a run.
 pub struct Run<'a> {
-    /// The broker's address for Kafka's clients.
-    pub bootstrap: &'a str,
-    /// Its address for AMQP's.
-    pub amqp: &'a str,
+    /// The broker's address for clients of its protocol.
+    pub address: &'a str,
     /// The command line of what AMQP's clients talk to, as a shell would have it.
     pub amqp_admin: Option<&'a str>,
-    /// Its address for AWS's.
-    pub aws: &'a str,
     /// What it is.
     pub peer: Peer,
     /// Only the checks whose name holds this.
@@ -247,12 +276,6 @@ pub fn chosen(protocol: Protocol, only: Option<&str>) -> Result<Vec<&'static Cli
         bail!("no client program {:?}", only.unwrap_or_default());
     }
     Ok(clients)
-}
-
-/// Installs what the clients need and this machine lacks.
-pub fn install_tools(clients: &[&Client]) -> Result<()> {
-    let needed: Vec<&Tool> = clients.iter().flat_map(|client| client.needs).copied().collect();
-    tools::install(&needed)
 }
 
 fn python(root: &Path, folder: &Path) -> Result<Command> {
@@ -315,7 +338,9 @@ fn built_java(root: &Path, folder: &Path, name: &str) -> Result<Command> {
     let classes = made.join("classes");
     let jars = tools::jars(&made.join("jars"), &folder.join("pom.xml"))?;
     let mut sources = Vec::new();
-    find(&folder.join("src"), "java", &mut sources)?;
+    for from in [folder.join("src"), root.join("conformance/common/java")] {
+        find(&from, "java", &mut sources)?;
+    }
     let _ = std::fs::remove_dir_all(&classes); // classes of sources that are gone
     std::fs::create_dir_all(&classes)?;
     let path = format!("{}:{}/*", classes.display(), jars.display());

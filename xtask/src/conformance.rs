@@ -33,15 +33,7 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
     };
     let mut summary = Summary::default();
     let mut go = |address: &str, amqp_admin: Option<&str>| {
-        let run = Run {
-            bootstrap: address,
-            amqp: address,
-            amqp_admin,
-            aws: address,
-            peer,
-            check: check.as_deref(),
-            require_all: false,
-        };
+        let run = Run { address, amqp_admin, peer, check: check.as_deref(), require_all: false };
         all(root, &clients, &run, &mut summary);
     };
     let place = Scratch::new(tools::made(root).join("conformance"))?;
@@ -63,13 +55,9 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
             broker.stop()?;
         }
         (None, Peer::Millstream) => {
-            let broker = Millstream::start(&millstream::build(root)?, place.path(), millstream::BRISK)?;
-            let address = match protocol {
-                Protocol::Kafka => &broker.bootstrap,
-                Protocol::Amqp => &broker.amqp,
-                Protocol::Sqs => &broker.aws,
-            };
-            go(address, Some(&broker.admin));
+            let broker =
+                Millstream::start(&millstream::build_tested(root)?, place.path(), millstream::BRISK)?;
+            go(broker.address(protocol), Some(&broker.admin));
             let stopping = Moment::now();
             let stopped = broker.stop();
             summary.check("clean stop", stopping.elapsed(), stopped);
@@ -78,9 +66,9 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
     Ok(summary.close())
 }
 
-/// Runs client programs one after another.
-pub fn all(root: &Path, clients: &[&Client], run: &Run<'_>, summary: &mut Summary) {
+/// Sets client programs up and runs them, one after another.
+fn all(root: &Path, clients: &[&Client], run: &Run<'_>, summary: &mut Summary) {
     for client in clients {
-        client.run(root, run, summary);
+        client.run(root, client.prepare(root), run, summary);
     }
 }

@@ -10,11 +10,14 @@ mod clients;
 mod clock;
 mod conformance;
 mod elasticmq;
+mod lanes;
 mod millstream;
 mod original;
 mod process;
 mod rabbitmq;
+mod setup;
 mod sim;
+mod solos;
 mod summary;
 mod tally;
 mod test;
@@ -30,8 +33,8 @@ use args::Args;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  test [--rust-only | --conformance-only] [--require-all] [--only NAME]
-      every test: cargo's, then against the release binary the client programs, the command line, the crash tests
+  test [--rust-only | --conformance-only] [--require-all] [--only NAME] [--binary PATH]
+      every test: cargo's, and against an optimised binary the client programs, the command line, the crash tests, side by side
   sim [--seeds N] [--from S] [--seed S] [--only NAME] [--jobs 1|2] [--bugs]
       the simulation: N seeds (2000) from S on, spread over all variants of the log and the broker; or one seed again;
       or the bugs on purpose that it must notice. `test` runs the share of it that every change must pass

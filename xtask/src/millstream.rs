@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::clients::Protocol;
 use crate::clock::Moment;
 use crate::process::{Scratch, Server, free_ports, must};
 use crate::workspace;
@@ -37,9 +38,19 @@ pub struct Millstream {
 
 /// Builds the release binary and says where it is.
 pub fn build(root: &Path) -> Result<PathBuf> {
+    built(root, "release")
+}
+
+/// Builds the binary that tests run, which is the release binary but for what is optimised at linking, and says where it is.
+pub fn build_tested(root: &Path) -> Result<PathBuf> {
+    built(root, "tested")
+}
+
+fn built(root: &Path, profile: &str) -> Result<PathBuf> {
     let mut cargo = Command::new(workspace::cargo());
-    must(cargo.args(["build", "--release", "--package", "millstream-server"]).current_dir(root))?;
-    let binary = workspace::target(root).join("release/millstream");
+    cargo.args(["build", "--profile", profile, "--package", "millstream-server"]);
+    must(cargo.current_dir(root))?;
+    let binary = workspace::target(root).join(profile).join("millstream");
     ensure!(binary.is_file(), "cargo made no {}", binary.display());
     Ok(binary)
 }
@@ -78,6 +89,15 @@ impl Millstream {
         }
         let admin = format!("env MILLSTREAM_SERVER={http} '{}'", binary.display());
         Ok(Self { server, bootstrap, amqp, aws, admin, ready_after: started.elapsed(), data })
+    }
+
+    /// Where clients of a protocol connect.
+    pub fn address(&self, protocol: Protocol) -> &str {
+        match protocol {
+            Protocol::Kafka => &self.bootstrap,
+            Protocol::Amqp => &self.amqp,
+            Protocol::Sqs => &self.aws,
+        }
     }
 
     /// Its process id.

@@ -1,6 +1,7 @@
 //! Other programs: run to their end with what they print counted, or kept as servers and ended by us. Ends only what it started.
 
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -190,16 +191,27 @@ impl Drop for Server {
     }
 }
 
+/// Ports that no system hands out by itself: a client of a program beside ours cannot be given the port that we are about to use.
+const PORTS: std::ops::Range<u16> = 10_000..32_768;
+/// Ports looked at.
+const PORT_TRIES_MAX: usize = 1000;
+
 /// `N` loopback ports that were free a moment ago, all different.
 pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut listeners = Vec::with_capacity(N);
     let mut ports = [0; N];
     for port in &mut ports {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).context("a free port")?;
+        let try_one = |_| TcpListener::bind(("127.0.0.1", any_port())).ok();
+        let listener = (0..PORT_TRIES_MAX).find_map(try_one).context("a free port")?;
         *port = listener.local_addr()?.port();
         listeners.push(listener);
     }
     Ok(ports)
+}
+
+fn any_port() -> u16 {
+    let dice = RandomState::new().build_hasher().finish() % u64::from(PORTS.end - PORTS.start);
+    PORTS.start + u16::try_from(dice).unwrap_or(0)
 }
 
 /// A directory that is emptied first and removed when this is dropped.

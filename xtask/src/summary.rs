@@ -42,6 +42,11 @@ impl Summary {
         }
     }
 
+    /// Adds what another run did, behind its own.
+    pub fn join(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+    }
+
     /// Prints the table and, last, the closing line alone. `true` when nothing failed and something passed.
     pub fn close(&self) -> bool {
         let mut total = Tally::default();

@@ -1,132 +1,31 @@
-//! `cargo xtask test`: cargo's tests, then the client programs, the command line's and the crash tests against the release binary.
+//! `cargo xtask test`: cargo's tests, the client programs, the command line's and the crash tests against the real binary. What
+//! waits for nothing else runs side by side, and environments are set up while cargo compiles; the table keeps its order.
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::args::Args;
-use crate::clients::{self, Peer, Run};
+use crate::clients::{CLIENTS, Client, Peer, Protocol, Run};
 use crate::clock::Moment;
-use crate::conformance;
+use crate::lanes::{self, Job, Later};
 use crate::millstream::{self, Millstream};
 use crate::process::{Scratch, counted};
+use crate::setup::Ready;
+use crate::solos::{SOLOS, Solo};
 use crate::summary::Summary;
 use crate::tools::{self, Tool};
 use crate::workspace;
 
 /// Building and running all of cargo's tests takes less than this.
 const CARGO_WITHIN: Duration = Duration::from_mins(40);
-
-/// A program that starts the binary itself: as people do, or to kill or trace it.
-struct Solo {
-    name: &'static str,
-    /// Its file under `conformance`.
-    program: &'static str,
-    /// The Python that has the client libraries which it imports.
-    python: fn(&Path) -> Result<PathBuf>,
-    arguments: &'static [&'static str],
-    needs: &'static [&'static Tool],
-    within: Duration,
-}
-
-const SOLOS: &[Solo] = &[
-    Solo {
-        name: "cli",
-        program: "cli/run.py",
-        python: plain_python,
-        arguments: &[],
-        needs: &[&tools::PYTHON],
-        within: Duration::from_mins(5),
-    },
-    Solo {
-        name: "kill9",
-        program: "crash/kill9.py",
-        python: tools::python,
-        arguments: &["--rounds", "50"],
-        needs: &[&tools::PYTHON],
-        within: Duration::from_mins(8),
-    },
-    Solo {
-        name: "bridge",
-        program: "crash/bridge.py",
-        python: tools::python,
-        arguments: &["--rounds", "8"],
-        needs: &[&tools::PYTHON],
-        within: Duration::from_mins(5),
-    },
-    Solo {
-        name: "cross",
-        program: "cross/run.py",
-        python: tools::cross_python,
-        arguments: &[],
-        needs: &[&tools::PYTHON],
-        within: Duration::from_mins(5),
-    },
-    Solo {
-        name: "hold_sync",
-        program: "crash/hold_sync.py",
-        python: tools::python,
-        arguments: &[],
-        needs: &[&tools::PYTHON, &tools::STRACE],
-        within: Duration::from_mins(4),
-    },
-    Solo {
-        name: "kill9_queues",
-        program: "crash/kill9_queues.py",
-        python: tools::amqp_python,
-        arguments: &["--rounds", "50"],
-        needs: &[&tools::PYTHON],
-        within: Duration::from_mins(8),
-    },
-    Solo {
-        name: "hold_sync_queues",
-        program: "crash/hold_sync_queues.py",
-        python: tools::amqp_python,
-        arguments: &[],
-        needs: &[&tools::PYTHON, &tools::STRACE],
-        within: Duration::from_mins(4),
-    },
-    Solo {
-        name: "kill9_sqs",
-        program: "crash/kill9_sqs.py",
-        python: tools::sqs_python,
-        arguments: &["--rounds", "50"],
-        needs: &[&tools::PYTHON],
-        within: Duration::from_mins(8),
-    },
-    Solo {
-        name: "kill9_moves",
-        program: "crash/kill9_moves.py",
-        python: tools::sqs_python,
-        arguments: &["--rounds", "10"],
-        needs: &[&tools::PYTHON],
-        within: Duration::from_mins(4),
-    },
-    Solo {
-        name: "hold_sync_sqs",
-        program: "crash/hold_sync_sqs.py",
-        python: tools::sqs_python,
-        arguments: &[],
-        needs: &[&tools::PYTHON, &tools::STRACE],
-        within: Duration::from_mins(4),
-    },
-    Solo {
-        name: "full_disk",
-        program: "crash/full_disk.py",
-        python: tools::python,
-        arguments: &[],
-        needs: &[&tools::PYTHON],
-        within: Duration::from_mins(8),
-    },
-];
-
-/// The machine's own, without client libraries.
-#[expect(clippy::unnecessary_wraps, reason = "one of several")]
-fn plain_python(_root: &Path) -> Result<PathBuf> {
-    Ok(PathBuf::from("python3"))
-}
+/// About how long cargo's tests take to compile and run on two cores, seconds.
+const CARGO_LASTS_S: u32 = 300;
 
 /// What the command line asks for.
 struct Wanted {
@@ -134,6 +33,8 @@ struct Wanted {
     programs: bool,
     require_all: bool,
     only: Option<String>,
+    /// The broker to run; built if it is not given.
+    binary: Option<PathBuf>,
 }
 
 impl Wanted {
@@ -147,24 +48,184 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
     let (rust_only, programs_only) = (args.flag("--rust-only"), args.flag("--conformance-only"));
     let require_all = args.flag("--require-all");
     let only = args.value("--only")?;
+    let binary = args.value("--binary")?.map(PathBuf::from);
     args.finish()?;
     if rust_only && (programs_only || only.is_some()) {
         bail!("--rust-only leaves nothing of the other flag");
     }
     let rust = !programs_only && only.is_none();
-    let wanted = Wanted { rust, programs: !rust_only, require_all, only };
-    let mut summary = Summary::default();
-    if wanted.rust {
-        cargo_tests(root, &mut summary);
-    }
-    if wanted.programs {
-        programs(root, &wanted, &mut summary)?;
-    }
-    Ok(summary.close())
+    let wanted = Wanted { rust, programs: !rust_only, require_all, only, binary };
+    let parts = parts(&wanted)?;
+    side_by_side(root, &wanted, &parts).map(|summary| summary.close())
 }
 
-fn cargo_tests(root: &Path, summary: &mut Summary) {
+/// What runs on its own, beside the others.
+enum Part {
+    /// All of cargo's tests.
+    Cargo,
+    /// The client programs of a protocol, one after another on a broker of theirs.
+    Clients(Protocol, Vec<&'static Client>),
+    /// A program that starts its brokers itself.
+    Solo(&'static Solo),
+}
+
+/// The parts that are wanted, in the order of the table at the end.
+fn parts(wanted: &Wanted) -> Result<Vec<Part>> {
+    let mut parts = Vec::new();
+    if wanted.rust {
+        parts.push(Part::Cargo);
+    }
+    if !wanted.programs {
+        return Ok(parts);
+    }
+    let before = parts.len();
+    for protocol in Protocol::ALL {
+        let of_protocol = |client: &&Client| client.protocol == protocol && wanted.names(client.name);
+        let clients: Vec<_> = CLIENTS.iter().filter(of_protocol).collect();
+        if !clients.is_empty() {
+            parts.push(Part::Clients(protocol, clients));
+        }
+    }
+    parts.extend(SOLOS.iter().filter(|solo| wanted.names(solo.name)).map(Part::Solo));
+    if parts.len() == before {
+        bail!("no program {:?}", wanted.only.as_deref().unwrap_or_default());
+    }
+    Ok(parts)
+}
+
+/// The binary that programs run, or why there is none.
+type Binary = Later<Result<PathBuf, String>>;
+
+fn side_by_side(root: &Path, wanted: &Wanted, parts: &[Part]) -> Result<Summary> {
+    let place = Scratch::new(tools::made(root).join("test"))?;
+    let (place, binary) = (place.path(), Binary::default());
+    let mut longest_first: Vec<(usize, &Part)> = parts.iter().enumerate().collect();
+    longest_first.sort_by_key(|(_, part)| Reverse(part.lasts_s()));
+    let (mut setting_up, mut jobs) = (Vec::new(), Vec::<Job<'_, (usize, Summary)>>::new());
+    for (at, part) in longest_first {
+        let (tx, ready) = sync_channel(part.programs());
+        setting_up.push((part, tx));
+        let binary = &binary;
+        jobs.push(Box::new(move || (at, part.run(root, place, wanted, &ready, binary))));
+    }
+    let mut building = Summary::default();
+    let mut done = thread::scope(|scope| {
+        let build = wanted.programs.then(|| scope.spawn(|| build(root, wanted, &binary)));
+        scope.spawn(move || set_up(root, wanted, setting_up));
+        let done = lanes::run(lanes(), jobs);
+        if let Some(row) = build.and_then(|build| build.join().ok()) {
+            building = row;
+        }
+        done
+    });
+    done.sort_by_key(|(at, _)| *at);
+    for (_, rows) in done {
+        building.join(rows);
+    }
+    Ok(building)
+}
+
+/// Programs wait more than they work, so there is one more of them at a time than there are processors.
+fn lanes() -> usize {
+    thread::available_parallelism().map_or(1, std::num::NonZero::get) + 1
+}
+
+/// Builds the broker; a row only where it fails.
+fn build(root: &Path, wanted: &Wanted, binary: &Binary) -> Summary {
+    let mut summary = Summary::default();
+    let building = Moment::now();
+    let built = wanted.binary.clone().map_or_else(|| millstream::build_tested(root), Ok);
+    binary.set(match built.and_then(|path| Ok(path.canonicalize()?)) {
+        Ok(binary) => Ok(binary),
+        Err(error) => {
+            let why = format!("{error:#}");
+            summary.check("build the broker", building.elapsed(), Err(error));
+            Err(why)
+        }
+    });
+    summary
+}
+
+/// Sets up all programs, in the order in which they run.
+fn set_up(root: &Path, wanted: &Wanted, parts: Vec<(&Part, SyncSender<Ready>)>) {
+    if wanted.require_all {
+        let needed: Vec<&Tool> = parts.iter().flat_map(|(part, _)| part.needs()).collect();
+        if let Err(error) = tools::install(&needed) {
+            eprintln!("xtask: {error:#}"); // what is still missing fails where it is needed
+        }
+    }
+    for (part, ready) in parts {
+        part.set_up(root, &ready);
+    }
+}
+
+impl Part {
+    fn lasts_s(&self) -> u32 {
+        match self {
+            Self::Cargo => CARGO_LASTS_S,
+            Self::Clients(_, clients) => clients.iter().map(|client| client.lasts_s).sum(),
+            Self::Solo(solo) => solo.lasts_s,
+        }
+    }
+
+    /// How many programs are to be set up for it.
+    fn programs(&self) -> usize {
+        match self {
+            Self::Cargo => 0,
+            Self::Clients(_, clients) => clients.len(),
+            Self::Solo(_) => 1,
+        }
+    }
+
+    fn needs(&self) -> Vec<&'static Tool> {
+        match self {
+            Self::Cargo => Vec::new(),
+            Self::Clients(_, clients) => clients.iter().flat_map(|client| client.needs).copied().collect(),
+            Self::Solo(solo) => solo.needs.to_vec(),
+        }
+    }
+
+    fn set_up(&self, root: &Path, ready: &SyncSender<Ready>) {
+        // Nobody waits for it where the broker could not be built.
+        match self {
+            Self::Cargo => {}
+            Self::Clients(_, clients) => {
+                for client in clients {
+                    drop(ready.send(client.prepare(root)));
+                }
+            }
+            Self::Solo(solo) => drop(ready.send(solo.prepare(root))),
+        }
+    }
+
+    fn run(
+        &self,
+        root: &Path,
+        place: &Path,
+        wanted: &Wanted,
+        ready: &Receiver<Ready>,
+        binary: &Binary,
+    ) -> Summary {
+        if matches!(self, Self::Cargo) {
+            return cargo_tests(root);
+        }
+        let Ok(binary) = binary.get() else { return Summary::default() };
+        let next =
+            || ready.recv().unwrap_or_else(|_| Ready::Failed(anyhow::anyhow!("setting up ended early")));
+        match self {
+            Self::Cargo => Summary::default(),
+            Self::Clients(protocol, clients) => {
+                let place = place.join(protocol.name());
+                on_one_broker(root, &place, wanted, &binary, (*protocol, clients), next)
+            }
+            Self::Solo(solo) => solo.run(next(), &binary, wanted.require_all),
+        }
+    }
+}
+
+fn cargo_tests(root: &Path) -> Summary {
     println!("== cargo test");
+    let mut summary = Summary::default();
     let started = Moment::now();
     let mut cargo = Command::new(workspace::cargo());
     cargo.args(["test", "--workspace", "--no-fail-fast"]).current_dir(root);
@@ -172,75 +233,39 @@ fn cargo_tests(root: &Path, summary: &mut Summary) {
         Ok(ended) => summary.ran("cargo test", ended.tally, started.elapsed(), ended.note),
         Err(error) => summary.check("cargo test", started.elapsed(), Err(error)),
     }
+    summary
 }
 
-/// Everything that needs the binary. What cannot be set up is a failed row, and the rest goes on.
-fn programs(root: &Path, wanted: &Wanted, summary: &mut Summary) -> Result<()> {
-    let clients: Vec<_> = clients::CLIENTS.iter().filter(|client| wanted.names(client.name)).collect();
-    let solos: Vec<_> = SOLOS.iter().filter(|solo| wanted.names(solo.name)).collect();
-    if clients.is_empty() && solos.is_empty() {
-        bail!("no program {:?}", wanted.only.as_deref().unwrap_or_default());
-    }
-    if wanted.require_all {
-        let needed: Vec<&Tool> = solos.iter().flat_map(|solo| solo.needs).copied().collect();
-        clients::install_tools(&clients).and_then(|()| tools::install(&needed))?;
-    }
-    let building = Moment::now();
-    println!("\n== build the broker");
-    let binary = match millstream::build(root) {
-        Ok(binary) => binary,
+/// Runs the client programs of one protocol on a broker of their own, which must then stop cleanly.
+fn on_one_broker(
+    root: &Path,
+    place: &Path,
+    wanted: &Wanted,
+    binary: &Path,
+    (protocol, clients): (Protocol, &[&'static Client]),
+    next: impl Fn() -> Ready,
+) -> Summary {
+    let mut summary = Summary::default();
+    let starting = Moment::now();
+    let broker = match Millstream::start(binary, place, millstream::BRISK) {
+        Ok(broker) => broker,
         Err(error) => {
-            summary.check("build the broker", building.elapsed(), Err(error));
-            return Ok(());
+            summary.check(&format!("start for {}", protocol.name()), starting.elapsed(), Err(error));
+            return summary;
         }
     };
-    let place = Scratch::new(tools::made(root).join("test"))?;
-    if !clients.is_empty() {
-        let starting = Moment::now();
-        match Millstream::start(&binary, place.path(), millstream::BRISK) {
-            Err(error) => summary.check("start the broker", starting.elapsed(), Err(error)),
-            Ok(broker) => {
-                let (bootstrap, amqp, aws) =
-                    (broker.bootstrap.clone(), broker.amqp.clone(), broker.aws.clone());
-                let run = Run {
-                    bootstrap: &bootstrap,
-                    amqp: &amqp,
-                    amqp_admin: Some(&broker.admin),
-                    aws: &aws,
-                    peer: Peer::Millstream,
-                    check: None,
-                    require_all: wanted.require_all,
-                };
-                conformance::all(root, &clients, &run, summary);
-                let stopping = Moment::now();
-                let stopped = broker.stop();
-                summary.check("clean stop", stopping.elapsed(), stopped);
-            }
-        }
+    let run = Run {
+        address: broker.address(protocol),
+        amqp_admin: Some(&broker.admin),
+        peer: Peer::Millstream,
+        check: None,
+        require_all: wanted.require_all,
+    };
+    for client in clients {
+        client.run(root, next(), &run, &mut summary);
     }
-    for solo in solos {
-        solo.run(root, &binary, wanted.require_all, summary);
-    }
-    Ok(())
-}
-
-impl Solo {
-    fn run(&self, root: &Path, binary: &Path, require_all: bool, summary: &mut Summary) {
-        let name = self.program.trim_end_matches("/run.py").trim_end_matches(".py").replace('/', " ");
-        if let Some(tool) = self.needs.iter().find(|tool| !tool.is_here()) {
-            return summary.absent(&name, format!("{} not installed", tool.program), require_all);
-        }
-        println!("\n== {name}");
-        let started = Moment::now();
-        let ended = (self.python)(root).and_then(|python| {
-            let program = root.join("conformance").join(self.program);
-            let mut command = Command::new(python);
-            command.arg(program).arg("--binary").arg(binary).args(self.arguments);
-            counted(self.name, &mut command, self.within)
-        });
-        match ended.context("setting up") {
-            Ok(ended) => summary.ran(&name, ended.tally, started.elapsed(), ended.note),
-            Err(error) => summary.check(&name, started.elapsed(), Err(error)),
-        }
-    }
+    let stopping = Moment::now();
+    let stopped = broker.stop();
+    summary.check(&format!("clean stop {}", protocol.name()), stopping.elapsed(), stopped);
+    summary
 }

@@ -2,31 +2,16 @@
 """Runs the Python conformance checks against one broker:
 run.py --bootstrap HOST:PORT [--peer kafka|millstream] [--only SUBSTRING] [--jobs N]"""
 
-import argparse
-import importlib
-import os
+import pathlib
 import sys
 
-from conformance import harness
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "common"))
+
+import suite  # noqa: E402
+from conformance import harness  # noqa: E402
 
 MODULES = ["pipeline", "groups", "aio", "retention", "text", "admin", "fetch", "offsets", "idempotence", "frames",
            "versions", "sweep", "life", "groups_raw", "refusals"]
 
-
-def main():
-    parser = argparse.ArgumentParser(description="Kafka conformance checks in Python")
-    parser.add_argument("--bootstrap", required=True)
-    parser.add_argument("--peer", choices=["kafka", "millstream"], default="millstream")
-    parser.add_argument("--only", default="", help="run only the checks whose name contains this")
-    parser.add_argument("--jobs", type=int, default=4, help="checks run side by side")
-    arguments = parser.parse_args()
-    for module in MODULES:
-        importlib.import_module(f"conformance.{module}")
-    context = harness.Context(arguments.bootstrap, arguments.peer)
-    passed, failed = harness.run_all(context, arguments.only, arguments.jobs)
-    print(f"{passed} passed, {failed} failed", flush=True)
-    os._exit(1 if failed or not passed else 0)  # clients of a hung check must not hold the program up
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    suite.main("Kafka conformance checks in Python", "kafka", MODULES, harness.Context)

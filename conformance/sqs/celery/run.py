@@ -4,96 +4,22 @@
 run.py --bootstrap HOST:PORT [--peer elasticmq|millstream] [--only SUBSTRING]
 Starts a Redis and workers of its own; they and the queues go at the end."""
 
-import argparse
 import collections
-import os
-import shutil
-import signal
-import socket
-import subprocess
+import pathlib
 import sys
-import tempfile
 import time
-import uuid
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-WITHIN_S = 25
-STOPS_WITHIN_S = 12
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "common"))
+
+import celery_app  # noqa: E402
+from celery_app import WITHIN_S, check, equal, main, until  # noqa: E402
+
 TASKS = 60
-checks = []
+STOPS_WITHIN_S = 12
 
 
-def check(name):
-    def register(function):
-        checks.append((name, function))
-        return function
-    return register
-
-
-def until(what, condition):
-    deadline = time.monotonic() + WITHIN_S
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError("not within %d s: %s" % (WITHIN_S, what))
-        time.sleep(0.02)  # tidy: pacing
-
-
-def equal(got, want, what):
-    if got != want:
-        raise AssertionError(("%s: got %r, want %r" % (what, got, want))[:500])
-
-
-class Workers:
-    """Celery's own command line, as people start it."""
-
-    def __init__(self, directory):
-        self.directory, self.running, self.number = directory, [], 0
-
-    def start(self, processes, queue=None):
-        self.number += 1
-        queue = queue or os.environ["CELERY_CHECK_QUEUE"]
-        log = open(os.path.join(self.directory, "worker-%d.log" % self.number), "wb")
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-c", str(processes), "-Q", queue, "-n", "w%d@%%h" % self.number,
-             "-l", "WARNING", "--without-gossip", "--without-mingle"],
-            cwd=HERE, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        log.close()
-        self.running.append(worker)
-        return worker
-
-    def kill(self, worker):
-        """The end of the worker and its children without a word."""
-        os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait()
-        self.running.remove(worker)
-
-    def stop(self, worker):
-        """As an operator does it: what runs is finished, and a worker that does not end is killed.
-        True if it ended by itself."""
-        worker.send_signal(signal.SIGTERM)
-        try:
-            worker.wait(STOPS_WITHIN_S)
-            self.running.remove(worker)
-            return True
-        except subprocess.TimeoutExpired:
-            print("the worker was told to stop and did not", file=sys.stderr)
-            self.kill(worker)
-            return False
-
-    def end(self):
-        for worker in list(self.running):
-            self.kill(worker)
-
-
-class World:
+class World(celery_app.World):
     """What the checks work with."""
-
-    def __init__(self, workers, address):
-        import tasks
-        self.tasks, self.workers, self.address, self.worker = tasks, workers, address, None
 
     def sqs(self):
         import boto3
@@ -108,8 +34,13 @@ class World:
         got = self.sqs().get_queue_attributes(QueueUrl=self.url(self.tasks.QUEUE), AttributeNames=["All"])["Attributes"]
         return [got["ApproximateNumberOfMessages" + end] for end in ("", "NotVisible", "Delayed")]
 
-    def noted(self, key):
-        return [int(n) for n in self.tasks.book.lrange(key, 0, -1)]
+    def clean_up(self):
+        """Takes away the application's queues."""
+        for queue in (self.tasks.QUEUE, self.tasks.FIFO):
+            try:
+                self.sqs().delete_queue(QueueUrl=self.url(queue))
+            except Exception:  # never made, by --only
+                pass
 
 
 @check("every task runs and has its result")
@@ -179,7 +110,7 @@ def killed(world):
 def stop(world):
     results = [world.tasks.slow.delay(1_000 + n) for n in range(4)]
     until("one runs", lambda: any(n >= 1_000 for n in world.noted("slow began")))
-    if world.workers.stop(world.worker):
+    if world.workers.stop(world.worker, STOPS_WITHIN_S):
         began, ended = [{n for n in world.noted("slow " + what) if n >= 1_000} for what in ("began", "ended")]
         equal(began, ended, "what began has ended")
     world.worker = world.workers.start(2)
@@ -200,68 +131,7 @@ def empty(world):
     until("it is empty", lambda: world.counts() == ["0", "0", "0"])
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def clean_up(world):
-    """Takes away the application's queues."""
-    for queue in (world.tasks.QUEUE, world.tasks.FIFO):
-        try:
-            world.sqs().delete_queue(QueueUrl=world.url(queue))
-        except Exception:  # never made, by --only
-            pass
-
-
-def main():
-    parser = argparse.ArgumentParser(description="a Celery application over SQS")
-    parser.add_argument("--bootstrap", required=True)
-    parser.add_argument("--peer", choices=["elasticmq", "millstream"], default="millstream")
-    parser.add_argument("--only", default="", help="run only the checks whose name contains this, and those before it that it needs")
-    arguments = parser.parse_args()
-    directory = tempfile.mkdtemp(prefix="celery-")
-    port = free_port()
-    redis = subprocess.Popen(["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", directory, "--save", "", "--daemonize", "no"],
-                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    os.environ.update(CELERY_CHECK_BROKER="sqs://test:test@%s" % arguments.bootstrap, CELERY_CHECK_REDIS="redis://127.0.0.1:%d/0" % port,
-                      CELERY_CHECK_QUEUE="celery-" + uuid.uuid4().hex[:10])
-    workers = Workers(directory)
-    passed = failed = 0
-    try:
-        world = World(workers, arguments.bootstrap)
-        until("Redis answers", lambda: _answers(world.tasks.book))
-        for name, function in checks:
-            if arguments.only and arguments.only not in name and function is not plain:
-                continue
-            try:
-                function(world)
-                passed += 1
-                print("ok %s" % name, flush=True)
-            except Exception as error:  # a check may fail in any way; the others go on
-                failed += 1
-                print("FAIL %s: %s: %s" % (name, type(error).__name__, str(error).replace("\n", " ")), flush=True)
-        workers.end()
-        clean_up(world)
-    finally:
-        workers.end()
-        redis.terminate()
-        redis.wait()
-    if failed:
-        print("kept for a look: %s" % directory, file=sys.stderr)
-    else:
-        shutil.rmtree(directory)
-    print("%d passed, %d failed" % (passed, failed), flush=True)
-    return 1 if failed or not passed else 0
-
-
-def _answers(book):
-    try:
-        return book.ping()
-    except Exception:  # not up yet
-        return False
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    # The transport has no fanout.
+    options = ["--without-gossip", "--without-mingle"]
+    sys.exit(main("a Celery application over SQS", "elasticmq", "sqs://test:test@%s", World, options))

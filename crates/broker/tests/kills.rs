@@ -76,7 +76,7 @@ async fn when_the_sequencer_ends_by_a_panic_nobody_waits_and_the_broker_is_lost(
         let session = new();
         session.create_topic(topic("acknowledged")).await.unwrap();
         armed.store(true, Ordering::SeqCst);
-        let answer = session.create_topic(topic("half done")).await;
+        let answer = session.create_topic(topic("half-done")).await;
         assert!(matches!(answer, Err(AdminError::Call(CallError::FateUnknown))), "{answer:?}");
         assert!(broker.lost().is_some());
         for later in [session, new()] {

@@ -12,7 +12,16 @@ const UNSAFE_CRATE: &str = "crates/env/";
 /// What stands for something that is not there. Written in halves: this file obeys, too.
 const UNFINISHED: &[&str] = &[concat!("to", "do!"), concat!("unimplemen", "ted!"), concat!("db", "g!")];
 /// Waits that know no condition.
-const SLEEPS: &[&str] = &[concat!("thread::", "sleep("), concat!("time.", "sleep(")];
+const SLEEPS: &[&str] = &[
+    concat!("thread::", "sleep("),
+    concat!("time.", "sleep("),
+    concat!("asyncio.", "sleep("),
+    concat!("time.", "Sleep("),
+    concat!("await ", "sleep("),
+    concat!("Thread.", "sleep("),
+];
+/// The async runtime's: outside tests it is a timer like others.
+const TIMER: &str = concat!("tokio::time::", "sleep(");
 /// The attribute that hides a lint for good, outside and inside the item.
 const ALLOW: &[&str] = &[concat!("#[", "allow("), concat!("#![", "allow(")];
 
@@ -42,7 +51,8 @@ pub fn check(path: &str, content: &str) -> Vec<Finding> {
         if rust && let Some(word) = UNFINISHED.iter().find(|word| has_word(code, word)) {
             found(format!("{word} in the tree"));
         }
-        if SLEEPS.iter().any(|sleep| code.contains(sleep)) && !line.trim_end().ends_with(PACING) {
+        let sleeps = SLEEPS.iter().any(|sleep| code.contains(sleep)) || in_tests && code.contains(TIMER);
+        if sleeps && !line.trim_end().ends_with(PACING) {
             found(format!(
                 "a sleep is no synchronisation: wait for the condition, or end the line with `{PACING}`"
             ));

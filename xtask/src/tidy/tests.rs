@@ -117,6 +117,10 @@ fn a_sleep_is_found_unless_it_only_paces() {
     let sleep = concat!("time.", "sleep(1)");
     assert_eq!(source_of("conformance/x.py", sleep).len(), 1);
     assert_eq!(source_of("conformance/x.py", &format!("{sleep}  # tidy: pacing")).len(), 0);
+    assert_eq!(source_of("conformance/x.js", concat!("await ", "sleep(20)")).len(), 1);
+    let timer = concat!("tokio::time::", "sleep(d).await;");
+    assert_eq!(source_of("crates/a/tests/t.rs", timer).len(), 1);
+    assert_eq!(source_of("crates/a/src/b.rs", &format!("//! Docs.\n{timer}")).len(), 0);
     assert_eq!(source_of("crates/a/tests/t.rs", concat!("std::thread::", "sleep(d);")).len(), 1);
     assert_eq!(
         source_of("crates/a/tests/t.rs", concat!("std::thread::", "sleep(d); // tidy: pacing")).len(),

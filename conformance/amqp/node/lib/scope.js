@@ -62,7 +62,7 @@ async function until(what, ask) {
     const got = await ask()
     if (got) return got
     assert(Date.now() < deadline, `not in time: ${what}`)
-    await sleep(20)
+    await sleep(20) // tidy: pacing
   }
 }
 
@@ -80,7 +80,7 @@ class Inbox {
 
   /** Nothing more than `n` for a while. */
   async only(n) {
-    await sleep(QUIET_MS)
+    await sleep(QUIET_MS) // tidy: pacing
     assert.equal(this.messages.length, n, 'messages')
   }
 

@@ -1,25 +1,19 @@
-"""Registers checks, runs them side by side and prints one line for each. Start at `check` and `run_all`."""
+"""What checks with pika share: connections, refusals, messages. Registering and running is `suite`'s."""
 
-import concurrent.futures
-import os
 import shlex
 import subprocess
 import time
-import traceback
-import uuid
 
 import pika
 
-CHECK_SECONDS_MAX = 60.0
-
-_checks = []
+from suite import check, equal, that, unique, until  # noqa: F401  (for the checks)
 
 
 class Context:
     """What a check is told: the broker's address and which broker it is."""
 
-    def __init__(self, bootstrap, peer, admin=None):
-        self.peer, self.admin = peer, admin
+    def __init__(self, bootstrap, peer):
+        self.peer = peer
         host, port = bootstrap.rsplit(":", 1)
         self.address = (host, int(port))
 
@@ -32,46 +26,6 @@ class Context:
         """A connection; `with` closes it."""
         host, port = self.address
         return pika.BlockingConnection(pika.ConnectionParameters(host, port, **more))
-
-
-def check(name, peer=None, admin=False):
-    """Registers the decorated function as the check `name`; for one peer only where `peer` is given, and, with `admin`, where the broker's own
-    command line is known."""
-
-    def register(function):
-        _checks.append((name, peer, admin, function))
-        return function
-
-    return register
-
-
-def unique(prefix):
-    """A name that no other check or run uses."""
-    return f"{prefix}-{uuid.uuid4().hex[:10]}"
-
-
-def equal(got, want, what="value"):
-    """Fails the check unless both are equal."""
-    if got != want:
-        raise AssertionError(f"{what}: got {got!r}, want {want!r}"[:600])
-
-
-def that(condition, what):
-    """Fails the check with `what` unless the condition holds."""
-    if not condition:
-        raise AssertionError(what)
-
-
-def until(what, condition, seconds=20.0, pause=0.02):
-    """Asks `condition` until it gives something true, and returns that; fails the check after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(pause)  # tidy: pacing
 
 
 def refused(code, text, action):
@@ -124,34 +78,3 @@ def quiet(connection, received, n, seconds=0.3):
     while time.monotonic() < deadline:
         connection.process_data_events(time_limit=0.05)
     equal(len(received), n, "deliveries")
-
-
-def _reason(error):
-    where = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in where if "conformance" in frame.filename] or where
-    place = f" ({os.path.basename(ours[-1].filename)}:{ours[-1].lineno})" if ours else ""
-    return f"{type(error).__name__}: {error}".replace("\n", " ")[:700] + place
-
-
-def run_all(context, only, jobs):
-    """Runs every check whose name contains `only`; returns how many passed and failed."""
-    here = lambda peer, admin: peer in (None, context.peer) and (context.admin or not admin)
-    todo = [(name, function) for name, peer, admin, function in _checks if only in name and here(peer, admin)]
-    passed = failed = 0
-    pool = concurrent.futures.ThreadPoolExecutor(max_workers=jobs)
-    running = {pool.submit(function, context): name for name, function in todo}
-    try:
-        for future in concurrent.futures.as_completed(running, timeout=CHECK_SECONDS_MAX * max(1, len(todo) / jobs)):
-            name = running.pop(future)
-            error = future.exception()
-            if error is None:
-                passed += 1
-                print(f"ok {name}", flush=True)
-            else:
-                failed += 1
-                print(f"FAIL {name}: {_reason(error)}", flush=True)
-    except concurrent.futures.TimeoutError:
-        for name in running.values():
-            failed += 1
-            print(f"FAIL {name}: hangs", flush=True)
-    return passed, failed

@@ -161,7 +161,7 @@ async def admin(context):
         deadline = time.monotonic() + 20
         while len((await client.describe_topics([topic]))[0]["partitions"]) != 3:
             that(time.monotonic() < deadline, "three partitions")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # tidy: pacing
         that(topic in await client.list_topics(), "listed")
         await client.delete_topics([topic])
         try:

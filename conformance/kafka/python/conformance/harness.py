@@ -1,19 +1,11 @@
-"""Registers checks, runs them side by side and prints one line for each. Start at `check` and `run_all`."""
+"""What checks of Kafka's clients share: where the broker is, and the public text. Registering and running is `suite`'s."""
 
-import os
 import pathlib
-import queue
-import sys
-import threading
-import time
-import traceback
-import uuid
 
-CHECK_SECONDS_MAX = 90.0
+from suite import check, equal, that, unique, until  # noqa: F401  (for the checks)
+
 DATA = pathlib.Path(__file__).resolve().parents[2] / "data"
 TEXT = DATA / "opticks.txt"
-
-_checks = []
 
 
 class Context:
@@ -26,113 +18,8 @@ class Context:
         self.address = (host, int(port))
 
 
-def check(name, peer=None):
-    """Registers the decorated function as the check `name`, for one peer only where `peer` is given."""
-
-    def register(function):
-        _checks.append((name, peer, function))
-        return function
-
-    return register
-
-
-def unique(prefix):
-    """A name that no other check or run uses."""
-    return f"{prefix}-{uuid.uuid4().hex[:10]}"
-
-
 def text_lines():
     """The public text as a list of lines of bytes, without their line feeds."""
     data = TEXT.read_bytes()
     assert data.endswith(b"\n")
     return data[:-1].split(b"\n")
-
-
-def equal(got, want, what="value"):
-    """Fails the check unless both are equal."""
-    if got != want:
-        raise AssertionError(f"{what}: got {got!r}, want {want!r}"[:600])
-
-
-def that(condition, what):
-    """Fails the check with `what` unless the condition holds."""
-    if not condition:
-        raise AssertionError(what)
-
-
-def until(what, condition, seconds=30.0, pause=0.05):
-    """Asks `condition` until it gives something true, and returns that; fails the check after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(pause)  # tidy: pacing
-
-
-def _reason(error):
-    where = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in where if "conformance" in frame.filename] or where
-    place = f" ({os.path.basename(ours[-1].filename)}:{ours[-1].lineno})" if ours else ""
-    place = place or ""
-    return f"{type(error).__name__}: {error}".replace("\n", " ")[:700] + place
-
-
-def run_all(context, only, jobs):
-    """Runs every check whose name contains `only`; returns how many passed and failed."""
-    todo = queue.Queue()
-    for name, peer, function in _checks:
-        if only in name and peer in (None, context.peer):
-            todo.put((name, function))
-    total = todo.qsize()
-    results = queue.Queue()
-    running = {}
-    lock = threading.Lock()
-
-    def work():
-        while True:
-            try:
-                name, function = todo.get_nowait()
-            except queue.Empty:
-                return
-            with lock:
-                running[name] = time.monotonic()
-            try:
-                function(context)
-                outcome = None
-            except Exception as error:  # a check may fail in any way; the others go on
-                outcome = _reason(error)
-            with lock:
-                began = running.pop(name, None)
-            if began is not None:
-                results.put((name, outcome, time.monotonic() - began))
-
-    for _ in range(jobs):
-        threading.Thread(target=work, daemon=True).start()
-
-    passed = failed = 0
-    while passed + failed < total:
-        try:
-            name, outcome, seconds = results.get(timeout=1.0)
-        except queue.Empty:
-            with lock:
-                hung = [n for n, began in running.items() if time.monotonic() - began > CHECK_SECONDS_MAX]
-                for name in hung:
-                    del running[name]
-            for name in hung:
-                results.put((name, f"still running after {CHECK_SECONDS_MAX:g} s", CHECK_SECONDS_MAX))
-                threading.Thread(target=work, daemon=True).start()
-            continue
-        if outcome is None:
-            passed += 1
-            line = f"ok {name}"
-        else:
-            failed += 1
-            line = f"FAIL {name}: {outcome}"
-        if os.environ.get("CONFORMANCE_TIMES"):
-            line += f"  [{seconds:.1f} s]"
-        print(line, flush=True)
-    sys.stdout.flush()
-    return passed, failed

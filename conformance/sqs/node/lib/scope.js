@@ -136,7 +136,7 @@ async function until(what, ask) {
     const got = await ask()
     if (got) return got
     if (Date.now() > deadline) throw new Error(`not in time: ${what}`)
-    await sleep(20)
+    await sleep(20) // tidy: pacing
   }
 }
 

@@ -1,18 +1,12 @@
-"""Registers checks, runs them side by side and prints one line for each. Start at `check` and `run_all`."""
+"""What checks with boto3 share: queues, messages, refusals. Registering and running is `suite`'s."""
 
-import concurrent.futures
-import os
 import time
-import traceback
-import uuid
 
 import boto3
 import botocore.config
 import botocore.exceptions
 
-CHECK_SECONDS_MAX = 90.0
-
-_checks = []
+from suite import check, equal, that, unique, until  # noqa: F401  (for the checks)
 
 
 class Context:
@@ -64,45 +58,6 @@ class Context:
         return got
 
 
-def check(name, peer=None):
-    """Registers the decorated function as the check `name`, for one peer only where `peer` is given."""
-
-    def register(function):
-        _checks.append((name, peer, function))
-        return function
-
-    return register
-
-
-def unique(prefix):
-    """A name that no other check or run uses."""
-    return f"{prefix}-{uuid.uuid4().hex[:10]}"
-
-
-def equal(got, want, what="value"):
-    """Fails the check unless both are equal."""
-    if got != want:
-        raise AssertionError(f"{what}: got {got!r}, want {want!r}"[:600])
-
-
-def that(condition, what):
-    """Fails the check with `what` unless the condition holds."""
-    if not condition:
-        raise AssertionError(what)
-
-
-def until(what, condition, seconds=20.0, pause=0.02):
-    """Asks `condition` until it gives something true, and returns that; fails the check after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(pause)  # tidy: pacing
-
-
 def shape(code):
     """The name in JSON of what Query calls `code`: all that a service without the header x-amzn-query-error tells of."""
     bare = code.removeprefix("AWS.SimpleQueueService.")
@@ -125,33 +80,3 @@ def refused(code, action, text="", status=400):
 
 def bodies(messages):
     return [message["Body"] for message in messages]
-
-
-def _reason(error):
-    where = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in where if "conformance" in frame.filename] or where
-    place = f" ({os.path.basename(ours[-1].filename)}:{ours[-1].lineno})" if ours else ""
-    return f"{type(error).__name__}: {error}".replace("\n", " ")[:700] + place
-
-
-def run_all(context, only, jobs):
-    """Runs every check whose name contains `only`; returns how many passed and failed."""
-    todo = [(name, function) for name, peer, function in _checks if only in name and peer in (None, context.peer)]
-    passed = failed = 0
-    pool = concurrent.futures.ThreadPoolExecutor(max_workers=jobs)
-    running = {pool.submit(function, context): name for name, function in todo}
-    try:
-        for future in concurrent.futures.as_completed(running, timeout=CHECK_SECONDS_MAX * max(1, len(todo) / jobs)):
-            name = running.pop(future)
-            error = future.exception()
-            if error is None:
-                passed += 1
-                print(f"ok {name}", flush=True)
-            else:
-                failed += 1
-                print(f"FAIL {name}: {_reason(error)}", flush=True)
-    except concurrent.futures.TimeoutError:
-        for name in running.values():
-            failed += 1
-            print(f"FAIL {name}: hangs", flush=True)
-    return passed, failed

@@ -35,20 +35,17 @@ pub async fn serve(
         let _ = stop.send(true); // nobody listening is the case of no receive
     };
     let server = Arc::new(Server::new(broker, cfg, stopped));
-    millstream_accept::serve(
-        listener,
-        limits,
-        shutdown,
-        || {},
-        |socket, peer, _| {
-            let server = Arc::clone(&server);
-            async move {
-                if let Err(error) = connection(socket, server).await {
-                    tracing::debug!(%peer, %error, "AWS connection ended");
-                }
+    let refused = || server.cfg.stats.connections_refused.add(1);
+    millstream_accept::serve(listener, limits, shutdown, refused, |socket, peer, _| {
+        let server = Arc::clone(&server);
+        async move {
+            let open = Arc::clone(&server);
+            let _open = open.cfg.stats.connections.during();
+            if let Err(error) = connection(socket, server).await {
+                tracing::debug!(%peer, %error, "AWS connection ended");
             }
-        },
-    )
+        }
+    })
     .await;
 }
 

@@ -75,7 +75,7 @@ impl Server {
     pub async fn sequenced_behind(&self, lsn: Lsn) {
         let waiting = async {
             while self.broker.marks().sequenced <= lsn {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                tokio::time::sleep(Duration::from_millis(1)).await; // tidy: pacing
             }
         };
         tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("not within 20 s");

@@ -95,7 +95,7 @@ impl Server {
 pub async fn until(condition: impl Fn() -> bool) {
     let waiting = async {
         while !condition() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await; // tidy: pacing
         }
     };
     tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("not within 20 s");

@@ -17,6 +17,7 @@ import software.amazon.awssdk.services.sqs.model.Message;
 import software.amazon.awssdk.services.sqs.model.MessageSystemAttributeName;
 import software.amazon.awssdk.services.sqs.model.QueueAttributeName;
 import software.amazon.awssdk.services.sqs.model.SendMessageResponse;
+import software.amazon.awssdk.services.sqs.model.SqsException;
 
 /** The broker under test, and how checks call it. */
 final class Broker {
@@ -129,5 +130,11 @@ final class Broker {
 
     static List<String> bodies(List<Message> messages) {
         return messages.stream().map(Message::body).toList();
+    }
+
+    /** Fails unless the call gets an error of this code, which the SDK has no class for. */
+    static void refused(String code, Harness.Call call) {
+        SqsException error = Harness.fails(SqsException.class, code, call);
+        Harness.equal(error.awsErrorDetails().errorCode(), code, error.getMessage());
     }
 }

@@ -3,7 +3,7 @@ package conformance;
 import static conformance.Broker.bodies;
 import static conformance.Harness.equal;
 import static conformance.Harness.fails;
-import static conformance.Harness.refused;
+import static conformance.Broker.refused;
 import static conformance.Harness.that;
 
 import java.nio.ByteBuffer;

@@ -2,7 +2,7 @@ package conformance;
 
 import static conformance.Harness.equal;
 import static conformance.Harness.fails;
-import static conformance.Harness.refused;
+import static conformance.Broker.refused;
 import static conformance.Harness.that;
 import static conformance.Harness.unique;
 import static conformance.Harness.until;

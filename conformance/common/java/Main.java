@@ -1,4 +1,4 @@
-/** Where the program starts: Main --bootstrap HOST:PORT [--peer elasticmq|millstream] [--only SUBSTRING] [--jobs N]. */
+/** Where the program starts: Main --bootstrap HOST:PORT [--peer PEER] [--only SUBSTRING] [--jobs N]. */
 public final class Main {
     private Main() {}
 

@@ -8,13 +8,14 @@ import java.util.UUID;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Future;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
-import software.amazon.awssdk.services.sqs.model.SqsException;
 
 /** Runs named checks side by side and prints one line for each; holds what checks say with. */
 final class Harness {
-    private static final long CHECK_MILLIS_MAX = 30_000;
+    private static final long CHECK_MILLIS_MAX = 90_000;
 
     interface Body {
         void run(Broker broker) throws Exception;
@@ -71,7 +72,7 @@ final class Harness {
             if (outcome == null) {
                 for (Map.Entry<String, Long> entry : running.entrySet()) {
                     if (now() - entry.getValue() > CHECK_MILLIS_MAX && running.remove(entry.getKey()) != null) {
-                        outcomes.add(new Outcome(entry.getKey(), "still running after 30 s", CHECK_MILLIS_MAX));
+                        outcomes.add(new Outcome(entry.getKey(), "still running after 90 s", CHECK_MILLIS_MAX));
                         work(todo, outcomes, running);
                     }
                 }
@@ -142,31 +143,44 @@ final class Harness {
         }
     }
 
-    /** Waits for the condition, at most twenty seconds. */
+    /** Waits for the condition, at most half a minute. */
     static void until(String what, Condition condition) throws Exception {
-        long deadline = now() + 20_000;
+        long deadline = now() + 30_000;
         while (!condition.holds()) {
-            that(now() < deadline, "not within 20 s: " + what);
+            that(now() < deadline, "not within 30 s: " + what);
             Thread.sleep(30); // tidy: pacing
+        }
+    }
+
+    /** The future's value; what it failed with is thrown itself. */
+    static <T> T get(Future<T> future) throws Exception {
+        try {
+            return future.get(30, TimeUnit.SECONDS);
+        } catch (ExecutionException error) {
+            if (error.getCause() instanceof Exception cause) {
+                throw cause;
+            }
+            throw error;
         }
     }
 
     /** Fails unless the call throws that kind of exception, and gives it. */
     static <T extends Exception> T fails(Class<T> kind, Call call) {
+        return fails(kind, "the call", call);
+    }
+
+    /** Fails unless the call throws that kind of exception, alone or as a cause, and gives it. */
+    static <T extends Exception> T fails(Class<T> kind, String what, Call call) {
         try {
             call.run();
         } catch (Exception error) {
-            if (kind.isInstance(error)) {
-                return kind.cast(error);
+            for (Throwable cause = error; cause != null; cause = cause.getCause()) {
+                if (kind.isInstance(cause)) {
+                    return kind.cast(cause);
+                }
             }
-            throw new AssertionError(error + ", want " + kind.getSimpleName(), error);
+            throw new AssertionError(what + ": " + error + ", want " + kind.getSimpleName(), error);
         }
-        throw new AssertionError("went well, want " + kind.getSimpleName());
-    }
-
-    /** Fails unless the call gets an error of this code, which the SDK has no class for. */
-    static void refused(String code, Call call) {
-        SqsException error = fails(SqsException.class, call);
-        equal(error.awsErrorDetails().errorCode(), code, error.getMessage());
+        throw new AssertionError(what + ": went well, want " + kind.getSimpleName());
     }
 }

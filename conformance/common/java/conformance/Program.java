@@ -1,6 +1,6 @@
 package conformance;
 
-/** Reads the command line, registers every check and runs what was chosen. */
+/** Reads the command line, registers the protocol's checks ({@code Checks}) and runs what was chosen. */
 public final class Program {
     private Program() {}
 
@@ -20,12 +20,11 @@ public final class Program {
             }
         }
         if (bootstrap == null) {
-            System.err.println("usage: Main --bootstrap HOST:PORT [--peer rabbitmq|millstream] [--only SUBSTRING] [--jobs N]");
+            System.err.println("usage: Main --bootstrap HOST:PORT [--peer " + Checks.ORIGINAL + "|millstream] [--only SUBSTRING] [--jobs N]");
             return 2;
         }
         Harness harness = new Harness(new Broker(bootstrap), peer);
-        ChannelChecks.register(harness);
-        ConnectionChecks.register(harness);
+        Checks.register(harness);
         return harness.run(only, jobs);
     }
 }

@@ -1,8 +1,0 @@
-/** Where the program starts: Main --bootstrap HOST:PORT [--peer kafka|millstream] [--only SUBSTRING] [--jobs N]. */
-public final class Main {
-    private Main() {}
-
-    public static void main(String[] arguments) throws Exception {
-        System.exit(conformance.Program.run(arguments));
-    }
-}

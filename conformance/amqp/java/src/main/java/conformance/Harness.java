@@ -1,1 +1,0 @@
-../../../../../../kafka/java/src/main/java/conformance/Harness.java
