@@ -7,6 +7,7 @@ import threading
 import time
 
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from ledger import body, name_of
 
@@ -15,7 +16,7 @@ WORK, KEPT, FEED, OUT, BARRIER = "work", "kept", "feed", "out", "barrier"
 RETRY_S = 0.02
 OUTSTANDING_MAX = 300
 PREFETCH = 60
-BROKEN = (pika.exceptions.AMQPError, OSError)
+BROKEN = (pika.exceptions.AMQPError, AMQPConnectorException, OSError)
 
 
 def connect(address):

@@ -92,7 +92,7 @@ class Fulfilment(threading.Thread):
             self.error = error
 
 
-def wait(what, condition, members, seconds=40):
+def wait(what, condition, members, seconds=70):
     deadline = time.monotonic() + seconds
     while not condition():
         for member in members:
