@@ -98,7 +98,20 @@ pub struct Permit {
     pub class: Class,
     /// Bytes it is good for (an upper bound of the encoded record).
     pub bytes: usize,
-    _held: OwnedSemaphorePermit,
+    held: OwnedSemaphorePermit,
+}
+
+impl Permit {
+    /// Adds a permit to those of its class, so that they are given back in one go.
+    pub(crate) fn gather(self, permits: &mut Vec<Self>) {
+        match permits.iter_mut().find(|p| p.class == self.class) {
+            Some(all) => {
+                all.bytes = all.bytes.saturating_add(self.bytes);
+                all.held.merge(self.held);
+            }
+            None => permits.push(self),
+        }
+    }
 }
 
 /// What a permit must take to be given.
@@ -207,7 +220,7 @@ impl Gate {
             let held = Arc::clone(ask.semaphore).acquire_many_owned(ask.units).await;
             let held = held.map_err(|_| AdmitError::Closed)?;
             if self.still(class, bytes, ask.units) {
-                return Ok(Permit { class, bytes, _held: held });
+                return Ok(Permit { class, bytes, held });
             }
         }
     }
@@ -219,7 +232,7 @@ impl Gate {
     pub fn try_admit(&self, class: Class, bytes: usize) -> Result<Permit, AdmitError> {
         let Verdict::Take(ask) = self.asked(class, bytes)? else { return Err(AdmitError::Busy) };
         match Arc::clone(ask.semaphore).try_acquire_many_owned(ask.units) {
-            Ok(held) => Ok(Permit { class, bytes, _held: held }),
+            Ok(held) => Ok(Permit { class, bytes, held }),
             Err(TryAcquireError::NoPermits) => Err(AdmitError::Busy),
             Err(TryAcquireError::Closed) => Err(AdmitError::Closed),
         }

@@ -11,7 +11,7 @@ pub struct LogConfig {
     pub reserve_bytes: u64,
     /// `log.inflight_bytes`: bytes sequenced and not yet durable, class Publish.
     pub inflight_bytes: usize,
-    /// `log.tail_bytes`: recent frames kept in memory for readers.
+    /// `log.tail_bytes`: recent frames kept in memory at most; as many as readers were lately seen to reach back for, and 8 MiB.
     pub tail_bytes: usize,
     /// `log.replay_bytes`: the log past the floor is kept below this (restart time).
     pub replay_bytes: u64,

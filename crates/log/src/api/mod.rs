@@ -86,14 +86,15 @@ pub trait Sequence: Send {
     /// # Panics
     /// If positions do not grow, or an operation breaks a limit of `types::limits`: broken invariants of the caller.
     fn sequence(&mut self, permit: Permit, record: &[Op<'_>], waiter: Option<ConnId>) -> Lsn;
-    /// Hands everything sequenced since the last call to the committer. To be called at the end of each turn.
+    /// Hands everything sequenced since the last call to the committer, and shows it to readers of [`Level::Sequenced`] (which may see
+    /// it before). To be called at the end of each turn.
     fn end_turn(&mut self);
 }
 
 /// How far records have come. `sequenced >= written >= durable`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// Last LSN given.
+    /// Last LSN given, as of the end of a turn.
     pub sequenced: Lsn,
     /// Last LSN handed to the operating system.
     pub written: Lsn,

@@ -13,41 +13,79 @@ const BLOCK_BYTES: usize = 4 << 20;
 /// A frame does not begin where a block has less left.
 const ROOM_BYTES_MIN: usize = 64 << 10;
 
+/// After so many blocks taken, idle ones that were not needed for any of them are freed.
+const TAKES: usize = 16;
+
 /// The block being filled, and those that were. Start at [`Blocks::take`].
 pub(crate) struct Blocks {
-    open: BytesMut,
+    /// What follows the last frame, of no length and perhaps of no capacity; `None` while a frame is being filled in it.
+    open: Option<BytesMut>,
     /// Empty ends of full blocks, oldest first: through them the memory comes back.
     full: VecDeque<BytesMut>,
     full_max: usize,
+    /// Idle blocks, less the one taken, that there were at least since so many were taken.
+    spare: usize,
+    takes: usize,
 }
 
 impl Blocks {
     /// Knows full blocks of so many bytes again; more are freed after use.
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { open: BytesMut::new(), full: VecDeque::new(), full_max: bytes_max / BLOCK_BYTES + 2 }
+        Self {
+            open: None,
+            full: VecDeque::new(),
+            full_max: bytes_max / BLOCK_BYTES + 2,
+            spare: usize::MAX,
+            takes: 0,
+        }
     }
 
     /// Empty memory for a frame of at least `bytes` bytes, aligned, whole pages; there may be more room. What the frame does not
     /// use is to be given back ([`Blocks::give_back`]).
     pub(crate) fn take(&mut self, bytes: usize) -> BytesMut {
         let bytes = align4k(bytes);
-        if self.open.capacity() >= bytes.max(ROOM_BYTES_MIN) {
-            return std::mem::take(&mut self.open);
-        }
         if bytes > BLOCK_BYTES {
             return align(BytesMut::with_capacity(bytes + ALIGN), bytes);
         }
-        let end = std::mem::take(&mut self.open);
-        if end.capacity() > 0 {
-            self.full.push_back(end);
+        if let Some(open) = self.open.take() {
+            if open.capacity() >= bytes.max(ROOM_BYTES_MIN) {
+                return open;
+            }
+            self.full.push_back(open);
         }
-        let room = BLOCK_BYTES + ALIGN;
-        let idle = self.full.iter_mut().position(|block| block.try_reclaim(room));
-        let block = idle.and_then(|at| self.full.remove(at)).unwrap_or_else(|| BytesMut::with_capacity(room));
+        let block = self.idle().unwrap_or_else(|| BytesMut::with_capacity(BLOCK_BYTES + ALIGN));
         if self.full.len() > self.full_max {
             self.full.pop_front();
         }
         align(block, BLOCK_BYTES)
+    }
+
+    /// A full block that nobody holds a frame of. Of others like it, those go that were not needed for a while.
+    fn idle(&mut self) -> Option<BytesMut> {
+        let mut idle = 0_usize;
+        let mut found = None;
+        let mut at = 0;
+        while let Some(block) = self.full.get_mut(at) {
+            if !block.try_reclaim(BLOCK_BYTES + ALIGN) {
+                at += 1;
+                continue;
+            }
+            idle += 1;
+            if found.is_none() {
+                found = self.full.remove(at);
+            } else if idle > 1 && self.spare > 0 && self.takes >= TAKES {
+                self.spare -= 1;
+                self.full.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+        if self.takes >= TAKES {
+            (self.takes, self.spare) = (0, usize::MAX);
+        }
+        self.takes += 1;
+        self.spare = self.spare.min(idle.saturating_sub(1));
+        found
     }
 
     /// Lets go of full blocks: they are freed once no reader holds a frame of them.
@@ -55,10 +93,10 @@ impl Blocks {
         self.full = VecDeque::new();
     }
 
-    /// The room behind a frame.
-    pub(crate) fn give_back(&mut self, rest: BytesMut) {
-        if rest.capacity() > self.open.capacity() {
-            self.open = rest;
+    /// What is left behind a frame whose memory was taken last, however little: through it the memory comes back.
+    pub(crate) fn give_back(&mut self, frame: &BytesMut, rest: BytesMut) {
+        if frame.len() + rest.capacity() <= BLOCK_BYTES {
+            self.open.get_or_insert(rest);
         }
     }
 }
@@ -80,7 +118,8 @@ mod tests {
         assert!(buf.is_empty() && buf.capacity() >= bytes && buf.capacity().is_multiple_of(ALIGN));
         assert_eq!(buf.as_ptr().align_offset(ALIGN), 0);
         buf.resize(bytes, 7);
-        blocks.give_back(buf.split_off(align4k(bytes)));
+        let rest = buf.split_off(align4k(bytes));
+        blocks.give_back(&buf, rest);
         buf
     }
 
@@ -105,6 +144,23 @@ mod tests {
         assert_eq!(&held[..], [7, 7]);
         drop(held);
         assert!((0..3).any(|_| same(&mut blocks)));
+    }
+
+    #[test]
+    fn blocks_that_are_not_needed_any_more_are_freed() {
+        let mut blocks = Blocks::new(64 << 20);
+        let many: Vec<BytesMut> = (0..12).map(|_| frame(&mut blocks, BLOCK_BYTES)).collect();
+        drop(many);
+        for _ in 0..2 * TAKES {
+            frame(&mut blocks, BLOCK_BYTES);
+        }
+        assert!(blocks.full.len() <= 1, "{}", blocks.full.len());
+        // What is in use by turns stays.
+        for _ in 0..3 * TAKES {
+            let few: Vec<BytesMut> = (0..4).map(|_| frame(&mut blocks, BLOCK_BYTES)).collect();
+            drop(few);
+        }
+        assert!((3..=5).contains(&blocks.full.len()), "{}", blocks.full.len());
     }
 
     #[test]

@@ -10,14 +10,15 @@ use bytes::Bytes;
 use millstream_env::AlignedBuf;
 use millstream_types::{ConnId, LogId, Lsn};
 
-use super::core::{Core, Frame, Open};
+use super::core::{Core, Frame};
 use super::events::{SealedFile, SpaceEvent, SpaceOp};
 use super::file::{SegFile, path};
+use super::patience::Patience;
 use super::place::End;
 use crate::api::{Class, Level, Permit};
 use crate::bugs::Bug;
 use crate::format::bytes::{align4k, len64};
-use crate::format::frame::{CONTINUES_IN, FRAME_HEADER_BYTES, FrameHeader, MARKER, finish};
+use crate::format::frame::{CONTINUES_IN, FRAME_HEADER_BYTES, FrameHeader, MARKER, finish, finish_from};
 use crate::format::header::{BLOCK_BYTES, FRAMES_OFFSET, LINK_OFFSET};
 use crate::format::link::Link;
 use crate::format::rows::EndRow;
@@ -39,6 +40,9 @@ pub(crate) struct Committer {
     /// First and last LSN of which a part lies in it; 0 = none yet.
     lsns: (u64, u64),
     space: Option<SyncSender<SpaceEvent>>,
+    patience: Patience,
+    /// Bytes of the last write.
+    written: usize,
 }
 
 /// Frames on their way to the disk, and what is owed once they are durable.
@@ -65,7 +69,7 @@ impl Committer {
         end: End,
         space: Option<SyncSender<SpaceEvent>>,
     ) -> Self {
-        Self { core, file, use_no, end, lsns: (0, 0), space }
+        Self { core, file, use_no, end, lsns: (0, 0), space, patience: Patience::default(), written: 0 }
     }
 
     /// Writes until it is told to stop and nothing is left, or the log is lost.
@@ -74,7 +78,7 @@ impl Committer {
             let core = Arc::clone(&self.core);
             // Readers that miss a frame in `open` wait for this before they look in the tail.
             let handing = core.handing();
-            let frames = Self::take(&mut core.open());
+            let frames = Self::take(&core);
             let write = self.hand_over(frames);
             drop(handing);
             if let Err(e) = self.commit(write) {
@@ -116,13 +120,22 @@ impl Committer {
     }
 
     /// Waits for frames; `false` when there is nothing more to do.
-    fn wait(&self) -> bool {
-        let mut open = self.core.open();
+    fn wait(&mut self) -> bool {
+        let core = Arc::clone(&self.core);
+        let mut open = core.open();
         loop {
             if self.core.marks.is_lost() {
                 return false;
             }
             if !open.queue.is_empty() || (open.cur.is_some() && (open.kick || open.stop)) {
+                // What the sequencer is about to add goes into the same write, if it is not large anyway. Where much less is left than
+                // just became durable, more may come back at once.
+                let small = open.queue.is_empty() && !open.stop;
+                let left = open.cur.as_ref().map_or(0, |f| f.buf.len());
+                drop(open);
+                if small {
+                    self.patience.wait(&self.core.turns, left < self.written / 2);
+                }
                 return true;
             }
             if open.stop {
@@ -135,7 +148,10 @@ impl Committer {
     }
 
     /// Takes the frames of one write: whole ones, of one file.
-    fn take(open: &mut Open) -> Vec<Frame> {
+    fn take(core: &Core) -> Vec<Frame> {
+        let open = &mut *core.open();
+        // What is durable must be in the index.
+        core.show(open);
         let queued: usize = open.queue.iter().map(|f| align4k(f.buf.len())).sum();
         if queued < WRITE_BYTES_MAX && (open.kick || open.stop) {
             open.close();
@@ -165,7 +181,9 @@ impl Committer {
         }
         let mut ready = Vec::with_capacity(frames.len());
         for frame in frames {
-            let Frame { mut buf, offset, number, flags, first_lsn, begins, touched, complete, .. } = frame;
+            let Frame {
+                mut buf, offset, number, flags, first_lsn, begins, touched, complete, summed, ..
+            } = frame;
             let (lap, epoch) = (self.file.lap, core.epoch);
             let header = FrameHeader {
                 lap,
@@ -177,7 +195,7 @@ impl Committer {
                 flags,
                 ..FrameHeader::default()
             };
-            let crc = finish(header, &core.store, &mut buf);
+            let crc = finish_from(summed, header, &core.store, &mut buf);
             buf.resize(align4k(buf.len()), 0);
             self.end = End { lap, offset: offset + len64(buf.len()), crc };
             if self.lsns.0 == 0 {
@@ -188,11 +206,16 @@ impl Committer {
             write.pieces.push(data.clone());
             ready.push((offset, data));
             write.complete = complete;
-            write.permits.extend(frame.permits);
+            frame.permits.into_iter().for_each(|p| p.gather(&mut write.permits));
             write.waiters.extend(frame.waiters);
             write.trims.extend(frame.trims);
-            write.space.extend(frame.space);
+            if write.space.is_empty() {
+                write.space = frame.space;
+            } else {
+                write.space.extend(frame.space);
+            }
         }
+        self.written = write.pieces.iter().map(Bytes::len).sum();
         let mut tail = core.tail_mut();
         for (offset, data) in ready {
             tail.add_frame(self.use_no, offset, data);
@@ -247,7 +270,7 @@ impl Committer {
             for (log, before) in write.trims {
                 tail.trim(log, before);
             }
-            tail.evict(core.tail_bytes);
+            tail.frames_mut().evict(core.tail_bytes);
             core.marks.set_durable(write.complete);
         }
         if self.space.is_some() {

@@ -13,6 +13,7 @@ use super::chunks::Chunks;
 use super::events::SpaceOp;
 use super::file::SegFile;
 use super::marks::MarkSet;
+use super::patience::Turns;
 use super::place::Place;
 use super::pool::ReadyPool;
 use super::readers::ReaderThreads;
@@ -21,7 +22,7 @@ use super::watchdog::Watch;
 use crate::api::{Gate, Permit};
 use crate::bugs::Bugs;
 use crate::format::bytes::{align4k, size};
-use crate::format::frame::FRAME_BYTES_MAX;
+use crate::format::frame::{FRAME_BYTES_MAX, Summed};
 use crate::format::ids::StoreId;
 
 /// A frame that is being filled, or waits for the committer.
@@ -40,6 +41,8 @@ pub(crate) struct Frame {
     pub touched: u64,
     /// Last LSN complete at the end of this frame.
     pub complete: u64,
+    /// As much of its checksum as is known.
+    pub summed: Summed,
     /// Of the records that end here.
     pub permits: Vec<Permit>,
     /// Who waits for records that end here; repeats are possible.
@@ -63,6 +66,14 @@ impl Frame {
     }
 }
 
+/// An entry that was sequenced, on its way to the index.
+pub(crate) struct Put {
+    pub log: LogId,
+    pub use_no: u64,
+    pub lsn: u64,
+    pub entry: IndexEntry,
+}
+
 /// The open frame and what waits behind it.
 pub(crate) struct Open {
     /// Closed frames in order.
@@ -70,6 +81,10 @@ pub(crate) struct Open {
     pub cur: Option<Frame>,
     pub place: Place,
     pub blocks: Blocks,
+    /// Entries that are not in the index yet: they go there a turn at a time, and before the committer may have their frame.
+    pub puts: Vec<Put>,
+    /// Last LSN sequenced.
+    pub sequenced: u64,
     /// The turn ended: the open frame may go.
     pub kick: bool,
     /// The committer waits for work.
@@ -84,7 +99,8 @@ impl Open {
         if let Some(mut frame) = self.cur.take() {
             let padded = align4k(frame.buf.len());
             debug_assert_eq!(frame.buf.as_ptr().align_offset(ALIGN), 0, "a frame outgrew its memory");
-            self.blocks.give_back(frame.buf.split_off(padded));
+            let rest = frame.buf.split_off(padded);
+            self.blocks.give_back(&frame.buf, rest);
             self.place.advance(padded);
             self.queue.push_back(frame);
         }
@@ -106,6 +122,7 @@ pub(crate) struct Core {
     pub open: Mutex<Open>,
     /// There is work for the committer.
     pub work: Condvar,
+    pub turns: Turns,
     /// Held while frames go from `open` to `tail`.
     pub handing: Mutex<()>,
     pub tail: RwLock<Tail>,
@@ -154,10 +171,26 @@ impl Core {
         // Permits go with the frames.
         let dropped = {
             let mut open = self.open();
+            open.puts.clear();
             (std::mem::take(&mut open.queue), open.cur.take())
         };
         drop(dropped);
         self.work.notify_all();
+    }
+
+    /// What was sequenced is in the index from now on, and shows to those who read what is not durable yet.
+    ///
+    /// # Panics
+    /// If positions of a log did not grow.
+    pub(crate) fn show(&self, open: &mut Open) {
+        if !open.puts.is_empty() {
+            let mut tail = self.tail_mut();
+            for p in open.puts.drain(..) {
+                let follows = tail.push(p.log, p.use_no, p.lsn, p.entry);
+                assert!(follows, "position {} of log {} does not follow", p.entry.pos, p.log.0);
+            }
+        }
+        self.marks.set_sequenced(open.sequenced);
     }
 
     /// The bytes of an entry whose record may not be written yet; `None` if they are only in the file.

@@ -303,7 +303,7 @@ impl Keeper {
             let (core, mut tail) = (&self.core, self.core.tail_mut());
             // No frame comes while this is held. None may go before it is durable; whoever reads one keeps it.
             if core.marks.level(Level::Durable) == core.marks.level(Level::Sequenced) {
-                tail.evict(IDLE_TAIL_BYTES.min(core.tail_bytes));
+                tail.frames_mut().keep(IDLE_TAIL_BYTES.min(core.tail_bytes));
             }
             drop(tail);
             core.open().blocks.forget_idle();

@@ -14,10 +14,12 @@ mod core;
 mod entries;
 pub(crate) mod events;
 pub(crate) mod file;
+mod frames;
 mod keeper;
 mod marks;
 mod merge;
 mod nostore;
+mod patience;
 mod pieces;
 pub(crate) mod place;
 pub(crate) mod pool;
@@ -53,6 +55,7 @@ use self::keeper::{Keeper, Kept};
 use self::marks::MarkSet;
 use self::merge::Merging;
 use self::nostore::NoStore;
+use self::patience::Turns;
 use self::place::Place;
 use self::reader::DiskReader;
 use self::readers::ReaderThreads;
@@ -179,8 +182,17 @@ fn start(
 ) -> io::Result<Opened> {
     let place = Place::start(Arc::clone(&r.file), r.use_no);
     let blocks = Blocks::new(cfg.tail_bytes + cfg.inflight_bytes);
-    let open =
-        Open { queue: VecDeque::new(), cur: None, place, blocks, kick: false, idle: false, stop: false };
+    let open = Open {
+        queue: VecDeque::new(),
+        cur: None,
+        place,
+        blocks,
+        puts: Vec::new(),
+        sequenced: r.next - 1,
+        kick: false,
+        idle: false,
+        stop: false,
+    };
     let core = Arc::new(Core {
         store: meta.store,
         epoch: r.epoch,
@@ -193,6 +205,7 @@ fn start(
         tail_bytes: cfg.tail_bytes,
         open: Mutex::new(open),
         work: Condvar::new(),
+        turns: Turns::default(),
         handing: Mutex::new(()),
         tail: RwLock::new(r.tail),
         _lock: lock,

@@ -11,6 +11,7 @@ use millstream_types::LogId;
 use super::entries::Entries;
 use super::events::FileId;
 use super::file::SegFile;
+use super::frames::{Frames, Spot};
 use crate::format::bytes::{len64, size};
 use crate::format::op::ENTRY_HEADER_BYTES;
 use crate::format::rows::LogRow;
@@ -132,20 +133,13 @@ const SPARE_PARTS: usize = 4;
 /// Bytes that a log and its run take, roughly: places in tables, and memory of their own.
 const RUN_BYTES: usize = 240;
 
-struct TailFrame {
-    use_no: u64,
-    offset: u64,
-    data: Bytes,
-}
-
 /// The index and the frames.
 #[derive(Default)]
 pub(crate) struct Tail {
     logs: HashMap<LogId, LogTail, foldhash::fast::RandomState>,
     /// By use number, which is given in the order of use.
     files: HashMap<u64, FileUse>,
-    frames: VecDeque<TailFrame>,
-    frame_bytes: usize,
+    frames: Frames,
     /// Grows whenever runs or logs leave: whoever looked below before that must look again.
     left: u64,
 }
@@ -222,17 +216,12 @@ impl Tail {
 
     /// Keeps a frame in memory; frames come in the order of the log.
     pub(crate) fn add_frame(&mut self, use_no: u64, offset: u64, data: Bytes) {
-        self.frame_bytes += data.len();
-        self.frames.push_back(TailFrame { use_no, offset, data });
+        self.frames.add(use_no, offset, data);
     }
 
-    /// Lets go of the oldest frames until at most `bytes_max` are held. All must be durable.
-    pub(crate) fn evict(&mut self, bytes_max: usize) {
-        while self.frame_bytes > bytes_max
-            && let Some(f) = self.frames.pop_front()
-        {
-            self.frame_bytes -= f.data.len();
-        }
+    /// The frames in memory.
+    pub(crate) fn frames_mut(&mut self) -> &mut Frames {
+        &mut self.frames
     }
 
     /// Gives back the memory of places in tables that were needed once and are not now.
@@ -244,12 +233,8 @@ impl Tail {
 
     /// The bytes of an entry, if its frame is in memory.
     pub(crate) fn in_memory(&self, use_no: u64, e: &IndexEntry) -> Option<Bytes> {
-        let offset = u64::from(e.offset);
-        let i = self.frames.partition_point(|f| (f.use_no, f.offset) <= (use_no, offset)).checked_sub(1)?;
-        let f = self.frames.get(i)?;
-        let at = size(offset.checked_sub(f.offset)?);
-        let inside = f.use_no == use_no && at + size(u64::from(e.len)) <= f.data.len();
-        inside.then(|| f.data.slice(at..at + size(u64::from(e.len))))
+        let file_bytes = self.file(use_no).map_or(0, |f| f.bytes);
+        self.frames.find(Spot { use_no, file_bytes, offset: e.offset, len: e.len })
     }
 
     /// The logs that have a run in a file, ascending.

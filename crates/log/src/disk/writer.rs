@@ -8,15 +8,15 @@ use std::thread::JoinHandle;
 use millstream_types::limits::{ATTRS_BYTES_MAX, FANOUT_MAX, OP_BYTES_MAX, RECORD_BYTES_MAX, RECORD_OPS_MAX};
 use millstream_types::{ConnId, LogId, Lsn};
 
-use super::core::{Core, Frame, Open};
+use super::core::{Core, Frame, Open, Put};
 use super::events::{Addr, SpaceOp};
 use super::place::{FooterRoom, Place};
 use super::sink::Sink;
 use super::tail::IndexEntry;
 use crate::api::{Op, Permit, Sequence};
 use crate::format::bytes::{align8, len32};
-use crate::format::frame::{CONTINUES_IN, CONTINUES_OUT, FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
-use crate::format::op::{content_len, encode, encoded_len};
+use crate::format::frame::{CONTINUES_IN, CONTINUES_OUT, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Summed};
+use crate::format::op::{SUMMED_FROM, content_len, encode, encoded_len};
 use crate::format::part::{PART_HEADER_BYTES, PartHeader, PartKind};
 
 /// First position of the last entry of each log that has any in the file being written: what its footer will need.
@@ -40,12 +40,8 @@ impl Heads {
     }
 }
 
-/// An entry of the record being encoded.
-struct Put {
-    log: LogId,
-    use_no: u64,
-    entry: IndexEntry,
-}
+/// From so many bytes on, the checksum that an entry has is taken into the frame's: below, reading them once more costs less.
+const JOINED_BYTES_MIN: usize = 512;
 
 /// The exclusive writing end. Dropping it writes and syncs what was sequenced.
 pub(crate) struct Writer {
@@ -183,7 +179,8 @@ impl Writer {
         }
     }
 
-    fn start_frame(open: &mut Open, bytes: usize, first_lsn: u64, complete: u64) -> Frame {
+    fn start_frame(&self, open: &mut Open, bytes: usize, first_lsn: u64, complete: u64) -> Frame {
+        let summed = Summed::new(&self.core.store, open.place.file.lap);
         let need = FRAME_HEADER_BYTES + PART_HEADER_BYTES + bytes;
         let mut buf = open.blocks.take(need);
         buf.resize(FRAME_HEADER_BYTES, 0);
@@ -198,6 +195,7 @@ impl Writer {
             begins: 0,
             touched: 0,
             complete,
+            summed,
             permits: Vec::new(),
             waiters: Vec::new(),
             trims: Vec::new(),
@@ -227,7 +225,10 @@ impl Writer {
         let base = u32::try_from(frame.offset).expect("segment files are at most 1 GiB");
         for op in record.iter().take(s.to).skip(s.from) {
             let at = frame.buf.len();
-            encode(op, &mut frame.buf);
+            let sum = encode(op, &mut frame.buf);
+            if let Some(sum) = sum.filter(|sum| sum.len >= JOINED_BYTES_MIN) {
+                frame.summed.join(&frame.buf, at + SUMMED_FROM, sum.len, sum.crc);
+            }
             self.note(frame, lsn, op, base + len32(at));
         }
     }
@@ -268,7 +269,7 @@ impl Writer {
 
     fn put(&mut self, frame: &Frame, lsn: u64, log: LogId, entry: IndexEntry, content: usize) {
         self.heads.set(frame.use_no, log, entry.pos);
-        self.puts.push(Put { log, use_no: frame.use_no, entry });
+        self.puts.push(Put { log, use_no: frame.use_no, lsn, entry });
         if self.accounting {
             let at = Addr { file: frame.file.id, lap: frame.file.lap, offset: entry.offset, len: entry.len };
             let (IndexEntry { pos, count, max_ts_ms, .. }, bytes) = (entry, len32(content));
@@ -292,14 +293,16 @@ impl Writer {
             open = guard;
             let first_lsn = if from == 0 { lsn } else { lsn + 1 };
             let mut frame =
-                open.cur.take().unwrap_or_else(|| Self::start_frame(&mut open, s.bytes, first_lsn, lsn - 1));
+                open.cur.take().unwrap_or_else(|| self.start_frame(&mut open, s.bytes, first_lsn, lsn - 1));
             self.encode(&mut frame, lsn, record, &s, total);
             open.place.footer = s.footer;
             from = s.to;
             let done = from == record.len();
             if done {
                 frame.complete = lsn;
-                frame.permits.extend(permit.take());
+                if let Some(permit) = permit.take() {
+                    permit.gather(&mut frame.permits);
+                }
                 if waiter != frame.waiters.last().copied() {
                     frame.waiters.extend(waiter);
                 }
@@ -311,15 +314,9 @@ impl Writer {
                 break;
             }
         }
-        // Before the committer can have the frame: what is durable must be in the index.
-        if !self.puts.is_empty() {
-            let mut tail = core.tail_mut();
-            for p in self.puts.drain(..) {
-                let follows = tail.push(p.log, p.use_no, lsn, p.entry);
-                assert!(follows, "position {} of log {} does not follow", p.entry.pos, p.log.0);
-            }
-        }
-        core.marks.set_sequenced(lsn);
+        open.puts.append(&mut self.puts);
+        open.sequenced = lsn;
+        core.turns.begin();
         Some(())
     }
 }
@@ -339,6 +336,8 @@ impl Sequence for Writer {
 
     fn end_turn(&mut self) {
         let mut open = self.core.open();
+        self.core.show(&mut open);
+        self.core.turns.end();
         if open.cur.is_some() || !open.queue.is_empty() {
             open.kick = true;
             // While it writes, it looks again before it waits.
@@ -355,6 +354,7 @@ impl Drop for Writer {
         if std::thread::panicking() {
             self.core.lose("the thread that puts records in order ended by a panic".to_owned());
         }
+        self.core.turns.end();
         self.core.open().stop = true;
         self.core.work.notify_all();
         self.core.pool.stop();

@@ -1,6 +1,7 @@
 //! Frames: the unit of write and checksum. 64 bytes of header, a payload of record parts, zeros up to 4 KiB.
 
 use super::bytes::{align4k, array_at, len32, put, size, u16_at, u32_at, u64_at};
+use super::crc::{crc32c_append, crc32c_joined};
 use super::ids::StoreId;
 
 /// Bytes of a frame header.
@@ -112,12 +113,52 @@ pub(crate) struct Decoded {
     pub version: u16,
 }
 
+/// The checksum of a frame's payload as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Summed {
+    crc: u32,
+    /// Bytes of the frame that it covers, the header's room counted.
+    to: usize,
+}
+
+impl Summed {
+    /// Of nothing yet.
+    pub(crate) fn new(store: &StoreId, lap: u64) -> Self {
+        Self { crc: store.lap_seed(lap), to: FRAME_HEADER_BYTES }
+    }
+
+    /// Goes on to behind `len` bytes of `frame` at `at` whose own checksum is `crc`.
+    ///
+    /// # Panics
+    /// If they are covered already, or not there.
+    pub(crate) fn join(&mut self, frame: &[u8], at: usize, len: usize, crc: u32) {
+        self.go_on(frame.get(..at).expect("what is joined lies in the frame"));
+        *self = Self { crc: crc32c_joined(self.crc, crc, len), to: at + len };
+    }
+
+    /// Goes on to the end of `frame`.
+    fn go_on(&mut self, frame: &[u8]) {
+        let more = frame.get(self.to..).expect("a frame only grows");
+        *self = Self { crc: crc32c_append(self.crc, more), to: frame.len() };
+    }
+}
+
 /// Fills in the checksums and the header of a frame whose payload lies behind the first 64 bytes of `frame`, unpadded.
 /// Gives the header's checksum.
-pub(crate) fn finish(mut header: FrameHeader, store: &StoreId, frame: &mut [u8]) -> u32 {
-    let payload = frame.get(FRAME_HEADER_BYTES..).expect("a frame has a header");
-    header.payload_len = len32(payload.len());
-    header.payload_crc = store.crc_in_lap(header.lap, payload);
+pub(crate) fn finish(header: FrameHeader, store: &StoreId, frame: &mut [u8]) -> u32 {
+    finish_from(Summed::new(store, header.lap), header, store, frame)
+}
+
+/// The same, where a part of the payload's checksum is known.
+pub(crate) fn finish_from(
+    mut summed: Summed,
+    mut header: FrameHeader,
+    store: &StoreId,
+    frame: &mut [u8],
+) -> u32 {
+    summed.go_on(frame);
+    header.payload_len = len32(frame.len() - FRAME_HEADER_BYTES);
+    header.payload_crc = summed.crc;
     header.encode(store, frame)
 }
 
@@ -153,5 +194,20 @@ mod tests {
             assert_eq!(whole, None, "byte {at}");
         }
         assert_eq!(FrameHeader::decode(&frame, &StoreId::new([7; 16])), None);
+    }
+
+    #[test]
+    fn a_checksum_in_pieces_is_the_one_in_a_go() {
+        let store = StoreId::new([6; 16]);
+        let mut frame: Vec<u8> = (0..9_000u32).map(|i| (i * 7 % 251).to_le_bytes()[0]).collect();
+        let header = FrameHeader { lap: 3, ..FrameHeader::default() };
+        let mut summed = Summed::new(&store, 3);
+        for (at, len) in [(100, 1_000), (1_100, 0), (1_108, 5_000)] {
+            let crc = super::super::crc::crc32c(&frame[at..at + len]);
+            summed.join(&frame[..at + len], at, len, crc);
+        }
+        let mut again = frame.clone();
+        assert_eq!(finish_from(summed, header, &store, &mut frame), finish(header, &store, &mut again));
+        assert!(frame == again);
     }
 }

@@ -26,10 +26,12 @@ impl StoreId {
 
     /// Checksum of bytes of one lap of this store.
     pub(crate) fn crc_in_lap(&self, lap: u64, bytes: &[u8]) -> u32 {
-        crate::format::crc::crc32c_append(
-            crate::format::crc::crc32c_append(self.seed, &lap.to_le_bytes()),
-            bytes,
-        )
+        crate::format::crc::crc32c_append(self.lap_seed(lap), bytes)
+    }
+
+    /// Checksum of no bytes of one lap of this store.
+    pub(crate) fn lap_seed(&self, lap: u64) -> u32 {
+        crate::format::crc::crc32c_append(self.seed, &lap.to_le_bytes())
     }
 }
 

@@ -7,10 +7,13 @@ use millstream_types::LogId;
 use super::bytes::{
     align8, array_at, len32, put, size, take, take_varint, u16_at, u32_at, u64_at, varint, varint_len,
 };
+use super::crc::{crc32c, crc32c_append};
 use crate::api::Op;
 
 /// Bytes of an entry's header.
 pub(crate) const ENTRY_HEADER_BYTES: usize = 40;
+/// Where the bytes begin that an entry's checksum covers.
+pub(crate) const SUMMED_FROM: usize = 8;
 const SMALL_HEADER_BYTES: usize = 8;
 /// The top bit of the length word tells a small operation from an entry.
 const SMALL: u32 = 1 << 31;
@@ -72,22 +75,31 @@ fn deltas(runs: &[(u64, u32)]) -> impl Iterator<Item = (u64, u64)> {
     })
 }
 
-/// Appends an operation and its padding. Body bytes are copied once.
+/// The checksum that an entry has in its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntrySum {
+    /// Of the bytes that follow it, up to the padding.
+    pub crc: u32,
+    /// So many bytes.
+    pub len: usize,
+}
+
+/// Appends an operation and its padding. Body bytes are copied once. Of an entry it gives the checksum.
 ///
 /// # Panics
 /// If `out` has no room for [`encoded_len`] rounded up to 8.
-pub(crate) fn encode(op: &Op<'_>, out: &mut BytesMut) {
+pub(crate) fn encode(op: &Op<'_>, out: &mut BytesMut) -> Option<EntrySum> {
     match op {
         Op::Append { log, pos, count, max_ts_ms, attrs, body } => {
             let head =
                 EntryHeader { op: APPEND, log: log.0, pos: *pos, count: *count, max_ts_ms: *max_ts_ms };
-            encode_entry(&head, &[], attrs, body, out);
+            return Some(encode_entry(&head, &[], attrs, body, out));
         }
         Op::FanOut { to, max_ts_ms, attrs, body } => {
             let count = len32(refs_len(to));
             let head =
                 EntryHeader { op: FAN_OUT, log: 0, pos: to.len() as u64, count, max_ts_ms: *max_ts_ms };
-            encode_entry(&head, to, attrs, body, out);
+            return Some(encode_entry(&head, to, attrs, body, out));
         }
         Op::Retire { log, runs } => small(op, RETIRE, out, |out| {
             put_varint(log.0, out);
@@ -109,6 +121,7 @@ pub(crate) fn encode(op: &Op<'_>, out: &mut BytesMut) {
             out.extend_from_slice(bytes);
         }),
     }
+    None
 }
 
 fn put_varint(v: u64, out: &mut BytesMut) {
@@ -146,7 +159,7 @@ fn encode_entry(
     attrs: &[u8],
     body: &[bytes::Bytes],
     out: &mut BytesMut,
-) {
+) -> EntrySum {
     let at = out.len();
     let mut b = [0; ENTRY_HEADER_BYTES];
     put(&mut b, 8, &head.log.to_le_bytes());
@@ -162,15 +175,18 @@ fn encode_entry(
         put_varint(pos, out);
     }
     out.extend_from_slice(attrs);
+    let mut crc = crc32c(out.get(at + SUMMED_FROM..).expect("an entry has a header"));
     for piece in body {
+        // Where it comes from it is in a cache, where it goes to it need not be.
+        crc = crc32c_append(crc, piece);
         out.extend_from_slice(piece);
     }
     let entry = out.get_mut(at..).expect("the entry was just written");
-    let (len, crc) =
-        (len32(entry.len()), crate::format::crc::crc32c(entry.get(8..).expect("an entry has a header")));
-    put(entry, 0, &len.to_le_bytes());
+    let len = entry.len();
+    put(entry, 0, &len32(len).to_le_bytes());
     put(entry, 4, &crc.to_le_bytes());
     pad(out);
+    EntrySum { crc, len: len - SUMMED_FROM }
 }
 
 /// An entry's parts as they lie in its bytes.
@@ -333,7 +349,7 @@ pub(crate) fn entry(b: &[u8]) -> Result<EntryView<'_>, OpError> {
 /// Whether exactly these bytes are an entry that matches its length and checksum.
 pub(crate) fn entry_is_sound(b: &[u8]) -> bool {
     length(b) == Some((b.len(), true))
-        && b.get(8..).is_some_and(|rest| u32_at(b, 4) == Some(crate::format::crc::crc32c(rest)))
+        && b.get(SUMMED_FROM..).is_some_and(|rest| u32_at(b, 4) == Some(crc32c(rest)))
 }
 
 fn small_op(b: &[u8]) -> Result<Found<'_>, OpError> {

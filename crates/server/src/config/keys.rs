@@ -91,7 +91,7 @@ keys! {
         |c, v| c.broker.log.reserve_bytes = number(v, 4 << 20, 1 << 40)?;
     "log.inflight_bytes" = "16777216", "Bytes that may be on their way to the disk.",
         |c, v| c.broker.log.inflight_bytes = number(v, 1 << 20, 1 << 30)?;
-    "log.tail_bytes" = "50331648", "Recent log kept in memory for readers, bytes.",
+    "log.tail_bytes" = "50331648", "Recent log kept in memory at most, where readers reach back so far, bytes.",
         |c, v| c.broker.log.tail_bytes = number(v, 4 << 20, 1 << 40)?;
     "log.replay_bytes" = "536870912", "Log that a restart may have to read, bytes.",
         |c, v| c.broker.log.replay_bytes = number(v, 1 << 20, 1 << 40)?;

@@ -88,9 +88,9 @@ fn an_entry_shows_when_its_record_has_reached_the_level() {
     let body = [Bytes::from_static(b"x")];
     let permit = log.permit();
     log.o.sequencer.sequence(permit, &[append_op(1, 0, &body)], None);
-    assert_eq!(log.read_at(1, 0, Level::Sequenced).unwrap().len(), 1);
     assert_eq!(log.read_at(1, 0, Level::Durable).unwrap().len(), 0);
     log.o.sequencer.end_turn();
+    assert_eq!(log.read_at(1, 0, Level::Sequenced).unwrap().len(), 1);
     log.wait(1).unwrap();
     assert_eq!(log.read_at(1, 0, Level::Durable).unwrap().len(), 1);
 }
