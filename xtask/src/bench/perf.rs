@@ -7,6 +7,15 @@ use anyhow::{Context, Result};
 
 use crate::process::output;
 
+/// How the producer tool sends.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// Records a second; as fast as it goes if not said.
+    pub rate: Option<u64>,
+    /// `linger.ms`, how long a record waits for others in the client; its own default of 5 if not said.
+    pub linger_ms: Option<u64>,
+}
+
 /// The tools, pointed at one broker.
 pub struct Tools {
     /// Where the jars are.
@@ -38,36 +47,36 @@ impl Tools {
         self.tool("TopicCommand", &["--delete", "--topic", topic]).map(drop)
     }
 
-    /// Sends `records` of `bytes` each with acks=all, after `warm_up` more that do not count; `rate` a second, or as fast as it goes.
+    /// Sends `records` of `bytes` each with acks=all, after `warm_up` more that do not count.
     pub fn produce(
         &self,
         topic: &str,
         records: u64,
         warm_up: u64,
         bytes: u64,
-        rate: Option<u64>,
+        pace: Pace,
     ) -> Result<Produced> {
-        let rate = rate.map_or_else(|| "-1".to_owned(), |rate| rate.to_string());
+        let rate = pace.rate.map_or_else(|| "-1".to_owned(), |rate| rate.to_string());
         let (all, warm_up, bytes) = ((records + warm_up).to_string(), warm_up.to_string(), bytes.to_string());
-        let said = self.tool(
-            "ProducerPerformance",
-            &[
-                "--topic",
-                topic,
-                "--num-records",
-                &all,
-                "--warmup-records",
-                &warm_up,
-                "--record-size",
-                &bytes,
-                "--throughput",
-                &rate,
-                "--reporting-interval",
-                "600000",
-                "--command-property",
-                "acks=all",
-            ],
-        )?;
+        let linger = pace.linger_ms.map(|ms| format!("linger.ms={ms}"));
+        let mut arguments = vec![
+            "--topic",
+            topic,
+            "--num-records",
+            &all,
+            "--warmup-records",
+            &warm_up,
+            "--record-size",
+            &bytes,
+            "--throughput",
+            &rate,
+            "--reporting-interval",
+            "600000",
+            "--command-property",
+            "acks=all",
+        ];
+        arguments.extend(linger.as_deref());
+        let said = self.tool("ProducerPerformance", &arguments)?;
         said.lines()
             .rev()
             .find_map(produced)
