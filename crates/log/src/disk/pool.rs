@@ -378,7 +378,7 @@ impl ReadyPool {
                 self.judge(&mut s);
                 let next = self.sizes.next(&s.seen());
                 // Who waits for a file that can be had goes first.
-                let first = s.at.waiting && matches!(next, Step::Create | Step::Recycle);
+                let first = s.seen().lacks_file() && matches!(next, Step::Create | Step::Recycle);
                 if s.short.is_empty() || first { next } else { Step::Unlink }
             };
             let pause = self.step(step)?;
@@ -393,7 +393,7 @@ impl ReadyPool {
             drop(if pause.is_zero() {
                 s
             } else if paced {
-                let still = |s: &mut State| !s.stop && !s.at.waiting;
+                let still = |s: &mut State| !s.stop && !s.seen().lacks_file();
                 self.changed.wait_timeout_while(s, pause, still).unwrap_or_else(PoisonError::into_inner).0
             } else {
                 let (s, waited) = self.changed.wait_timeout(s, pause).unwrap_or_else(PoisonError::into_inner);
@@ -406,7 +406,40 @@ impl ReadyPool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use millstream_env::Env;
+
     use super::*;
+
+    #[test]
+    fn one_that_waits_and_does_not_wake_yet_gets_no_file_after_file() {
+        let (env, _disk, _clock) = Env::sim(1);
+        env.disk.create_dir_all(SEG_DIR).unwrap();
+        let sizes = Sizes {
+            segment_bytes: 1 << 20,
+            reserve_bytes: 4 << 20,
+            ready_files: 2,
+            inflight_bytes: 8 << 20,
+            record_bytes: 1 << 20,
+            store_least_bytes: 0,
+        };
+        let store = StoreId::new([1; 16]);
+        let pool = ReadyPool::new(Arc::clone(&env.disk), store, sizes, Arc::new(Gate::new(8 << 20)), 1, 1);
+        pool.begin(None).unwrap();
+        pool.lock().at.waiting = true;
+        let looks = Cell::new(0);
+        let stop_in_time = || {
+            looks.set(looks.get() + 1);
+            if looks.get() > sizes.target() + 3 {
+                pool.stop();
+            }
+        };
+        pool.run(&stop_in_time).unwrap();
+        let s = pool.lock();
+        assert!(s.at.waiting);
+        assert_eq!(s.ready.len(), sizes.target());
+    }
 
     #[test]
     fn free_files_are_idle_that_were_there_all_through_a_quiet_time() {

@@ -77,7 +77,7 @@ pub(crate) struct Seen {
     pub free_files: usize,
     /// Of these, those that were not needed for a while.
     pub idle_files: usize,
-    /// The sequencer waits for a file.
+    /// The sequencer waits for a file, or has not woken yet since one is ready.
     pub waiting: bool,
     /// The state store waits for room.
     pub starved: bool,
@@ -116,6 +116,11 @@ pub(crate) enum MergeRoom {
 impl Seen {
     fn total(&self) -> u64 {
         self.free_bytes.saturating_add(self.ballast_bytes)
+    }
+
+    /// Somebody waits for a file, and there is none to take. Once there is, who waits needs no second one, however late it wakes.
+    pub(crate) fn lacks_file(&self) -> bool {
+        self.waiting && self.ready <= OPENING_FILES
     }
 }
 
@@ -187,7 +192,7 @@ impl Sizes {
         let spare = seen.free_files > 0;
         let more = if seen.full { self.resume_bytes() } else { self.reserve_bytes };
         // Who waits holds up everything, so the reserve does not count.
-        if seen.waiting && !spare && self.fresh(seen, 0) > 0 {
+        if seen.lacks_file() && !spare && self.fresh(seen, 0) > 0 {
             return Step::Create;
         }
         if seen.ready < SETTLE_FILES && spare {

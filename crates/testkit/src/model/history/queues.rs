@@ -16,8 +16,9 @@ pub(super) const QUEUES: usize = 4;
 const SETTLE_AHEAD: usize = 8;
 /// How often everything is settled, as crashes may take it back.
 const DRAINS_MAX: usize = 5;
-/// Segment files when nothing lives: free ones kept for use again, those ready, the active one, and those between two of them.
-const FILES_MAX: usize = 16 + 2 + 1 + 3;
+/// Segment files when nothing lives: free ones kept for use again, those ready, the active one, and one in which a record begins that
+/// ends in the active one.
+const FILES_MAX: usize = 16 + 4 + 1 + 1;
 /// Rows of files when nothing lives: one may hold the beginning of a record that ends in the active file.
 const FILE_ROWS_MAX: u64 = 2;
 
