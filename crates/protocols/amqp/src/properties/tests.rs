@@ -126,10 +126,10 @@ fn an_expiration_is_a_whole_number_of_milliseconds() {
 }
 
 #[test]
-fn content_of_another_class_is_a_frame_error_and_unknown_flags_are_a_syntax_error() {
+fn content_of_another_class_is_unexpected_and_unknown_flags_are_a_syntax_error() {
     let head =
         |class: u8, flags: u8| Bytes::copy_from_slice(&[0, class, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, flags]);
-    assert_eq!(ContentHeader::decode(&head(50, 0)).unwrap_err().reply_code().number(), 501);
+    assert_eq!(ContentHeader::decode(&head(50, 0)).unwrap_err().reply_code().number(), 505);
     for flags in [1, 2] {
         assert_eq!(ContentHeader::decode(&head(60, flags)).unwrap_err().reply_code().number(), 502);
     }
