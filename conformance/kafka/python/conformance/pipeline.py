@@ -92,12 +92,14 @@ class Fulfilment(threading.Thread):
             self.error = error
 
 
-def wait(what, condition, members, seconds=70):
+def wait(what, condition, members, third=None, seconds=70):
     deadline = time.monotonic() + seconds
     while not condition():
         for member in members:
             if member.error:
                 raise AssertionError(f"{what}: a consumer stopped: {member.error}")
+        if third is not None and third.poll() is not None:
+            raise AssertionError(f"{what}: the third member stopped")
         that(time.monotonic() < deadline, f"not within {seconds} s: {what}; assigned {[sorted(m.assigned) for m in members]}")
         time.sleep(0.05)  # tidy: pacing
 
@@ -141,16 +143,17 @@ def pipeline(context):
     # A third member, a process of its own, takes partitions over, reads some, and is killed without a word.
     third = subprocess.Popen(
         [sys.executable, "-m", "conformance.third_member", context.bootstrap, fulfilment, topic],
-        cwd=pathlib.Path(__file__).resolve().parents[1], stdout=subprocess.PIPE, text=True)
+        cwd=pathlib.Path(__file__).resolve().parents[1], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE, text=True)
     third_lines = []
     reader = threading.Thread(target=lambda: third_lines.extend(iter(third.stdout.readline, "")), daemon=True)
     reader.start()
     try:
         wait("the third member is given partitions",
              lambda: sum(len(m.assigned) for m in members) < PARTITIONS and any(l.startswith("assigned") for l in list(third_lines)),
-             members)
+             members, third)
         publish(producer, topic, ORDERS_FIRST, ORDERS_SECOND)
-        wait("the third member reads", lambda: sum(l.startswith("read") for l in list(third_lines)) >= 20, members)
+        wait("the third member reads", lambda: sum(l.startswith("read") for l in list(third_lines)) >= 20, members, third)
     finally:
         os.kill(third.pid, signal.SIGKILL)
         third.wait()
