@@ -27,7 +27,11 @@ const MEMTABLE_BYTES_MIN: u64 = 1 << 20;
 const MEMTABLES_PER_RESERVE: u64 = 4;
 const CACHE_BYTES: u64 = 16 << 20;
 /// Tables are merged into the level below when there are so many: each merge goes over all that lies there, so fewer write less.
+/// What they hold twice is room that nobody gets, so there are so many only where the reserve is [`ROOMY_RESERVE_BYTES`] at least. Else the
+/// store's own measures hold, four of them.
 const FRESH_TABLES_MAX: u8 = 8;
+/// Twice what that many fresh tables take.
+const ROOMY_RESERVE_BYTES: u64 = 2 * FRESH_TABLES_MAX as u64 * MEMTABLE_BYTES_MAX;
 /// Size of a table. The first level holds so many of these as there are fresh tables: were it larger than what is put into it at a time
 /// by much, each of these merges would write the whole of it for little.
 const TABLE_BYTES: u64 = 8 << 20;
@@ -65,8 +69,11 @@ impl FjallStore {
         let db = config.open().map_err(|e| failed(&e))?;
         let memtable_bytes =
             (reserve_bytes / MEMTABLES_PER_RESERVE).clamp(MEMTABLE_BYTES_MIN, MEMTABLE_BYTES_MAX);
-        let levels =
-            Leveled::default().with_l0_threshold(FRESH_TABLES_MAX).with_table_target_size(TABLE_BYTES);
+        let levels = if reserve_bytes >= ROOMY_RESERVE_BYTES {
+            Leveled::default().with_l0_threshold(FRESH_TABLES_MAX).with_table_target_size(TABLE_BYTES)
+        } else {
+            Leveled::default()
+        };
         let options = KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes);
         let options = || options.compaction_strategy(Arc::new(levels));
         let rows = db.keyspace(ROWS, options).map_err(|e| failed(&e))?;
