@@ -100,15 +100,23 @@ impl Broker {
     }
 
     pub(crate) async fn read_places(&self, places: &[Place]) -> Vec<Result<QueueMessage, BodyError>> {
-        let taken = |p: &Place| self.directory().by_id(p.0).is_some_and(|d| d.source.is_some());
-        let (of_topics, own): (Vec<Place>, Vec<Place>) = places.iter().copied().partition(taken);
-        if of_topics.is_empty() {
+        // Asked once, for a queue may go meanwhile: each place is read and given back as what it was then. Most often all are of one queue.
+        let mut taken = Vec::with_capacity(places.len());
+        for of_queue in places.chunk_by(|a, b| a.0 == b.0) {
+            let def = of_queue.first().and_then(|p| self.directory().by_id(p.0));
+            taken.extend(std::iter::repeat_n(def.is_some_and(|d| d.source.is_some()), of_queue.len()));
+        }
+        if !taken.contains(&true) {
             return self.read_own(places).await;
         }
+        let of = |topics: bool| -> Vec<Place> {
+            places.iter().zip(&taken).filter(|(_, t)| **t == topics).map(|(p, _)| *p).collect()
+        };
+        let (of_topics, own) = (of(true), of(false));
         // Each in its turn again.
         let mut of_topics = self.read_taken(&of_topics).await.into_iter();
         let mut own = self.read_own(&own).await.into_iter();
-        let both = places.iter().map(|p| if taken(p) { of_topics.next() } else { own.next() });
+        let both = taken.iter().map(|t| if *t { of_topics.next() } else { own.next() });
         both.map(|r| r.unwrap_or(Err(BodyError::Gone))).collect()
     }
 

@@ -282,8 +282,8 @@ impl Run {
             done.unreadable += 1;
             return None;
         };
-        // The last queue that gave it up: not this one, where it may have died too.
         body.expiry_ms = None;
+        // The last queue that gave it up: not this one, where it may have died too.
         let death = body.message.deaths.iter().find(|d| d.queue != self.def.name);
         let name = self.what.to.as_ref().or(death.map(|d| &d.queue));
         let Some(home) = name.and_then(|name| self.broker.directory().by_name(self.def.ns, name)) else {

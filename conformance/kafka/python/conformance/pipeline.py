@@ -92,7 +92,7 @@ class Fulfilment(threading.Thread):
             self.error = error
 
 
-def wait(what, condition, members, third=None, seconds=70):
+def wait(what, condition, members, third=None, seconds=40):
     deadline = time.monotonic() + seconds
     while not condition():
         for member in members:
