@@ -33,10 +33,13 @@ class Test(Killing):
         self.source = self.sqs.get_queue_attributes(QueueUrl=self.graves, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         create("work", RedrivePolicy=json.dumps({"deadLetterTargetArn": self.source, "maxReceiveCount": 1}))
         self.to = self.source.replace("graves", "back")
+        self.fill()
+        self.start_task()
+
+    def fill(self):
         for first in range(0, MESSAGES, 10):
             entries = [{"Id": str(n), "MessageBody": str(n)} for n in range(first, first + 10)]
             self.sqs.send_message_batch(QueueUrl=self.graves, Entries=entries)
-        self.start_task()
 
     def start_task(self):
         self.handle = self.sqs.start_message_move_task(
@@ -110,9 +113,7 @@ def killed(arguments, seed, checks, directory, started):
 
 def cancelled(test, checks):
     """A task that was cancelled before a kill is not taken up again, and what it said then is so."""
-    for first in range(0, MESSAGES, 10):
-        entries = [{"Id": str(n), "MessageBody": str(n)} for n in range(first, first + 10)]
-        test.sqs.send_message_batch(QueueUrl=test.graves, Entries=entries)
+    test.fill()
     test.told.clear()
     test.start_task()
     test.until(lambda: test.task()["ApproximateNumberOfMessagesMoved"] > 0, "a second task begins")

@@ -206,19 +206,21 @@ impl Part {
         ready: &Receiver<Ready>,
         binary: &Binary,
     ) -> Summary {
-        if matches!(self, Self::Cargo) {
-            return cargo_tests(root);
-        }
-        let Ok(binary) = binary.get() else { return Summary::default() };
         let next =
             || ready.recv().unwrap_or_else(|_| Ready::Failed(anyhow::anyhow!("setting up ended early")));
+        // Without the broker there is nothing to run: why, was said where it was built.
         match self {
-            Self::Cargo => Summary::default(),
-            Self::Clients(protocol, clients) => {
-                let place = place.join(protocol.name());
-                on_one_broker(root, &place, wanted, &binary, (*protocol, clients), next)
-            }
-            Self::Solo(solo) => solo.run(next(), &binary, wanted.require_all),
+            Self::Cargo => cargo_tests(root),
+            Self::Clients(protocol, clients) => binary.get().map_or_else(
+                |_| Summary::default(),
+                |binary| {
+                    let place = place.join(protocol.name());
+                    on_one_broker(root, &place, wanted, &binary, (*protocol, clients), next)
+                },
+            ),
+            Self::Solo(solo) => binary
+                .get()
+                .map_or_else(|_| Summary::default(), |binary| solo.run(next(), &binary, wanted.require_all)),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{PoisonError, RwLock};
 
 use millstream_types::LogId;
 
-use super::{Bounds, BoxFuture, Extent, Head, Level, Limits, ReadBatch, ReadError, ReadOutcome, Reader};
+use super::{Bounds, BoxFuture, Extent, Head, Level, Limits, ReadError, ReadOutcome, Reader};
 
 /// Where a log's reader stands until it is closed.
 pub(crate) struct Desk<R>(RwLock<Option<R>>);
@@ -24,7 +24,7 @@ fn closed<T: Send + 'static>() -> BoxFuture<Result<T, ReadError>> {
 }
 
 fn refused() -> ReadOutcome {
-    ReadOutcome::Ready(Result::<ReadBatch, _>::Err(ReadError::Closed))
+    ReadOutcome::Ready(Err(ReadError::Closed))
 }
 
 impl<R: Reader> Reader for Desk<R> {

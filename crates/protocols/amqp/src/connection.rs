@@ -438,10 +438,10 @@ impl Reader<'_> {
             Ok(None) => return Ok(()),
             Ok(Some(content)) => content,
             Err(e) if e.reply_code().is_soft() => {
-                let exception = Exception::from(e).on((60, 40));
+                let exception = Exception::from(e).on(method::BASIC_PUBLISH);
                 return self.gather(number, Command::Fail(exception), 0).await;
             }
-            Err(e) => return Err(Exception::from(e).on((60, 40)).into()),
+            Err(e) => return Err(Exception::from(e).on(method::BASIC_PUBLISH).into()),
         };
         let bytes = std::mem::take(&mut entry.unfinished_bytes);
         self.unfinished_bytes -= bytes;

@@ -340,7 +340,6 @@ impl Create {
             }),
         };
         p.dead_letter = dead_letter.is_some();
-        // So that an AMQP client that declares it alike finds it so.
         let subscription = match (self.topic, self.from, self.filter) {
             (None, None, None) => None,
             (None, _, _) => return Err(ApiError::bad("from and filter need a topic")),
@@ -350,6 +349,7 @@ impl Create {
                 Some(Subscription { topic, from, filter: filter.map(|f| f.to_string()) })
             }
         };
+        // So that an AMQP client that declares it alike finds it so.
         let arguments =
             millstream_amqp::queue_arguments(&p, dead_letter.as_ref(), subscription.as_ref(), &key_from);
         let new = NewQueue::named(&self.name);
