@@ -2,6 +2,8 @@
 //! what a connection is, only the protocol knows. Start at [`serve`].
 #![forbid(unsafe_code)]
 
+mod count;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,6 +12,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+
+pub use count::{Count, During};
 
 /// How long to rest when a connection cannot be accepted (file descriptors, memory).
 const ACCEPT_REST: Duration = Duration::from_millis(50);

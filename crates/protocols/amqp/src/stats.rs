@@ -1,24 +1,6 @@
 //! What an AMQP listener counts. Counted by the batch, not by the message, where there is one.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// A number that goes up, or up and down.
-#[derive(Debug, Default)]
-pub struct Count(AtomicU64);
-
-impl Count {
-    /// Now.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-    pub(crate) fn add(&self, n: usize) {
-        self.0.fetch_add(n as u64, Ordering::Relaxed);
-    }
-    pub(crate) fn sub(&self, n: usize) {
-        self.0.fetch_sub(n as u64, Ordering::Relaxed);
-    }
-}
+pub use millstream_accept::Count;
 
 /// What a listener counts. Those that say *open* are of this moment, the others since the listener began.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! What an AWS listener counts. Counted by the request, not by the message.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+pub use millstream_accept::Count;
 
 use crate::error::Kind;
 use crate::sqs::ACTIONS;
@@ -9,35 +9,6 @@ use crate::sqs::ACTIONS;
 const OTHER: &str = "other";
 /// What requests are counted under that were done.
 const DONE: &str = "OK";
-
-/// A number that goes up, or up and down.
-#[derive(Debug, Default)]
-pub struct Count(AtomicU64);
-
-impl Count {
-    /// Now.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-    pub(crate) fn add(&self, n: usize) {
-        self.0.fetch_add(n as u64, Ordering::Relaxed);
-    }
-    /// One more, until what is given goes.
-    pub(crate) fn during(&self) -> During<'_> {
-        self.add(1);
-        During(self)
-    }
-}
-
-/// Something that goes on.
-pub(crate) struct During<'a>(&'a Count);
-
-impl Drop for During<'_> {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// What a listener counts. Those that say *open* or *waiting* are of this moment, the others since the listener began.
 #[derive(Debug, Default)]
@@ -116,15 +87,6 @@ mod tests {
                 ("other", "InvalidAction", 1)
             ]
         );
-    }
-
-    #[test]
-    fn what_goes_on_is_counted_until_it_ends() {
-        let n = Count::default();
-        let one = n.during();
-        let _two = n.during();
-        drop(one);
-        assert_eq!(n.get(), 1);
     }
 
     #[test]
