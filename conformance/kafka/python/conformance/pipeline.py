@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from .clients import create
 from .harness import check, equal, that, unique
@@ -20,6 +20,8 @@ ORDERS_FIRST = 1_200
 ORDERS_SECOND = 1_200
 ORDERS_THIRD = 600
 PARTITIONS = 6
+# What a member's commit may meet while another comes or goes: what it read then is given to somebody again.
+REBALANCING = (KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS, KafkaError.UNKNOWN_MEMBER_ID)
 
 
 def make_producer(context):
@@ -57,6 +59,15 @@ def fulfilment_settings(bootstrap, group):
     }
 
 
+def commit(consumer, message):
+    """Commits as far as `message`, unless the group is being shared out anew."""
+    try:
+        consumer.commit(message, asynchronous=False)
+    except KafkaException as refused:
+        if refused.args[0].code() not in REBALANCING:
+            raise
+
+
 class Fulfilment(threading.Thread):
     """One member of the fulfilment group: reads, remembers, commits after each message."""
 
@@ -85,8 +96,10 @@ class Fulfilment(threading.Thread):
                     continue
                 if message.error():
                     raise AssertionError(str(message.error()))
-                self.seen.append((message.partition(), message.offset(), message.key(), json.loads(message.value())['order_id']))
-                self.consumer.commit(message, asynchronous=False)
+                order = (message.partition(), message.offset(), message.key(), json.loads(message.value())['order_id'])
+                if order not in self.seen:
+                    self.seen.append(order)
+                commit(self.consumer, message)
             self.consumer.close()
         except Exception as error:
             self.error = error

@@ -5,7 +5,7 @@ import sys
 
 from confluent_kafka import Consumer
 
-from .pipeline import fulfilment_settings
+from .pipeline import commit, fulfilment_settings
 
 
 def main():
@@ -20,7 +20,7 @@ def main():
             sys.exit(str(message.error()))
         order = json.loads(message.value())['order_id']
         print("read", message.partition(), message.offset(), message.key().decode(), order, flush=True)
-        consumer.commit(message, asynchronous=False)
+        commit(consumer, message)
 
 
 if __name__ == "__main__":
