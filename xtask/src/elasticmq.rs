@@ -11,7 +11,7 @@ use crate::process::{Server, free_ports};
 /// It starts within this.
 const STARTED_WITHIN: Duration = Duration::from_mins(1);
 /// It stops within this.
-const STOPPED_WITHIN: Duration = Duration::from_secs(20);
+const STOPPED_WITHIN: Duration = Duration::from_mins(1);
 /// What it prints when it serves.
 const STARTED: &str = "started in";
 
