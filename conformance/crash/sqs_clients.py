@@ -71,11 +71,11 @@ class Client(threading.Thread):
         sent = time.time()
         messages = self.sqs.receive_message(
             QueueUrl=self.url, MaxNumberOfMessages=10, WaitTimeSeconds=WAIT_S, VisibilityTimeout=visibility,
-            MessageSystemAttributeNames=["ApproximateReceiveCount"]).get("Messages", [])
+            MessageSystemAttributeNames=["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"]).get("Messages", [])
         answered = time.time()
         names = [name_of(message["Body"].encode()) for message in messages]
-        counts = [int(message["Attributes"]["ApproximateReceiveCount"]) for message in messages]
-        self.ledger.receive(list(zip(names, counts)), sent, answered, visibility)
+        told = [[int(message["Attributes"][name]) for message in messages] for name in ("ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp")]
+        self.ledger.receive(list(zip(names, *told)), sent, answered, visibility)
         return [(name, message["ReceiptHandle"]) for name, message in zip(names, messages)]
 
     def delete(self, held):

@@ -17,6 +17,7 @@ class SqsLedger:
         self.told = set()  # of (sender, count): sent, and answered
         self.delivered = Counter()
         self.counts = {}  # the receive count that was told last
+        self.firsts = {}  # when it was first received, as it was told first
         self.rests_until = {}  # the moment before which nobody may get it
         self.deleted = set()  # the answer came while the message still rested
         self.asked = set()  # to be deleted; whether it was is not known
@@ -27,13 +28,15 @@ class SqsLedger:
             self.told |= set(names)
 
     def receive(self, messages, sent, answered, visibility):
-        """`(name, receive count)` of each message of an answer, in its order."""
+        """`(name, receive count, first receive)` of each message of an answer, in its order."""
         with self.lock:
-            for name, count in messages:
+            for name, count, first in messages:
                 if name is None:
                     self.broken.append("torn bytes")
                     continue
                 self.one(name, count, answered)
+                if first != self.firsts.setdefault(name, first):
+                    self.broken.append("%s %d was first received at %d, and before at %d" % (*name, first, self.firsts[name]))
                 self.rests_until[name] = sent + visibility
                 self.delivered[name] += 1
                 self.counts[name] = count
@@ -101,8 +104,8 @@ def unnoticed():
             getattr(ledger, action)(*arguments)
         return bool(ledger.broken)
 
-    def got(name, at, count=1, visibility=5):
-        return ("receive", [(name, count)], at, at + 0.1, visibility)
+    def got(name, at, count=1, visibility=5, first=1):
+        return ("receive", [(name, count, first)], at, at + 0.1, visibility)
 
     cases = [
         ("nothing wrong", not history(SqsLedger, got(a, 10), got(a, 16, 2), ("delete", [a], 17), got(b, 18))),
@@ -118,7 +121,8 @@ def unnoticed():
         ("two messages the other way round", history(FifoLedger, got(b, 10), got(a, 10.2))),
         ("a group that does not wait", history(FifoLedger, got(a, 10), got(b, 10.2))),
         ("order", not history(FifoLedger, got(a, 10), ("ask", [a]), got(b, 10.2))),
-        ("order in one answer", not history(FifoLedger, ("receive", [(a, 1), (b, 1)], 10, 10.1, 5))),
+        ("order in one answer", not history(FifoLedger, ("receive", [(a, 1, 1), (b, 1, 2)], 10, 10.1, 5))),
+        ("a first receive that was forgotten", history(SqsLedger, got(a, 10), got(a, 16, 2, first=2))),
         ("a message that is gone", any(lost([a], [a, b])) and not any(lost([a, b], [a]))),
     ]
     return [name for name, noticed in cases if not noticed]

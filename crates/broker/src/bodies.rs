@@ -65,6 +65,32 @@ impl QueueMessage {
         ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(self.enqueued_ms)
     }
 
+    /// How often it was handed out, by this delivery and by the queues that gave it up before.
+    #[must_use]
+    pub fn deliveries_in_all(&self, delivery: &Delivery) -> u32 {
+        self.delivered_before().saturating_add(u32::from(delivery.deliveries))
+    }
+
+    fn delivered_before(&self) -> u32 {
+        let noted = self.message.properties.iter().find(|p| p.0 == property::DELIVERED_BEFORE);
+        noted.and_then(|p| p.1.as_ref().try_into().ok()).map_or(0, u32::from_le_bytes)
+    }
+
+    /// A queue that handed it out so often gives it up.
+    pub(crate) fn note_deliveries(&mut self, deliveries: u16) {
+        let all = self.delivered_before().saturating_add(u32::from(deliveries));
+        self.forget_deliveries();
+        if all > 0 {
+            let noted = (property::DELIVERED_BEFORE, Bytes::copy_from_slice(&all.to_le_bytes()));
+            self.message.properties.push(noted);
+        }
+    }
+
+    /// It goes back to where it came from: nothing was counted.
+    pub(crate) fn forget_deliveries(&mut self) {
+        self.message.properties.retain(|p| p.0 != property::DELIVERED_BEFORE);
+    }
+
     /// It is moved: when it was first published goes with it.
     pub(crate) fn note_sent(&mut self) {
         let sent = i64::try_from(self.sent_ms()).unwrap_or(i64::MAX);

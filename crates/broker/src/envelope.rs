@@ -75,6 +75,8 @@ pub mod property {
     pub const DEDUPLICATION_ID: u8 = 16;
     /// When it was first published, i64 milliseconds since the epoch; of a message that was moved since.
     pub const SENT_MS: u8 = 17;
+    /// How often it was handed out by the queues that gave it up, u32; of a dead letter that was handed out there.
+    pub const DELIVERED_BEFORE: u8 = 18;
 }
 
 /// A header.

@@ -153,6 +153,7 @@ impl Mover {
         };
         body.message.die(&def.name, DeathReason::of(work.cause), broker.now_ms());
         body.note_sent();
+        body.note_deliveries(work.deliveries);
         body.message.exchange = target.exchange;
         if let Some(key) = target.routing_key {
             body.message.routing_key = key;

@@ -283,6 +283,7 @@ impl Run {
             return None;
         };
         body.expiry_ms = None;
+        body.forget_deliveries();
         // The last queue that gave it up: not this one, where it may have died too.
         let death = body.message.deaths.iter().find(|d| d.queue != self.def.name);
         let name = self.what.to.as_ref().or(death.map(|d| &d.queue));

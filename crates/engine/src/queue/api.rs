@@ -376,7 +376,7 @@ pub struct Receive {
     pub ride: bool,
     /// They are settled as they are handed out; see [`ConsumerOpts::auto_ack`].
     pub auto_ack: bool,
-    /// With so many leases of the queue out it is refused, [`LEASES_MAX`] at most.
+    /// With so many leases of the queue out it gets nothing, [`LEASES_MAX`] at most: refused if it does not wait, else it waits for one to end.
     pub leases_max: usize,
 }
 
@@ -399,6 +399,8 @@ pub struct Delivery {
     pub deliveries: u16,
     /// Times that failed.
     pub attempts: u16,
+    /// When it was first handed out, milliseconds since the epoch: now, where that is not known.
+    pub first_ms: u64,
     /// It may have been handed out before.
     pub redelivered: bool,
     /// Payload bytes.
@@ -723,8 +725,8 @@ pub enum ReceiveError {
     /// An exclusive or single active consumer has the queue.
     #[error("the queue has an exclusive consumer")]
     Exclusive,
-    /// So many leases are out that none more may be.
-    #[error("more than {LEASES_MAX} leases")]
+    /// So many leases are out that none more may be, and it does not wait.
+    #[error("as many leases are out as may be, of {LEASES_MAX} at most")]
     OverLimit,
     /// A limit was reached.
     #[error("more than {CONSUMERS_MAX} consumers")]

@@ -43,6 +43,8 @@ pub(crate) struct Waiter {
     pub(crate) what: Receive,
     /// Wall-clock milliseconds; then it is answered with nothing.
     pub(crate) deadline_ms: u64,
+    /// Since when it stands back for the number of leases that are out, as a number that counts up; 0 = it does not.
+    pub(crate) back: u64,
 }
 
 /// Everyone who takes messages of one queue.
@@ -51,6 +53,8 @@ pub(crate) struct Consumers {
     by_key: BTreeMap<ConsumerKey, Consumer>,
     waiters: BTreeMap<WaiterKey, Waiter>,
     deadlines: BTreeSet<(u64, ConnId, Ticket)>,
+    /// Receives that stand back until leases end, in the order in which they were to be served.
+    back: BTreeSet<(u64, ConnId, Ticket)>,
     rings: BTreeMap<Reverse<i32>, VecDeque<Taker>>,
     /// In the order in which they came, per priority: for the single active one.
     queue_up: BTreeSet<(Reverse<i32>, u64, ConnId, ConsumerId)>,
@@ -241,7 +245,43 @@ impl Consumers {
     pub(crate) fn stop_waiting(&mut self, key: WaiterKey) -> Option<Waiter> {
         let waiter = self.waiters.remove(&key)?;
         self.deadlines.remove(&(waiter.deadline_ms, key.0, key.1));
+        if waiter.back > 0 {
+            self.back.remove(&(waiter.back, key.0, key.1));
+        }
         Some(waiter)
+    }
+
+    /// Of a receive that waits, at how many leases of the queue it gets nothing.
+    pub(crate) fn leases_max(&self, key: WaiterKey) -> Option<usize> {
+        self.waiters.get(&key).map(|w| w.what.leases_max)
+    }
+
+    /// A receive that was to be served stands back until leases end.
+    pub(crate) fn stand_back(&mut self, key: WaiterKey) {
+        if let Some(waiter) = self.waiters.get_mut(&key) {
+            self.came += 1;
+            waiter.back = self.came;
+            self.back.insert((self.came, key.0, key.1));
+        }
+    }
+
+    /// So many leases are out: of the receives that stand back, as many as there is room for take their turn again.
+    pub(crate) fn come_forward(&mut self, leases: u64) {
+        let mut room = None;
+        while let Some(&(at, session, ticket)) = self.back.first() {
+            let key = (session, ticket);
+            let max = self.leases_max(key).unwrap_or(0) as u64;
+            let left = room.unwrap_or_else(|| max.saturating_sub(leases));
+            if left == 0 {
+                return;
+            }
+            room = Some(left - 1);
+            self.back.remove(&(at, session, ticket));
+            if let Some(waiter) = self.waiters.get_mut(&key) {
+                waiter.back = 0;
+                self.rings.entry(Reverse(0)).or_default().push_back(Taker::Waiter(key));
+            }
+        }
     }
 
     /// A receive whose time is over.

@@ -345,11 +345,19 @@ impl Queue {
     /// Hands messages to who is ready for them. Whether there is more to do as soon as the budget allows.
     fn hand_out(&mut self, turn: &mut Turn<'_>, taken: &mut Taken, budget: &mut Budget) -> bool {
         let single = self.policy().single_active;
+        self.consumers.come_forward(self.leased.n);
         loop {
             if self.leased.n >= LEASES_MAX as u64 || self.is_paused() {
                 return false;
             }
             let Some(next) = self.consumers.next_taker(turn.sessions, single) else { return false };
+            if let Taker::Waiter(key) = next
+                && self.consumers.leases_max(key).is_some_and(|max| self.leased.n >= max as u64)
+            {
+                self.consumers.rotate();
+                self.consumers.stand_back(key);
+                continue;
+            }
             if !self.consumers.waits(next, turn.now_ms) {
                 self.all_offered();
             }
@@ -465,7 +473,8 @@ impl Queue {
             n += 1;
             bytes += u64::from(slot.bytes);
             budget.messages = budget.messages.saturating_sub(1);
-            if n >= what.max || !self.may_go_on(turn, budget) {
+            let over = self.leased.n >= what.leases_max as u64;
+            if n >= what.max || over || !self.may_go_on(turn, budget) {
                 break;
             }
             let fits = |s: &Slot| bytes + u64::from(s.bytes) <= what.bytes_max;
@@ -496,6 +505,11 @@ impl Queue {
         let redelivered = slot.deliveries > 0 || slot.pos < mark_below;
         let bytes = slot.bytes;
         let before = slot;
+        // A row knows it of what was handed out before: only of those it is asked.
+        let first_ms = (slot.deliveries > 0)
+            .then(|| turn.rows.exception(queue, number, slot.pos, self.purge_no))
+            .flatten()
+            .map_or(0, |e| e.first_ms);
         slot.deliveries = slot.deliveries.saturating_add(1);
         slot.in_due = false;
         self.delivered += 1;
@@ -531,6 +545,7 @@ impl Queue {
             delivery_no: 0,
             deliveries: slot.deliveries,
             attempts: slot.attempts,
+            first_ms: if first_ms == 0 { turn.now_ms } else { first_ms },
             redelivered,
             bytes,
             wait: Lsn(0),

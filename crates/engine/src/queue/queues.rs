@@ -241,7 +241,9 @@ impl Queues {
             LaneFacts { purge_no, floor: lane.floor }
         };
         let mut numbers = Vec::new();
-        record.seal(&cx.state.queues, facts, |id, lane, pos, no| numbers.push((id, lane, pos, no)));
+        record.seal(&cx.state.queues, cx.now.wall_ms, facts, |id, lane, pos, no| {
+            numbers.push((id, lane, pos, no));
+        });
         for (id, number, pos, no) in numbers {
             taken.number((id, number, pos), no);
             let lane = live.get_mut(id).and_then(|q| q.lanes.get_mut(&number));
@@ -464,6 +466,7 @@ impl Queues {
 
     fn receive(&mut self, cx: &mut Cx<'_>, asker: Asker, mut what: Receive) {
         what.max = what.max.clamp(1, RECEIVE_MAX);
+        what.leases_max = what.leases_max.clamp(1, LEASES_MAX);
         let now_ms = cx.now.wall_ms;
         let id = what.queue;
         let refused = match self.load(&cx.state.queues, id) {
@@ -471,12 +474,14 @@ impl Queues {
             Some(q) if q.policy().single_active || q.consumers.has_exclusive() => {
                 Some(ReceiveError::Exclusive)
             }
-            Some(q) if q.leased.n >= what.leases_max.min(LEASES_MAX) as u64 => Some(ReceiveError::OverLimit),
+            Some(q) if what.wait_ms == 0 && q.leased.n >= what.leases_max as u64 => {
+                Some(ReceiveError::OverLimit)
+            }
             Some(q) if q.consumers.waiting() >= CONSUMERS_MAX => Some(ReceiveError::TooMany),
             Some(queue) => {
                 queue.used_ms = now_ms;
                 let deadline_ms = now_ms.saturating_add(what.wait_ms);
-                queue.consumers.wait((asker.session, asker.ticket), Waiter { what, deadline_ms });
+                queue.consumers.wait((asker.session, asker.ticket), Waiter { what, deadline_ms, back: 0 });
                 None
             }
         };

@@ -12,7 +12,7 @@ use millstream_types::{LogId, ObjectId};
 use super::api::Cause;
 use super::lane::Slot;
 use super::rows::QueueRows;
-use super::rows::chunk::{self, ChunkKey, Known, offset};
+use super::rows::chunk::{self, ChunkKey, Known, State, offset};
 use super::rows::due::{self, DueKey};
 use super::rows::head::{self, HeadKey};
 use super::rows::set::CHUNK;
@@ -20,7 +20,7 @@ use crate::codec::Enc;
 use crate::rows::RowKey;
 
 /// More than an action adds to a record, if its chunk is named for it alone.
-pub(crate) const ACTION_BYTES: usize = 168;
+pub(crate) const ACTION_BYTES: usize = 180;
 /// More than an action adds to what its chunk's effect says already.
 const ITEM_BYTES: usize = 36;
 
@@ -219,10 +219,11 @@ impl Record {
     }
 
     /// Turns actions into effects: one per chunk, in it one item per run of equals; and one on the head per lane that settles something.
-    /// `facts` tells what a lane's effects say beside; `numbered` learns the delivery number of each message that is leased.
+    /// `facts` tells what a lane's effects say beside; `numbered` learns the delivery number of each message that is leased, at `now_ms`.
     pub(crate) fn seal(
         &mut self,
         rows: &QueueRows,
+        now_ms: u64,
         mut facts: impl FnMut(ObjectId, u16) -> LaneFacts,
         mut numbered: impl FnMut(ObjectId, u16, u64, u32),
     ) {
@@ -234,7 +235,7 @@ impl Record {
             let (queue, number) = (first.queue, first.lane);
             let LaneFacts { purge_no, floor } = facts(queue, number);
             for chunk in lane.chunk_by(|a, b| a.pos / CHUNK == b.pos / CHUNK) {
-                self.seal_chunk(rows, queue, number, purge_no, chunk, &mut numbered);
+                self.seal_chunk(rows, (queue, number), (purge_no, now_ms), chunk, &mut numbered);
             }
             let (mut n, mut bytes) = (0_u32, 0_u64);
             for a in lane {
@@ -266,21 +267,25 @@ impl Record {
     fn seal_chunk(
         &mut self,
         rows: &QueueRows,
-        queue: ObjectId,
-        lane: u16,
-        purge_no: u32,
+        (queue, lane): (ObjectId, u16),
+        (purge_no, now_ms): (u32, u64),
         actions: &[Action],
         numbered: &mut impl FnMut(ObjectId, u16, u64, u32),
     ) {
         let Some(first) = actions.first() else { return };
         let key = ChunkKey::of(queue, lane, first.pos);
         let mut no = rows.lease_no(&key);
+        let mut told = false;
         self.chunk(&key, purge_no, |out| {
             for run in actions.chunk_by(|a, b| a.pos + 1 == b.pos && same(a.act, b.act)) {
                 let Some(first) = run.first() else { continue };
                 let (off, len) = (offset(first.pos), u16::try_from(run.len()).unwrap_or(u16::MAX));
                 match first.act {
                     Act::Lease(known, _, key_hash) => {
+                        if !told && !matches!(known.state, State::Held(_)) {
+                            chunk::put_handed_out(out, now_ms);
+                            told = true;
+                        }
                         let sizes =
                             run.iter().map(|a| if let Act::Lease(_, bytes, _) = a.act { bytes } else { 0 });
                         chunk::put_lease(out, off, known, key_hash, sizes);

@@ -20,5 +20,6 @@ mod ids;
 mod keys;
 mod model;
 mod nastiest;
+mod receives;
 mod subscriptions;
 mod world;

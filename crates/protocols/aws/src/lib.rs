@@ -8,7 +8,6 @@
 mod answer;
 mod config;
 mod error;
-mod first;
 mod hex;
 mod params;
 mod query;

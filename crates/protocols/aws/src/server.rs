@@ -19,7 +19,6 @@ use tokio::sync::{Semaphore, watch};
 use crate::answer::{Form, error_body};
 use crate::config::AwsConfig;
 use crate::error::{AwsError, Kind};
-use crate::first::FirstReceives;
 use crate::hex::uuid;
 use crate::recent::Recent;
 use crate::request::{Call, form_of};
@@ -42,7 +41,6 @@ pub(crate) struct Server {
     pub(crate) id_key: [u8; 16],
     pub(crate) deleted: Recent,
     pub(crate) purged: Recent,
-    pub(crate) first: FirstReceives,
     pub(crate) attempts: Attempts,
     pub(crate) stopped: watch::Receiver<bool>,
     /// In units of [`SMALL_BODY_BYTES`].
@@ -77,7 +75,6 @@ impl Server {
             request_key: broker.derived_key("aws request id"),
             deleted: Recent::new(cooldown_ms),
             purged: Recent::new(cooldown_ms),
-            first: FirstReceives::default(),
             attempts: Attempts::default(),
             bodies: Semaphore::new(cfg.bodies_bytes_max / SMALL_BODY_BYTES),
             requests: AtomicU64::new(0),

@@ -78,10 +78,13 @@ async fn the_dead_letters_of_a_fifo_queue_are_kept_from_when_they_died() {
     let server = Server::start().await;
     queues(&server, ".fifo", json!({"FifoQueue": "true"})).await;
     let more = json!({"MessageGroupId": "g", "MessageDeduplicationId": "d"});
-    let (id, _) = died(&server, ".fifo", more).await;
+    let (id, sent_ms) = died(&server, ".fifo", more).await;
     server.clock.advance(Duration::from_secs(90));
     let server = server.again().await;
-    assert_eq!(server.receive("dead.fifo", 0).await.1["Messages"][0]["MessageId"], id);
+    let got = server.receive("dead.fifo", 0).await.1["Messages"][0].clone();
+    assert_eq!(got["MessageId"], id);
+    let died_ms: u64 = got["Attributes"]["SentTimestamp"].as_str().unwrap().parse().unwrap();
+    assert!(died_ms >= sent_ms + 60_000, "{died_ms} {sent_ms}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,6 +107,9 @@ async fn later_receives_tell_when_the_first_was() {
     server.clock.advance(Duration::from_secs(5));
     let told = |answer: (u16, Value)| answer.1["Messages"][0]["Attributes"].clone();
     let first = told(server.receive("q", 0).await);
+    // The row tells, and the lease holds, over a restart.
+    let server = server.again().await;
+    server.until("q", (0, 1)).await;
     server.clock.advance(Duration::from_secs(31));
     server.until("q", (1, 0)).await;
     let second = told(server.receive("q", 0).await);
@@ -115,4 +121,41 @@ async fn later_receives_tell_when_the_first_was() {
         (&first["ApproximateReceiveCount"], &second["ApproximateReceiveCount"]),
         (&json!("1"), &json!("2"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_goes_on_counting_receives_and_a_move_task_begins_anew() {
+    let server = Server::start().await;
+    queues(&server, "", json!({})).await;
+    died(&server, "", json!({})).await;
+    server.clock.advance(Duration::from_secs(5));
+    let server = server.again().await;
+    let got = server.receive("dead", 0).await.1["Messages"][0].clone();
+    assert_eq!(got["Attributes"]["ApproximateReceiveCount"], "2");
+    // When this queue first handed it out.
+    let ms = |name: &str| got["Attributes"][name].as_str().unwrap().parse::<u64>().unwrap();
+    assert!(ms("ApproximateFirstReceiveTimestamp") >= ms("SentTimestamp") + 65_000);
+    let back =
+        json!({"QueueUrl": url("dead"), "ReceiptHandle": got["ReceiptHandle"], "VisibilityTimeout": 0});
+    server.done("ChangeMessageVisibility", back).await;
+    server.until("dead", (1, 0)).await;
+    let source = "arn:aws:sqs:us-east-1:000000000000:dead";
+    server.done("StartMessageMoveTask", json!({"SourceArn": source})).await;
+    server.until("work", (1, 0)).await;
+    let got = server.receive("work", 0).await.1["Messages"][0].clone();
+    assert_eq!(got["Attributes"]["ApproximateReceiveCount"], "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_json_request_without_a_body_is_one_that_says_nothing() {
+    let server = Server::start().await;
+    server.create("q", json!({})).await;
+    let (status, error) = server.ask_with("ReceiveMessage", "").await;
+    let wanted = "com.amazon.coral.service#MissingRequiredParameterException";
+    assert_eq!((status, &error["__type"]), (400, &json!(wanted)));
+    assert_eq!(error["message"], "The request must contain the parameter QueueUrl.");
+    let (status, listed) = server.ask_with("ListQueues", "").await;
+    assert_eq!((status, listed["QueueUrls"].as_array().map(Vec::len)), (200, Some(1)));
+    let (status, error) = server.ask_with("ReceiveMessage", "null").await;
+    assert_eq!((status, &error["__type"]), (400, &json!("com.amazon.coral.service#SerializationException")));
 }

@@ -1,9 +1,10 @@
 //! Chunks: what became of the messages at 4,096 positions of a lane, family [`CHUNK`](family::CHUNK). Only where something did.
 //!
-//! Key: `queue u64 · lane u16 · chunk u64`. Value, version 2: `version u8 · purge_no u32 · lease_no u32 · settled (see
-//! [`set`](super::set)) · exceptions u32 · exceptions × (off u16, state, delivery_no u32, deliveries u16, attempts u16, bytes u32, key u8,
-//! key_hash u64 if key is 1)`. A state is `what u8` (0 ready, 1 timed lease, 2 bound lease, 3 resting, 4 held by the mover, 5 parked) and a
-//! number: u64 until (1, 3), u64 epoch (2), u8 cause (4, 5). In version 1 exceptions end with their bytes.
+//! Key: `queue u64 · lane u16 · chunk u64`. Value, version 3: `version u8 · purge_no u32 · lease_no u32 · settled (see
+//! [`set`](super::set)) · exceptions u32 · exceptions × (off u16, state, delivery_no u32, deliveries u16, attempts u16, bytes u32, known u8,
+//! key_hash u64 if known has 1, first_ms u64 if known has 2)`. A state is `what u8` (0 ready, 1 timed lease, 2 bound lease, 3 resting, 4 held
+//! by the mover, 5 parked) and a number: u64 until (1, 3), u64 epoch (2), u8 cause (4, 5). In version 2 `known` never has 2, in version 1
+//! exceptions end with their bytes.
 //!
 //! Effect, version 1: `version u8 · purge_no u32` and items, each with a number in front. A higher `purge_no` first empties the row but for
 //! `lease_no`, which is never lowered.
@@ -13,7 +14,8 @@
 //! 2 `off u16 · len u16 · cause u8`: a run is settled;
 //! 3 `off u16 · len u16 · state · deliveries u16 · attempts u16`: what is known of a run is now this;
 //! 4: the row goes, the floor is past it;
-//! 5 `purge_no u32 · n u16 · n × off u16`: this purge keeps these exceptions and nothing else.
+//! 5 `purge_no u32 · n u16 · n × off u16`: this purge keeps these exceptions and nothing else;
+//! 7 `ms u64`: consumers are handed then what is leased by the items behind this one, the first time if its deliveries are 1.
 
 use std::collections::VecDeque;
 
@@ -24,8 +26,10 @@ use crate::codec::{Dec, DecodeError, Enc};
 use crate::rows::{KeyDec, RowKey, RowValue, family};
 use crate::table::Table;
 
-const VERSION: u8 = 2;
-/// Exceptions without keys.
+const VERSION: u8 = 3;
+/// Exceptions without the times at which they were first handed out.
+const VERSION_2: u8 = 2;
+/// Exceptions without keys, too.
 const VERSION_1: u8 = 1;
 pub(crate) const EFFECT_VERSION: u8 = 1;
 const LEASE: u8 = 1;
@@ -34,6 +38,9 @@ const PUT: u8 = 3;
 const GONE: u8 = 4;
 const KEEP: u8 = 5;
 const LEASE_KEYED: u8 = 6;
+const HANDED_OUT: u8 = 7;
+const HAS_KEY: u8 = 1;
+const HAS_FIRST: u8 = 2;
 const EXCEPTION_BYTES_MIN: usize = 15;
 
 /// The key of a chunk.
@@ -154,6 +161,8 @@ pub struct Exception {
     pub bytes: u32,
     /// Hash of its key, if the queue orders by key and it was leased.
     pub key_hash: Option<u64>,
+    /// When it was first handed out, milliseconds since the epoch; 0 = never, or before rows told of it.
+    pub first_ms: u64,
 }
 
 /// A chunk.
@@ -228,32 +237,47 @@ impl RowValue for Chunk {
             out.u16(e.deliveries);
             out.u16(e.attempts);
             out.u32(e.bytes);
-            out.u8(u8::from(e.key_hash.is_some()));
+            out.u8(u8::from(e.key_hash.is_some()) * HAS_KEY + u8::from(e.first_ms != 0) * HAS_FIRST);
             if let Some(hash) = e.key_hash {
                 out.u64(hash);
+            }
+            if e.first_ms != 0 {
+                out.u64(e.first_ms);
             }
         }
     }
 
     fn take(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut d = Dec::new(bytes);
-        let keyed = match d.u8()? {
-            VERSION => true,
-            VERSION_1 => false,
+        let may_have = match d.u8()? {
+            VERSION => HAS_KEY | HAS_FIRST,
+            VERSION_2 => HAS_KEY,
+            VERSION_1 => 0,
             _ => return Err(DecodeError::Value { what: "chunk version" }),
         };
         let (purge_no, lease_no, settled) = (d.u32()?, d.u32()?, Settled::take(&mut d)?);
         let mut exceptions: VecDeque<Exception> = VecDeque::new();
         for _ in 0..d.len(EXCEPTION_BYTES_MIN)? {
-            let e = Exception {
+            let mut e = Exception {
                 off: d.u16()?,
                 state: State::take(&mut d)?,
                 no: d.u32()?,
                 deliveries: d.u16()?,
                 attempts: d.u16()?,
                 bytes: d.u32()?,
-                key_hash: if keyed { take_key(&mut d)? } else { None },
+                key_hash: None,
+                first_ms: 0,
             };
+            let known = if may_have == 0 { 0 } else { d.u8()? };
+            if known & !may_have != 0 {
+                return Err(DecodeError::Value { what: "what is known of an exception" });
+            }
+            if known & HAS_KEY != 0 {
+                e.key_hash = Some(d.u64()?);
+            }
+            if known & HAS_FIRST != 0 {
+                e.first_ms = d.u64()?;
+            }
             if u64::from(e.off) >= CHUNK || exceptions.back().is_some_and(|last| last.off >= e.off) {
                 return Err(DecodeError::Value { what: "chunk exception" });
             }
@@ -261,14 +285,6 @@ impl RowValue for Chunk {
         }
         d.end()?;
         Ok(Self { purge_no, lease_no, settled, exceptions })
-    }
-}
-
-fn take_key(d: &mut Dec<'_>) -> Result<Option<u64>, DecodeError> {
-    match d.u8()? {
-        0 => Ok(None),
-        1 => d.u64().map(Some),
-        _ => Err(DecodeError::Value { what: "key of an exception" }),
     }
 }
 
@@ -354,6 +370,12 @@ pub(crate) fn put_keep(out: &mut Vec<u8>, purge_no: u32, kept: &[u16]) {
     }
 }
 
+/// Item 7.
+pub(crate) fn put_handed_out(out: &mut Vec<u8>, ms: u64) {
+    out.u8(HANDED_OUT);
+    out.u64(ms);
+}
+
 fn run(d: &mut Dec<'_>) -> Result<(u16, u16), DecodeError> {
     let (off, len) = (d.u16()?, d.u16()?);
     let end = u64::from(off) + u64::from(len);
@@ -370,6 +392,7 @@ fn known(d: &mut Dec<'_>) -> Result<Known, DecodeError> {
 fn apply_items(row: &mut Option<Chunk>, mut d: Dec<'_>) -> Result<(), DecodeError> {
     let purge_no = d.u32()?;
     row.get_or_insert_default().purge(purge_no);
+    let mut now_ms = 0;
     while !d.is_empty() {
         let chunk = row.get_or_insert_default();
         match d.u8()? {
@@ -386,7 +409,13 @@ fn apply_items(row: &mut Option<Chunk>, mut d: Dec<'_>) -> Result<(), DecodeErro
                         bytes = d.u32()?;
                     }
                     let Known { state, deliveries, attempts } = k;
-                    chunk.set(Exception { off, state, no, deliveries, attempts, bytes, key_hash });
+                    let known_ms = chunk.exception(off).map_or(0, |e| e.first_ms);
+                    let first_ms = match state {
+                        State::Held(_) => known_ms,
+                        _ if deliveries <= 1 || known_ms == 0 => now_ms,
+                        _ => known_ms,
+                    };
+                    chunk.set(Exception { off, state, no, deliveries, attempts, bytes, key_hash, first_ms });
                 }
             }
             SETTLE => {
@@ -400,12 +429,15 @@ fn apply_items(row: &mut Option<Chunk>, mut d: Dec<'_>) -> Result<(), DecodeErro
                 let k = known(&mut d)?;
                 for off in first..=last {
                     let old = chunk.exception(off).copied();
-                    let (no, bytes, key_hash) =
-                        old.map_or((chunk.lease_no, 0, None), |e| (e.no, e.bytes, e.key_hash));
+                    let (no, bytes, key_hash, first_ms) =
+                        old.map_or((chunk.lease_no, 0, None, 0), |e| (e.no, e.bytes, e.key_hash, e.first_ms));
                     let Known { state, deliveries, attempts } = k;
-                    chunk.set(Exception { off, state, no, deliveries, attempts, bytes, key_hash });
+                    // What was given back as never delivered was not handed out.
+                    let first_ms = if deliveries == 0 { 0 } else { first_ms };
+                    chunk.set(Exception { off, state, no, deliveries, attempts, bytes, key_hash, first_ms });
                 }
             }
+            HANDED_OUT => now_ms = d.u64()?,
             GONE => *row = None,
             KEEP => {
                 let (purge_no, n) = (d.u32()?, d.u16()?);

@@ -133,6 +133,7 @@ mod tests {
             delivery_no: 7,
             deliveries: 1,
             attempts: 0,
+            first_ms: 0,
             redelivered: false,
             bytes: 0,
             wait: Lsn(0),

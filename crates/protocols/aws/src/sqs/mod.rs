@@ -83,3 +83,17 @@ pub(crate) async fn act(cx: &Cx<'_>, action: &str, p: Params<'_>) -> Result<Answ
     }
     Ok(a)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ACTIONS;
+
+    #[test]
+    fn every_action_that_is_listed_is_done_and_no_other() {
+        let source = include_str!("mod.rs");
+        let (_, arms) = source.split_once("match action {").unwrap();
+        let (arms, _) = arms.split_once("other =>").unwrap();
+        let done: Vec<&str> = arms.lines().filter_map(|l| l.split('"').nth(1)).collect();
+        assert_eq!(done, ACTIONS);
+    }
+}

@@ -31,8 +31,6 @@ const MESSAGES_MAX: i64 = 10;
 const BYTES_MAX: u64 = 10 << 20;
 /// Messages of a queue that may be received and not deleted at a time.
 const IN_FLIGHT_MAX: usize = 120_000;
-/// A long poll at this limit looks again so often.
-const OVER_LIMIT_REST: Duration = Duration::from_secs(1);
 /// A message that SQS cannot carry is out of its way for so long, milliseconds; then it is looked at again.
 const TOO_LARGE_REST_MS: u64 = 60_000;
 
@@ -103,13 +101,11 @@ pub(crate) async fn receive(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Resul
     }
     let broker = &cx.server.broker;
     cx.server.cfg.stats.received.add(shown.len());
-    let deliveries: Vec<Delivery> = shown.iter().map(|s| s.delivery).collect();
-    let firsts = cx.server.first.of(&deliveries, received_ms);
     if let Some(id) = attempt.filter(|_| new) {
-        let given = Attempt { received_ms, deliveries: deliveries.into() };
+        let given = Attempt { received_ms, deliveries: shown.iter().map(|s| s.delivery).collect() };
         cx.server.attempts.note(def.id.0, id, given);
     }
-    a.structs("Messages", "Message", shown.into_iter().zip(firsts), |a, (s, first_ms)| {
+    a.structs("Messages", "Message", shown, |a, s| {
         let Shown { delivery: d, stored, out } = s;
         let home = stored.home(&d);
         let handle =
@@ -118,7 +114,7 @@ pub(crate) async fn receive(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Resul
         a.text("ReceiptHandle", &handle.encode(&cx.server.handle_key));
         a.text("MD5OfBody", &md5_hex(out.body.as_bytes()));
         a.text("Body", &out.body);
-        let system = system(cx, &asked, fifo::is_fifo(&def.policy), &d, &stored, &out, first_ms);
+        let system = system(cx, &asked, fifo::is_fifo(&def.policy), &d, &stored, &out);
         if !system.is_empty() {
             let all = system.iter().map(|(k, v)| (*k, v.as_str()));
             a.text_map(("Attributes", "Attribute"), ("Name", "Value"), all);
@@ -212,15 +208,15 @@ fn system(
     d: &Delivery,
     stored: &QueueMessage,
     out: &Outgoing,
-    first_ms: u64,
 ) -> Vec<(&'static str, String)> {
     let cfg = &cx.server.cfg;
     let wanted = |name: &str| asked.system.iter().any(|n| *n == "All" || *n == name);
     let known = [
         ("SenderId", Some(out.sender.clone().unwrap_or_else(|| cfg.account.clone()))),
-        ("SentTimestamp", Some(stored.sent_ms().to_string())),
-        ("ApproximateReceiveCount", Some(d.deliveries.to_string())),
-        ("ApproximateFirstReceiveTimestamp", Some(first_ms.to_string())),
+        // A FIFO queue counts from when the message came to it, also as a dead letter.
+        ("SentTimestamp", Some(if fifo { stored.enqueued_ms } else { stored.sent_ms() }.to_string())),
+        ("ApproximateReceiveCount", Some(stored.deliveries_in_all(d).to_string())),
+        ("ApproximateFirstReceiveTimestamp", Some(d.first_ms.to_string())),
         ("SequenceNumber", fifo.then(|| fifo::digits(stored.home(d).1))),
         ("MessageDeduplicationId", out.deduplication.clone()),
         ("MessageGroupId", out.group.clone()),
@@ -262,16 +258,8 @@ async fn take(cx: &Cx<'_>, def: &QueueDef, what: Receive, wait: Duration) -> Res
                 );
                 return Err(AwsError::new(Kind::OverLimit, text));
             }
-            // A FIFO queue gives nothing more, and says nothing; nor is a long poll told of it, which looks now and then until its end.
-            Err(ReceiveError::OverLimit) => {
-                if left.is_zero() {
-                    return Ok(Vec::new());
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(left.min(OVER_LIMIT_REST)) => continue,
-                    _ = stopped.wait_for(|s| *s) => return Ok(Vec::new()),
-                }
-            }
+            // A FIFO queue gives nothing more, and says nothing. A long poll has waited for one to be deleted.
+            Err(ReceiveError::OverLimit) => return Ok(Vec::new()),
             Err(ReceiveError::TooMany) => {
                 return Err(AwsError::new(
                     Kind::OverLimit,

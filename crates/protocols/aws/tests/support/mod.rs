@@ -50,8 +50,12 @@ impl Server {
 
     /// The answer to a request: status and body.
     pub async fn ask(&self, action: &str, body: &Value) -> (u16, Value) {
+        self.ask_with(action, &body.to_string()).await
+    }
+
+    /// The same, of a request with any body.
+    pub async fn ask_with(&self, action: &str, body: &str) -> (u16, Value) {
         let mut socket = TcpStream::connect(self.address).await.unwrap();
-        let body = body.to_string();
         let request = format!(
             "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Amz-Target: AmazonSQS.{action}\r\n\
              Content-Type: application/x-amz-json-1.0\r\nContent-Length: {}\r\n\r\n{body}",
