@@ -146,8 +146,9 @@ def _(place):
     server.ok("bridge", "create", "c", "--from-queue", "back", "--to-topic", "out")
     produce(server, "in", {"key": "k", "value": None}, {"key": b"\xff", "value": BINARY})
     passed(server, "b", 2)
-    for _ in range(2):
+    for null in (True, False):
         message = sqs.take("q")
+        equal("kafka.null" in message["MessageAttributes"], null)
         sqs.send("back", message.get("Body", ""), message["MessageAttributes"], MessageGroupId=message["Attributes"]["MessageGroupId"])
     equal([(r.key(), r.value()) for r in records(server, "out", 2)], [(b"k", None), (b"\xff", BINARY)])
 

@@ -11,7 +11,7 @@ import botocore.config
 import botocore.credentials
 import botocore.exceptions
 
-from clients import SMALL, Sqs, listens
+from clients import SMALL, Sqs, listens, records, text
 from harness import check, equal, holds
 
 ACTION = "AmazonSQS.ListQueues"
@@ -79,6 +79,19 @@ def _(place):
     equal(sent(server, signature(server, 16 * 60)), (403, "InvalidSignatureException"))
     equal(sent(server, signature(server, -14 * 60)), (200, ""))
     equal(sent(server, {**good, "Authorization": "AWS4-HMAC-SHA256 nonsense"}), (400, "IncompleteSignatureException"))
+
+
+@check("who signed a message is told in its record in a topic, and is the only user that it may name")
+def _(place):
+    server = place.serve(*SMALL, "--set", "aws.access_keys=AKONE:one", "--set", "aws.region=eu-west-3")
+    one = signed_by(server, "AKONE", "one")
+    server.ok("topic", "create", "t")
+    url = one.create_queue(QueueName="q")["QueueUrl"]
+    server.ok("bridge", "create", "b", "--from-queue", "q", "--to-topic", "t")
+    refused(lambda: one.send_message(QueueUrl=url, MessageBody="a", MessageAttributes={"amqp.user_id": text("root")}), "InvalidParameterValue", 400)
+    one.send_message(QueueUrl=url, MessageBody="b", MessageAttributes={"amqp.user_id": text("AKONE")})
+    [record] = records(server, "t", 1)
+    equal((record.value(), dict(record.headers())), (b"b", {"amqp.user_id": b"AKONE", "sqs.sender_id": b"AKONE"}))
 
 
 @check("a queue that the command line made FIFO is FIFO for SQS without the suffix")

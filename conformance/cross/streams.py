@@ -111,3 +111,5 @@ def _(place):
     equal(record.value(), b"\x00\x01binary")
     equal((headers["n"], headers["millstream.death.1.queue"], headers["millstream.death.1.reason"]), (b"1", b"jobs", b"delivery_limit"))
     equal(json.loads(headers["millstream.death.1.routing_keys"]), ["jobs"])
+    equal((headers["millstream.death.1.count"], headers["millstream.death.1.exchange"]), (b"1", b""))
+    assert abs(int(headers["millstream.death.1.time_ms"]) - record.timestamp()[1]) < 60_000, headers

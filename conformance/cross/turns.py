@@ -196,6 +196,32 @@ def _(place):
     become(server, "q.fifo", leased=4)
 
 
+@check("a queue that SQS made is declared over AMQP by what it is or by nothing, and not as another; one of AMQP's is FIFO for SQS")
+def _(place):
+    server, channel, sqs = started(place)
+    sqs.create("dead.fifo", FifoQueue="true")
+    sqs.create("q.fifo", FifoQueue="true", RedrivePolicy=sqs.redrive("dead.fifo", 3))
+    is_ = {"x-ordering": "key", "x-message-ttl": 345_600_000, "x-delivery-limit": 2, "x-dead-letter-exchange": "",
+           "x-dead-letter-routing-key": "dead.fifo"}
+    channel.queue_declare("q.fifo", passive=True)
+    for arguments in (None, {"x-ordering": "key"}, is_):
+        channel.queue_declare("q.fifo", durable=True, arguments=arguments)
+    for wrong in ({"x-ordering": "none"}, {"x-message-ttl": 1}, {**is_, "x-delivery-limit": 3}, {"x-queue-type": "quorum"}):
+        try:
+            amqp(server).queue_declare("q.fifo", durable=True, arguments=wrong)
+        except pika.exceptions.ChannelClosedByBroker as closed:
+            equal(closed.reply_code, 406)
+        else:
+            raise AssertionError("%r was taken" % wrong)
+    # The other way round: what AMQP made is what SQS asks for.
+    channel.queue_declare("own.fifo", durable=True, arguments={"x-ordering": "key"})
+    sqs.create("own.fifo", FifoQueue="true")
+    sqs.send("own.fifo", "body", MessageGroupId="g", MessageDeduplicationId="1")
+    sqs.api.set_queue_attributes(QueueUrl=sqs.url("own.fifo"), Attributes={"MessageRetentionPeriod": "600"})
+    for arguments in ({"x-ordering": "key"}, {"x-ordering": "key", "x-message-ttl": 600_000}):
+        channel.queue_declare("own.fifo", durable=True, arguments=arguments)
+
+
 @check("an attribute of SQS whose name is longer than AMQP has names reaches AMQP with its message, and the connection lives on")
 def _(place):
     server, channel, sqs = started(place)
