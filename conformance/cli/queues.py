@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 
 from harness import check, equal, holds, until
@@ -184,8 +185,9 @@ def _(place):
     deaths = json.loads(server.ok("queue", "peek", "dead", "--json").lines()[0])["deaths"]
     equal([(d["queue"], d["reason"], d["count"]) for d in deaths], [("a", "expired", 1)])
     server.ok("produce", "dead", "straight")
-    equal(server.ok("queue", "redrive", "dead", "--max", "1", "--json").json(),
-          {"name": "dead", "moved": 1, "homeless": 0, "refused": 0, "unreadable": 0})
+    told = server.ok("queue", "redrive", "dead", "--max", "1", "--json").json()
+    equal({k: told[k] for k in ("name", "state", "messages", "moved", "homeless", "refused", "unreadable")},
+          {"name": "dead", "state": "completed", "messages": 1, "moved": 1, "homeless": 0, "refused": 0, "unreadable": 0})
     equal(server.ok("consume", "a").lines(), ["a1"])
     holds(server.ok("queue", "redrive", "dead", "--rate", "100").out, "took 3 messages back", "left 1 that name no queue")
     equal((server.ok("consume", "a").lines(), server.ok("consume", "b").lines()), (["a2"], ["b1", "b2"]))
@@ -193,6 +195,43 @@ def _(place):
     equal(server.ok("consume", "b").lines(), ["straight"])
     holds(server.refused("queue", "redrive", "dead", "--to", "nobody"), "nobody")
     holds(server.refused("queue", "redrive", "dead", "--to", "dead"), "itself")
+
+
+@check("a redrive goes on when its command is interrupted and when the broker is killed; it is listed, waited for, and cancelled")
+def _(place):
+    server = place.serve(*SMALL)
+    for name in ("dead", "back"):
+        server.ok("queue", "create", name)
+    server.run("produce", "dead", stdin="".join("%d\n" % n for n in range(2_000)))
+    ready(server, "dead", 2_000)
+    command = server.background("queue", "redrive", "dead", "--to", "back", "--rate", "100")
+
+    def latest():
+        [told] = server.ok("queue", "redrives", "dead", "--json").json()["redrives"]
+        return told
+    until(lambda: server.ok("queue", "redrives", "dead", "--json").json()["redrives"], "it is there")
+    until(lambda: latest()["moved"] > 0, "it moves")
+    command.process.send_signal(signal.SIGINT)
+    assert command.process.wait() != 0
+    before = latest()
+    until(lambda: latest()["moved"] > before["moved"], "it goes on without its command")
+    holds(server.refused("queue", "redrive", "dead"), "running", "queue redrives dead")
+    server.kill()
+    server = place.serve(*SMALL)
+    after = latest()
+    equal((after["id"], after["state"], after["messages"]), (before["id"], "running", 2_000))
+    until(lambda: latest()["moved"] > after["moved"], "it goes on after the kill")
+    holds(server.ok("queue", "redrives", "dead").out, "REDRIVE", "running", "back")
+    holds(server.ok("queue", "cancel-redrive", "dead").out, "cancelled: ", " of 2000 messages")
+    moved = latest()["moved"]
+    ready(server, "dead", 2_000 - moved)
+    holds(server.refused("queue", "cancel-redrive", "dead"), "no redrive of queue dead runs")
+    holds(server.refused("queue", "redrives", "dead", "--wait"), "no redrive of queue dead runs")
+    holds(server.ok("queue", "redrive", "dead", "--to", "back", "--rate", "1000", "--detach").out, "queue redrives dead")
+    holds(server.ok("queue", "redrives", "dead", "--wait").out, "took %d messages back" % (2_000 - moved))
+    equal([r["state"] for r in server.ok("queue", "redrives", "dead", "--json").json()["redrives"]], ["completed", "cancelled"])
+    # Each once, in order.
+    equal(server.ok("consume", "back").lines(), [str(n) for n in range(2_000)])
 
 
 @check("rates tell what came and went while the command looked")

@@ -26,8 +26,11 @@ use crate::transaction::Transaction;
 const REDRIVE: TaskKind = TaskKind(2);
 /// The version of its definition.
 const VERSION: u8 = 1;
-/// Which of its counters counts the messages that were moved. The number is on disk.
+/// Which of its counters counts the messages that were moved, and those that it left for one reason or another. The numbers are on disk.
 const MOVED: usize = 0;
+const HOMELESS: usize = 1;
+const REFUSED: usize = 2;
+const UNREADABLE: usize = 3;
 /// Redrives that run at once, of one broker.
 pub const REDRIVES_RUNNING_MAX: usize = 100;
 /// Redrives of one queue that are remembered, the one that runs included.
@@ -80,8 +83,8 @@ pub struct RedriveTask {
     pub what: Redrive,
     /// When it began, milliseconds since the epoch.
     pub started_ms: u64,
-    /// Messages moved so far.
-    pub moved: u64,
+    /// Messages moved so far, and, once it has ended by itself, those that it left in their places.
+    pub done: Redriven,
     /// How it stands.
     pub state: RedriveState,
 }
@@ -247,9 +250,15 @@ fn info(task: &Task) -> Option<RedriveTask> {
         }
         TaskState::Running | TaskState::Paused | TaskState::Stopped => RedriveState::Running,
     };
-    let moved = row.counters.get(MOVED).copied().unwrap_or_default();
+    let count = |which: usize| row.counters.get(which).copied().unwrap_or_default();
+    let done = Redriven {
+        moved: count(MOVED),
+        homeless: count(HOMELESS),
+        refused: count(REFUSED),
+        unreadable: count(UNREADABLE),
+    };
     let what = decode(&row.definition)?;
-    Some(RedriveTask { name: row.name.clone(), what, started_ms: row.created_ms, moved, state })
+    Some(RedriveTask { name: row.name.clone(), what, started_ms: row.created_ms, done, state })
 }
 
 fn encode(what: &Redrive) -> Bytes {
@@ -308,11 +317,21 @@ fn begin(broker: &Broker, task: Task, what: Redrive, resumed: bool) {
 
 async fn work(broker: &Broker, task: &Task, what: Redrive, stopped: watch::Receiver<()>, resumed: bool) {
     let done = redrive(broker, task, what, stopped, resumed).await;
+    let mut last = step(task);
     let (state, note) = match done {
-        Ok(done) => match failure(&done) {
-            None => (TaskState::Completed, ""),
-            Some(why) => (TaskState::Failed, word(why)),
-        },
+        Ok(done) => {
+            for (which, n) in
+                [(HOMELESS, done.homeless), (REFUSED, done.refused), (UNREADABLE, done.unreadable)]
+            {
+                if let Some(count) = last.add.get_mut(which) {
+                    *count = n;
+                }
+            }
+            match failure(&done) {
+                None => (TaskState::Completed, ""),
+                Some(why) => (TaskState::Failed, word(why)),
+            }
+        }
         Err(End::Call(QueueCallError::Queue(QueueError::NotFound))) => {
             (TaskState::Failed, word(RedriveFailure::SourceGone))
         }
@@ -326,8 +345,8 @@ async fn work(broker: &Broker, task: &Task, what: Redrive, stopped: watch::Recei
             (TaskState::Failed, word(RedriveFailure::Other))
         }
     };
-    let step = TaskStep { then: Some((state, note.to_owned())), ..step(task) };
-    let end = Transaction { task: Some(step), ..Transaction::default() };
+    last.then = Some((state, note.to_owned()));
+    let end = Transaction { task: Some(last), ..Transaction::default() };
     // Somebody may have cancelled it meanwhile.
     drop(session(broker, task.row.ns).transaction(&end).await);
 }

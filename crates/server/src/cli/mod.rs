@@ -10,6 +10,7 @@ mod output;
 mod parse;
 mod produce;
 mod queue;
+mod redrive;
 mod show;
 mod topic;
 mod user;

@@ -10,6 +10,7 @@ use super::client::{Client, escape};
 use super::output::{field, json as print_json, rows, table};
 use super::parse::{backoff, bytes, pattern, span_ms};
 use super::produce::{Input, QueueFields, Target, publish};
+use super::redrive::{self, Redrive, Redrives};
 use super::show::{Shown, print_message};
 
 /// How long a queue made with --fifo knows ids again, milliseconds: as SQS.
@@ -86,19 +87,15 @@ enum Action {
     /// Take dead letters back to the queues they came from
     ///
     /// Each goes to the queue that its last death names, as it was published there; its counts start at 0. What has no queue to go to
-    /// stays. Interrupted, it ends after the step it is in.
-    Redrive {
+    /// stays. It goes on, also through a restart of the broker, whether this command waits for its end or not: interrupting the command
+    /// ends the waiting alone. A queue has one at a time.
+    Redrive(Redrive),
+    /// List a queue's redrives: the one that runs, and the last that ended
+    Redrives(Redrives),
+    /// End the redrive of a queue that runs; what it moved stays moved
+    CancelRedrive {
         /// The queue with the dead letters
         name: String,
-        /// All to this queue
-        #[arg(long, value_name = "QUEUE")]
-        to: Option<String>,
-        /// At most so many [default: all that are ready]
-        #[arg(long, short = 'n')]
-        max: Option<u64>,
-        /// At most so many a second
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-        rate: Option<u32>,
     },
 }
 
@@ -274,25 +271,9 @@ impl Queue {
                     eprintln!("{sent} messages stored in {name}");
                 }
             }
-            Action::Redrive { name, to, max, rate } => {
-                let body = json!({ "to": to, "max": max, "rate": rate });
-                let path = format!("/queues/{}/redrive", escape(&name));
-                let done = client.post(&path, body.to_string().as_bytes())?;
-                if as_json {
-                    print_json(&done)?;
-                } else {
-                    println!("took {} messages back", field(&done, "moved"));
-                    for (left, why) in [
-                        ("homeless", "name no queue that is there"),
-                        ("refused", "are for a queue that is full"),
-                        ("unreadable", "cannot be read, or are too large"),
-                    ] {
-                        if done.get(left).and_then(Value::as_u64).unwrap_or(0) > 0 {
-                            println!("left {} that {why}", field(&done, left));
-                        }
-                    }
-                }
-            }
+            Action::Redrive(r) => redrive::redrive(&client, &r, as_json)?,
+            Action::Redrives(r) => redrive::list(&client, &r, as_json)?,
+            Action::CancelRedrive { name } => redrive::cancel(&client, &name, as_json)?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -9,7 +9,8 @@ use millstream_broker::queue::api::{QueueError, ReceiveError, SubscribeError};
 use millstream_broker::task::TaskError;
 use millstream_broker::{
     AdminError, CallError, CatalogueError, ConsumeError, EnvelopeError, ExchangeError, PublishError,
-    QueueCallError, ReadError, Refused, RoutingError, SubscriptionError, TaskCallError, UserError,
+    QueueCallError, ReadError, RedriveError, Refused, RoutingError, SubscriptionError, TaskCallError,
+    UserError,
 };
 
 /// What a request gets that could not be done.
@@ -131,6 +132,20 @@ impl From<BridgeError> for ApiError {
                 Self::conflict(e.to_string())
             }
             BridgeError::Def(_) | BridgeError::Task(_) => Self::bad(e.to_string()),
+        }
+    }
+}
+
+impl From<RedriveError> for ApiError {
+    fn from(e: RedriveError) -> Self {
+        match e {
+            RedriveError::NotFound => Self::not_found(e.to_string()),
+            RedriveError::Running | RedriveError::TooMany | RedriveError::Ended => {
+                Self::conflict(e.to_string())
+            }
+            RedriveError::Queue(e) => e.into(),
+            RedriveError::Task(TaskCallError::Call(e)) => e.into(),
+            RedriveError::Task(e) => Self::conflict(e.to_string()),
         }
     }
 }

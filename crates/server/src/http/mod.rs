@@ -10,6 +10,7 @@ mod messages;
 mod metrics;
 mod queue_messages;
 mod queues;
+mod redrives;
 mod topics;
 mod users;
 mod values;
@@ -101,7 +102,9 @@ pub async fn serve(
         .route("/queues/{queue}", get(queues::describe).delete(queues::delete))
         .route("/queues/{queue}/purge", post(queues::purge))
         .route("/queues/{queue}/unpark", post(queues::unpark))
-        .route("/queues/{queue}/redrive", post(queues::redrive))
+        .route("/queues/{queue}/redrives", get(redrives::list).post(redrives::start))
+        .route("/queues/{queue}/redrives/{redrive}", get(redrives::describe))
+        .route("/queues/{queue}/redrives/{redrive}/cancel", post(redrives::cancel))
         .route("/queues/{queue}/messages", get(queue_messages::peek).post(queue_messages::publish))
         .route("/queues/{queue}/receive", post(queue_messages::receive))
         .route("/queues/{queue}/settle", post(queue_messages::settle))

@@ -1,4 +1,4 @@
-//! Queues: list, create, describe, delete, purge, unpark, redrive.
+//! Queues: list, create, describe, delete, purge, unpark.
 //!
 //! Rates are measured while the request waits: what a queue counted at its end less what it had counted at its begin, by the time between.
 
@@ -12,8 +12,8 @@ use futures_util::future::join_all;
 use millstream_broker::queue::api::{QueueDef, QueueStats, TopicCounts};
 use millstream_broker::queue::policy::{Backoff, OnExhausted, Ordering, Overflow, QueuePolicy};
 use millstream_broker::{
-    Begin, BeginError, BindingsOf, Broker, CallError, DeadLetter, KeyFrom, NewQueue, QueueSettings, Redrive,
-    Session, Subscription, Target, TargetKind,
+    Begin, BeginError, BindingsOf, Broker, CallError, DeadLetter, KeyFrom, NewQueue, QueueSettings, Session,
+    Subscription, Target, TargetKind,
 };
 use millstream_types::Namespace;
 use serde::Deserialize;
@@ -417,42 +417,4 @@ pub async fn unpark(
     let places: Vec<(u16, u64)> = parked.iter().map(|p| (p.lane, p.pos)).collect();
     let messages = session.unpark(def.id, &places, u.release).await?;
     Ok(Json(json!({ "name": name, "messages": messages })))
-}
-
-/// Body of a redrive.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Drive {
-    to: Option<String>,
-    max: Option<u64>,
-    /// Messages a second.
-    rate: Option<u32>,
-}
-
-/// Takes dead letters back to where they came from. Ends when whoever asked goes.
-pub async fn redrive(
-    State(health): Shared,
-    Path(name): Path<String>,
-    Json(d): Json<Drive>,
-) -> Result<Json<Value>, ApiError> {
-    let broker = health.broker()?;
-    let def = find(broker, &name)?;
-    if let Some(to) = &d.to {
-        find(broker, to)?;
-        if *to == name {
-            return Err(ApiError::bad("a queue's messages cannot be taken to itself"));
-        }
-    }
-    if d.rate == Some(0) {
-        return Err(ApiError::bad("the rate is at least 1"));
-    }
-    let what = Redrive { from: def.id, to: d.to, max: d.max, per_second: d.rate };
-    let done = broker.redrive(Namespace::DEFAULT, what)?.await?;
-    Ok(Json(json!({
-        "name": name,
-        "moved": done.moved,
-        "homeless": done.homeless,
-        "refused": done.refused,
-        "unreadable": done.unreadable,
-    })))
 }

@@ -103,7 +103,7 @@ pub(crate) async fn list(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Result<(
     let tasks = tasks.into_iter().take(usize::try_from(max).unwrap_or(1));
     let arn = |name: &str| names::arn(&cx.server.cfg, name);
     a.structs("Results", "ListMessageMoveTasksResultEntry", tasks, |a, t| {
-        let RedriveTask { name, what, started_ms, moved, state } = t;
+        let RedriveTask { name, what, started_ms, done, state } = t;
         if state == RedriveState::Running {
             a.text("TaskHandle", &handle(cx, &def.name, &name));
         }
@@ -121,7 +121,7 @@ pub(crate) async fn list(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Result<(
         if let Some(n) = what.per_second {
             a.int("MaxNumberOfMessagesPerSecond", u64::from(n));
         }
-        a.int("ApproximateNumberOfMessagesMoved", moved);
+        a.int("ApproximateNumberOfMessagesMoved", done.moved);
         a.int("ApproximateNumberOfMessagesToMove", what.max.unwrap_or_default());
         if let RedriveState::Failed(why) = state {
             a.text("FailureReason", reason(why));
@@ -151,6 +151,6 @@ pub(crate) async fn cancel(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Result
         cx.may(&source.name, Action::Read)?;
     }
     let task = cx.session.cancel_redrive(name).await.map_err(refused)?;
-    a.int("ApproximateNumberOfMessagesMoved", task.moved);
+    a.int("ApproximateNumberOfMessagesMoved", task.done.moved);
     Ok(())
 }
