@@ -267,21 +267,25 @@ pub fn queue_arguments(
     all
 }
 
-/// Compares the arguments of a declaration with those of the queue that is there.
-pub(crate) fn compare(queue: &str, asked: &[Header], current: &[Header]) -> Result<(), Exception> {
+/// Compares the arguments of a declaration with those of the queue that is there: with those it was declared with, or, as another protocol
+/// may have made or changed it, with those that say what it is. What is not said is compared only with what was said.
+pub(crate) fn compare(
+    queue: &str,
+    asked: &[Header],
+    declared: &[Header],
+    is: &[Header],
+) -> Result<(), Exception> {
     for name in COMPARED {
         let default = DEFAULTS.iter().find(|d| d.0 == name).map(|d| HeaderValue::Str(d.1.to_owned()));
         let default = default.as_ref();
-        let (a, c) = (find(asked, name).or(default), find(current, name).or(default));
-        let same = match (a, c) {
-            (None, None) => true,
-            (Some(a), Some(c)) => match (integer(a), integer(c)) {
-                (Some(a), Some(c)) => a == c,
-                _ => a == c,
-            },
-            _ => false,
+        let (now, was) = (find(asked, name), find(declared, name));
+        let is = find(is, name).or(default);
+        let same = match now {
+            None => is_same(default, was.or(default)),
+            Some(_) => was.is_some() && is_same(now, was) || is_same(now, is),
         };
         if !same {
+            let (a, c) = (now.or(default), was.or(is));
             let plain =
                 |v: Option<&HeaderValue>| v.map_or_else(|| "none".to_owned(), |v| format!("'{}'", plain(v)));
             let alike = a.zip(c).is_some_and(|(a, c)| class(a) == class(c));
@@ -290,6 +294,14 @@ pub(crate) fn compare(queue: &str, asked: &[Header], current: &[Header]) -> Resu
         }
     }
     Ok(())
+}
+
+/// Whether two values are one, whatever their width.
+fn is_same(a: Option<&HeaderValue>, b: Option<&HeaderValue>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => integer(a).zip(integer(b)).map_or_else(|| a == b, |(a, b)| a == b),
+        (a, b) => a.is_none() && b.is_none(),
+    }
 }
 
 /// A queue is there and made otherwise.
@@ -407,25 +419,57 @@ mod tests {
             arguments(&[("x-expires", HeaderValue::I8(7))]),
             arguments(&[("x-expires", HeaderValue::I64(7))]),
         );
-        compare("q", &a, &b).unwrap();
+        compare("q", &a, &b, &[]).unwrap();
     }
 
     #[test]
     fn what_differs_is_named_with_both_values() {
         let asked = arguments(&[("x-message-ttl", HeaderValue::I32(5_000))]);
         assert_eq!(
-            text(&compare("q", &asked, &[]).unwrap_err()),
+            text(&compare("q", &asked, &[], &[]).unwrap_err()),
             "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received the value '5000' of type 'signedint' but current is none"
         );
         assert_eq!(
-            text(&compare("q", &asked, &arguments(&[("x-message-ttl", HeaderValue::I64(6))])).unwrap_err()),
+            text(
+                &compare("q", &asked, &arguments(&[("x-message-ttl", HeaderValue::I64(6))]), &[])
+                    .unwrap_err()
+            ),
             "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received '5000' but current is '6'"
         );
         let unknown = arguments(&[("x-colour", HeaderValue::I32(1))]);
-        compare("q", &unknown, &[]).unwrap();
+        compare("q", &unknown, &[], &[]).unwrap();
         for (name, default) in DEFAULTS {
-            compare("q", &arguments(&[(name, HeaderValue::Str(default.into()))]), &[]).unwrap();
+            compare("q", &arguments(&[(name, HeaderValue::Str(default.into()))]), &[], &[]).unwrap();
         }
+    }
+
+    #[test]
+    fn what_another_protocol_made_may_be_declared_by_what_it_is_or_by_nothing() {
+        let is = arguments(&[
+            ("x-ordering", HeaderValue::Str("key".into())),
+            ("x-message-ttl", HeaderValue::I64(345_600_000)),
+        ]);
+        compare("q", &[], &[], &is).unwrap();
+        compare("q", &is, &[], &is).unwrap();
+        let one = |value: &str| arguments(&[("x-ordering", HeaderValue::Str(value.into()))]);
+        compare("q", &one("key"), &[], &is).unwrap();
+        for other in ["none", "fair"] {
+            assert_eq!(
+                text(&compare("q", &one(other), &[], &is).unwrap_err()),
+                format!(
+                    "PRECONDITION_FAILED - inequivalent arg 'x-ordering' for queue 'q' in vhost '/': received '{other}' but current is 'key'"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_declared_may_be_declared_again_and_so_may_what_it_became() {
+        let ttl = |ms| arguments(&[("x-message-ttl", HeaderValue::I32(ms))]);
+        compare("q", &ttl(5), &ttl(5), &ttl(6)).unwrap();
+        compare("q", &ttl(6), &ttl(5), &ttl(6)).unwrap();
+        compare("q", &ttl(7), &ttl(5), &ttl(6)).unwrap_err();
+        compare("q", &[], &ttl(5), &ttl(6)).unwrap_err();
     }
 
     #[test]

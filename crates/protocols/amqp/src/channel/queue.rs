@@ -145,7 +145,13 @@ impl Channel {
         if let Some((arg, asked, is)) = flags.iter().find(|(_, asked, is)| asked != is) {
             return Err(inequivalent(&def.name, arg, &format!("'{asked}'"), &format!("'{is}'")));
         }
-        arguments::compare(&def.name, table, &has.arguments)
+        let is = arguments::queue_arguments(
+            &def.policy,
+            has.dead_letter.as_ref(),
+            has.subscription.as_ref(),
+            &has.key_from,
+        );
+        arguments::compare(&def.name, table, &has.arguments, &is)
     }
 
     async fn delete_queue(&mut self, m: &q::Delete) -> Result<q::DeleteOk, Exception> {

@@ -227,6 +227,7 @@ mod tests {
             delivery_no: 3,
             deliveries: 1,
             attempts: 0,
+            first_ms: 0,
             redelivered: false,
             bytes: 1,
             wait: Lsn(0),
