@@ -1,121 +1,36 @@
 //! Bridges: what they pass on, what they leave behind, and that each message arrives once, whenever the broker stops.
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
 use millstream_broker::bridge::{BridgeAlter, BridgeDef, BridgeError, BridgeInfo, OnPoison, OnTrimmed};
-use millstream_broker::queue::api::{
-    ConsumerId, ConsumerOpts, Delivery, LEASES_MAX, LeaseKind, QueueDef, Receive, Verb,
-};
+use millstream_broker::queue::api::{ConsumerId, ConsumerOpts, LeaseKind, Verb};
 use millstream_broker::queue::policy::{Ordering, Overflow, QueuePolicy};
 use millstream_broker::{
-    AppendItem, AppendKind, BatchMeta, Binding, Broker, BrokerConfig, Content, DeadLetter, ExchangeType,
-    HeaderValue, Message, NewExchange, NewMessage, NewQueue, NewTopic, Principal, QueueMessage, Session,
-    SessionOptions, Target, TargetKind, Topic, property, settle_item,
+    AppendItem, Binding, Broker, BrokerConfig, Content, DeadLetter, ExchangeType, HeaderValue, Message,
+    NewExchange, NewQueue, NewTopic, QueueMessage, Session, Target, TargetKind, Topic, property, settle_item,
 };
-use millstream_env::Env;
 use millstream_log::DiskLog;
-use millstream_log::mem::{Commit, MemLog};
-use millstream_testkit::under::{LogUnderTest, OnSim};
+use millstream_testkit::under::{LogUnderTest as _, OnSim};
 use millstream_types::Namespace;
 use serde_json::{Value, json};
-
-fn open(env: &Env, log: &MemLog) -> Broker {
-    Broker::open(BrokerConfig::default(), env.clone(), log).unwrap()
-}
-
-fn new_broker(seed: u64) -> (Env, MemLog, Broker) {
-    let (env, ..) = Env::sim(seed);
-    let log = MemLog::new(Commit::AtOnce);
-    let broker = open(&env, &log);
-    (env, log, broker)
-}
-
-fn session(b: &Broker) -> Session {
-    b.session(Principal::anonymous(), Namespace::DEFAULT, SessionOptions::default())
-}
-
-async fn close(broker: Broker) {
-    tokio::task::spawn_blocking(move || broker.close()).await.unwrap();
-}
-
-async fn topic(s: &Session, name: &str, partitions: u32) -> Arc<Topic> {
-    let new = NewTopic { name: name.to_owned(), partitions: Some(partitions), ..NewTopic::default() };
-    s.create_topic(new).await.unwrap()
-}
-
-async fn queue(s: &Session, name: &str) -> Arc<QueueDef> {
-    s.declare_queue(NewQueue::named(name)).await.unwrap().def
-}
+use support::{Place, batch, close, now, packed, payloads, queue, session, text, topic};
 
 async fn bridge(s: &Session, name: &str, def: Value) -> BridgeInfo {
     s.create_bridge(name, &BridgeDef::parse(&def).unwrap(), false).await.unwrap()
 }
 
-/// Records as a producer packs them.
-fn batch(values: &[&str]) -> AppendKindBody {
-    let put = |out: &mut BytesMut, n: i64| {
-        let mut v = ((n << 1) ^ (n >> 63)) as u64;
-        while v >= 0x80 {
-            out.put_u8(v as u8 | 0x80);
-            v >>= 7;
-        }
-        out.put_u8(v as u8);
-    };
-    let mut records = BytesMut::new();
-    for (i, value) in values.iter().enumerate() {
-        let mut r = BytesMut::new();
-        r.put_u8(0);
-        put(&mut r, 0);
-        put(&mut r, i as i64);
-        put(&mut r, 1);
-        r.put_slice(b"k");
-        put(&mut r, value.len() as i64);
-        r.put_slice(value.as_bytes());
-        put(&mut r, 1);
-        put(&mut r, 1);
-        r.put_slice(b"h");
-        put(&mut r, 1);
-        r.put_slice(b"x");
-        put(&mut records, r.len() as i64);
-        records.put_slice(&r);
-    }
-    let n = values.len() as i32;
-    let mut out = BytesMut::new();
-    out.put_i64(0);
-    out.put_i32(records.len() as i32 + 49);
-    out.put_i32(-1);
-    out.put_u8(2);
-    out.put_u32(0);
-    out.put_u16(0);
-    out.put_i32(n - 1);
-    for _ in 0..2 {
-        out.put_i64(1_000);
-    }
-    out.put_i64(-1);
-    out.put_i16(-1);
-    out.put_i32(-1);
-    out.put_i32(n);
-    out.put_slice(&records);
-    let meta = BatchMeta { producer: -1, epoch: -1, first_seq: -1, records: n as u32, flags: 0 };
-    (AppendKind::Batch(meta), out.freeze())
-}
-type AppendKindBody = (AppendKind, Bytes);
-
 async fn append(s: &Session, topic: &Topic, partition: usize, values: &[&str]) {
-    let (kind, body) = batch(values);
-    let part = topic.partitions[partition].log;
-    let item = AppendItem { part, kind, count: values.len() as u32, max_ts_ms: 1_000, body: vec![body] };
-    s.append(vec![item]).await.unwrap().remove(0).unwrap();
+    support::append(s, topic, partition, batch(values, 0, false), values.len() as u32).await;
 }
 
-fn text(key: &str, payload: &str) -> NewMessage {
-    let payload = Some(Bytes::copy_from_slice(payload.as_bytes()));
-    let message = Message { routing_key: key.to_owned(), payload, ..Message::default() };
-    NewMessage { message, ..NewMessage::default() }
+/// All that is in the queue of a name now, acknowledged.
+async fn drain(s: &Session, name: &str) -> Vec<QueueMessage> {
+    support::drain(s, &s.queue(name).unwrap()).await
 }
 
 async fn publish(s: &Session, key: &str, payload: &str) {
@@ -137,39 +52,6 @@ async fn until(s: &Session, name: &str, what: impl Fn(&BridgeInfo) -> bool) -> B
     tokio::time::timeout(Duration::from_secs(30), all).await.expect("the bridge gets there")
 }
 
-async fn take(s: &Session, of: &QueueDef, n: u32) -> Vec<Delivery> {
-    let what = Receive {
-        queue: of.id,
-        max: n,
-        bytes_max: u64::MAX,
-        wait_ms: 0,
-        lease: LeaseKind::Bound,
-        ride: true,
-        auto_ack: false,
-        leases_max: LEASES_MAX,
-    };
-    s.receive(what).unwrap().await.unwrap().unwrap()
-}
-
-/// All that is in a queue now, which is empty then.
-async fn drain(s: &Session, name: &str) -> Vec<QueueMessage> {
-    let def = s.broker().queue(Namespace::DEFAULT, name).unwrap();
-    let mut all = Vec::new();
-    loop {
-        let got = take(s, &def, 100).await;
-        if got.is_empty() {
-            return all;
-        }
-        all.extend(s.broker().read_bodies(&got).await.into_iter().map(Result::unwrap));
-        let acks = got.iter().map(|d| settle_item(d, Verb::Ack)).collect();
-        assert_eq!(s.settle(acks).await.unwrap().await.unwrap(), []);
-    }
-}
-
-fn payloads(all: &[QueueMessage]) -> Vec<String> {
-    all.iter().map(|m| String::from_utf8(m.message.payload.clone().unwrap().to_vec()).unwrap()).collect()
-}
-
 /// What other protocols appended to a topic.
 async fn read(s: &Session, topic: &Topic) -> Vec<Message> {
     let mut all = Vec::new();
@@ -189,7 +71,7 @@ async fn read(s: &Session, topic: &Topic) -> Vec<Message> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_of_batches_and_single_messages_go_through_filter_and_mapping_into_a_queue() {
-    let (.., broker) = new_broker(1);
+    let broker = Place::new(1).open();
     let s = session(&broker);
     let orders = topic(&s, "orders", 2).await;
     queue(&s, "high").await;
@@ -223,7 +105,7 @@ async fn records_of_batches_and_single_messages_go_through_filter_and_mapping_in
 
 #[tokio::test(flavor = "multi_thread")]
 async fn through_an_exchange_a_message_goes_to_all_its_queues_with_the_key_that_was_mapped() {
-    let (.., broker) = new_broker(2);
+    let broker = Place::new(2).open();
     let s = session(&broker);
     topic(&s, "events", 1).await;
     let exchange = NewExchange {
@@ -258,7 +140,8 @@ async fn through_an_exchange_a_message_goes_to_all_its_queues_with_the_key_that_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bridge_goes_on_where_it_was_after_a_restart_and_passes_nothing_on_twice() {
-    let (env, log, broker) = new_broker(3);
+    let place = Place::new(3);
+    let broker = place.open();
     let s = session(&broker);
     topic(&s, "t", 1).await;
     queue(&s, "q").await;
@@ -271,7 +154,7 @@ async fn a_bridge_goes_on_where_it_was_after_a_restart_and_passes_nothing_on_twi
     drop(s);
     close(broker).await;
 
-    let broker = open(&env, &log);
+    let broker = place.open();
     let s = session(&broker);
     let info = s.bridge("b").await.unwrap();
     assert_eq!((info.paused, info.lag, info.passed), (true, 1, 1));
@@ -281,7 +164,7 @@ async fn a_bridge_goes_on_where_it_was_after_a_restart_and_passes_nothing_on_twi
     drop(s);
     close(broker).await;
 
-    let broker = open(&env, &log);
+    let broker = place.open();
     let s = session(&broker);
     publish(&s, "t", "four").await;
     until(&s, "b", |i| i.passed == 4 && i.lag == 0).await;
@@ -296,7 +179,7 @@ async fn a_bridge_goes_on_where_it_was_after_a_restart_and_passes_nothing_on_twi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bridge_whose_target_goes_rests_with_the_cause_and_goes_on_when_it_is_back() {
-    let (.., broker) = new_broker(4);
+    let broker = Place::new(4).open();
     let s = session(&broker);
     topic(&s, "t", 1).await;
     let def = json!({"source": {"topic": "t"}, "target": {"queue": "q"}});
@@ -321,7 +204,7 @@ async fn a_bridge_whose_target_goes_rests_with_the_cause_and_goes_on_when_it_is_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_refuses_holds_the_bridge_and_nothing_is_lost_or_doubled() {
-    let (.., broker) = new_broker(5);
+    let broker = Place::new(5).open();
     let s = session(&broker);
     topic(&s, "t", 2).await;
     let policy = QueuePolicy { messages_max: Some(3), overflow: Overflow::Reject, ..QueuePolicy::default() };
@@ -354,7 +237,7 @@ fn poison_def(on_poison: Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_cannot_be_mapped_pauses_the_bridge_before_it_until_the_policy_is_another() {
-    let (.., broker) = new_broker(6);
+    let broker = Place::new(6).open();
     let s = session(&broker);
     let t = topic(&s, "t", 1).await;
     queue(&s, "q").await;
@@ -373,7 +256,7 @@ async fn a_record_that_cannot_be_mapped_pauses_the_bridge_before_it_until_the_po
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_skipped_records_all_are_counted_and_the_last_hundred_remembered() {
-    let (.., broker) = new_broker(7);
+    let broker = Place::new(7).open();
     let s = session(&broker);
     let t = topic(&s, "t", 2).await;
     queue(&s, "q").await;
@@ -390,14 +273,14 @@ async fn of_skipped_records_all_are_counted_and_the_last_hundred_remembered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_goes_to_the_dead_letter_topic_whole_and_with_the_reason() {
-    let (.., broker) = new_broker(8);
+    let broker = Place::new(8).open();
     let s = session(&broker);
     let t = topic(&s, "t", 1).await;
     let dead = topic(&s, "dead", 1).await;
     queue(&s, "q").await;
     append(&s, &t, 0, &["?", r#"{"c": 1}"#]).await;
     // A batch that cannot be taken apart: all its records are one dead letter.
-    let (kind, body) = batch(&["lost", "too"]);
+    let (kind, body) = (packed(2), batch(&["lost", "too"], 0, false));
     let mut broken = body.to_vec();
     broken[61] = 0xff;
     let item =
@@ -421,7 +304,7 @@ async fn a_record_goes_to_the_dead_letter_topic_whole_and_with_the_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_retention_took_stops_the_bridge_or_is_counted() {
-    let (.., broker) = new_broker(9);
+    let broker = Place::new(9).open();
     let s = session(&broker);
     let t = topic(&s, "t", 1).await;
     queue(&s, "q").await;
@@ -446,7 +329,7 @@ async fn what_retention_took_stops_the_bridge_or_is_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_go_to_a_topic_with_how_they_died_and_are_settled_in_the_same_step() {
-    let (.., broker) = new_broker(10);
+    let broker = Place::new(10).open();
     let s = session(&broker);
     let dead = topic(&s, "dead", 1).await;
     queue(&s, "jobs.dead").await;
@@ -485,7 +368,7 @@ async fn dead_letters_go_to_a_topic_with_how_they_died_and_are_settled_in_the_sa
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_the_topic_is_too_small_for_stays_in_its_queue_uncounted() {
-    let (.., broker) = new_broker(11);
+    let broker = Place::new(11).open();
     let s = session(&broker);
     let settings = BTreeMap::from([("max.message.bytes".to_owned(), "100".to_owned())]);
     s.create_topic(NewTopic { name: "t".to_owned(), partitions: Some(1), settings }).await.unwrap();
@@ -498,7 +381,7 @@ async fn a_message_that_the_topic_is_too_small_for_stays_in_its_queue_uncounted(
     assert_eq!(info.passed, 1);
     let back = async {
         loop {
-            let got = take(&s, &q, 5).await;
+            let got = s.receive(now(&q, 5)).unwrap().await.unwrap().unwrap();
             if !got.is_empty() {
                 return got;
             }
@@ -512,7 +395,7 @@ async fn a_message_that_the_topic_is_too_small_for_stays_in_its_queue_uncounted(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_that_come_later_are_bridged_from_their_first_record() {
-    let (.., broker) = new_broker(12);
+    let broker = Place::new(12).open();
     let s = session(&broker);
     let t = topic(&s, "t", 1).await;
     queue(&s, "q").await;

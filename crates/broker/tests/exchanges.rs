@@ -1,25 +1,19 @@
 //! Exchanges through the broker's API: what is answered is routed by at once, and is there after a restart.
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod support;
+
 use millstream_broker::{
     Binding, BindingsOf, Broker, BrokerConfig, ExchangeError, ExchangeType, Header, HeaderValue, NewExchange,
-    NewTopic, Principal, RouteRequest, RouteScratch, RoutingError, Session, SessionOptions, Target,
-    TargetKind, arguments_of,
+    NewTopic, RouteRequest, RouteScratch, RoutingError, Session, Target, TargetKind, arguments_of,
 };
 use millstream_env::Env;
 use millstream_log::mem::{Commit, MemLog};
 use millstream_types::Namespace;
+use support::{close, session};
 
 fn open(log: &MemLog, env: &Env) -> Broker {
     Broker::open(BrokerConfig::default(), env.clone(), log).unwrap()
-}
-
-fn session(b: &Broker) -> Session {
-    b.session(Principal::anonymous(), Namespace::DEFAULT, SessionOptions::default())
-}
-
-async fn close(broker: Broker) {
-    tokio::task::spawn_blocking(move || broker.close()).await.unwrap();
 }
 
 fn exchange(name: &str, kind: ExchangeType) -> NewExchange {

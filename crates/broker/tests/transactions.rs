@@ -1,77 +1,20 @@
 //! Transactions and tasks through the broker's API, over a log in memory: all of it or nothing, one record, across topics and queues.
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::sync::Arc;
+mod support;
 
 use bytes::Bytes;
 use millstream_broker::group::{Commit, CommittedOffset, GroupError, GroupOp, GroupReply, Who};
-use millstream_broker::queue::api::{Delivery, LEASES_MAX, LeaseKind, QueueDef, Receive, SettleError, Verb};
+use millstream_broker::queue::api::{SettleError, Verb};
 use millstream_broker::queue::policy::{Overflow, QueuePolicy};
 use millstream_broker::task::{CursorStep, Task, TaskConflict, TaskError, TaskKind, TaskState, TaskStep};
 use millstream_broker::{
-    Binding, Broker, BrokerConfig, Message, NewMessage, NewQueue, NewTask, NewTopic, NotPublished, Principal,
-    PublishRefusal, Session, SessionOptions, TRANSACT_OPS_MAX, Target, TargetKind, TaskAlter, TaskCallError,
-    TaskQuery, Topic, TransactError, Transaction, TransactionError, property, settle_item,
+    Binding, NewMessage, NewQueue, NewTask, NotPublished, PublishRefusal, Session, TRANSACT_OPS_MAX, Target,
+    TargetKind, TaskAlter, TaskCallError, TaskQuery, TransactError, Transaction, TransactionError, property,
+    settle_item,
 };
-use millstream_env::Env;
-use millstream_log::mem::{Commit as When, MemLog};
 use millstream_types::{LogId, Namespace, ObjectId, ObjectKind};
-
-struct Place {
-    log: MemLog,
-    env: Env,
-}
-
-impl Place {
-    fn new(seed: u64) -> Self {
-        Self { log: MemLog::new(When::AtOnce), env: Env::sim(seed).0 }
-    }
-    fn open(&self) -> Broker {
-        Broker::open(BrokerConfig::default(), self.env.clone(), &self.log).unwrap()
-    }
-}
-
-fn session(b: &Broker) -> Session {
-    b.session(Principal::anonymous(), Namespace::DEFAULT, SessionOptions::default())
-}
-
-async fn close(broker: Broker) {
-    tokio::task::spawn_blocking(move || broker.close()).await.unwrap();
-}
-
-fn text(key: &str, payload: &str) -> NewMessage {
-    let payload = Some(Bytes::copy_from_slice(payload.as_bytes()));
-    let message = Message { routing_key: key.to_owned(), payload, ..Message::default() };
-    NewMessage { message, ..NewMessage::default() }
-}
-
-async fn queue(s: &Session, name: &str) -> Arc<QueueDef> {
-    s.declare_queue(NewQueue::named(name)).await.unwrap().def
-}
-
-async fn topic(s: &Session, name: &str) -> Arc<Topic> {
-    s.create_topic(NewTopic { name: name.to_owned(), partitions: Some(1), ..NewTopic::default() })
-        .await
-        .unwrap()
-}
-
-async fn get(s: &Session, def: &QueueDef) -> Vec<Delivery> {
-    let what = Receive {
-        queue: def.id,
-        max: 10,
-        bytes_max: 1 << 20,
-        wait_ms: 0,
-        lease: LeaseKind::Bound,
-        ride: true,
-        auto_ack: false,
-        leases_max: LEASES_MAX,
-    };
-    s.receive(what).unwrap().await.unwrap().unwrap()
-}
-
-async fn ready(s: &Session, def: &QueueDef) -> u64 {
-    s.queue_stats(def.id, false).await.unwrap().unwrap().ready.n
-}
+use support::{Place, close, get, queue, ready, session, text, topic};
 
 fn commit(group: &str, part: LogId, offset: u64) -> Commit {
     let (ns, group) = (Namespace::DEFAULT, group.to_owned());
@@ -98,7 +41,7 @@ async fn publishing_settling_and_committing_offsets_is_one_record_or_nothing() {
     let place = Place::new(1);
     let broker = place.open();
     let s = session(&broker);
-    let (a, b, t) = (queue(&s, "a").await, queue(&s, "b").await, topic(&s, "t").await);
+    let (a, b, t) = (queue(&s, "a").await, queue(&s, "b").await, topic(&s, "t", 1).await);
     let part = t.partitions[0].log;
     s.publish(vec![text("a", "x"), text("a", "y")]).await.unwrap().await.unwrap();
     let got = get(&s, &a).await;
@@ -142,7 +85,7 @@ async fn a_group_that_begins_with_a_transaction_goes_on_like_any_other() {
     let place = Place::new(2);
     let broker = place.open();
     let s = session(&broker);
-    let t = topic(&s, "t").await;
+    let t = topic(&s, "t", 1).await;
     let part = t.partitions[0].log;
     // Two commits of one new group, and one of another.
     let commit_offsets = vec![commit("g", part, 1), commit("g", part, 2), commit("h", part, 3)];
@@ -213,7 +156,7 @@ async fn what_is_published_to_queues_and_topics_at_once_is_one_record() {
     let place = Place::new(5);
     let broker = place.open();
     let s = session(&broker);
-    let (q, t) = (queue(&s, "q").await, topic(&s, "t").await);
+    let (q, t) = (queue(&s, "q").await, topic(&s, "t", 1).await);
     for (kind, name) in [(TargetKind::Queue, "q"), (TargetKind::Topic, "t")] {
         let target = Target { kind, name: name.to_owned() };
         let source = "amq.fanout".to_owned();

@@ -21,7 +21,7 @@ async fn an_ordered_queue_gives_each_key_to_one_at_a_time_also_after_a_restart()
         assert_eq!(publish(&s, keyed("orders", key, payload)).await.accepted, 1);
     }
     let timed = LeaseKind::Timed { lease_ms: Some(3_600_000), owned: false };
-    let what = |max| Receive { max, lease: timed, ride: false, ..now(&q) };
+    let what = |max| Receive { max, lease: timed, ride: false, ..now(&q, 10) };
     let first = s.receive(what(2)).unwrap().await.unwrap().unwrap();
     assert_eq!(bodies(&broker, &first).await, ["a1", "a2"]);
     close(broker).await;
@@ -55,7 +55,7 @@ async fn a_key_is_kept_on_the_way_through_a_queue_that_does_not_order() {
     let got = get(&s, &first).await;
     settle(&s, &got, Verb::Reject).await;
     until_ready(&s, &orders, 2).await;
-    let got = s.receive(Receive { max: 1, ..now(&orders) }).unwrap().await.unwrap().unwrap();
+    let got = s.receive(Receive { max: 1, ..now(&orders, 10) }).unwrap().await.unwrap().unwrap();
     assert_eq!(bodies(&broker, &got).await, ["1"]);
     assert_eq!(get(&s, &orders).await, []);
     settle(&s, &got, Verb::Ack).await;

@@ -9,58 +9,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_broker::queue::api::{
-    ConsumerId, ConsumerOpts, Delivery, LEASES_MAX, LeaseKind, QueueDef, QueueError, QueueOp, QueueReply,
-    Receive, SettleError, Verb,
+    ConsumerId, ConsumerOpts, Delivery, LeaseKind, QueueDef, QueueError, QueueOp, QueueReply, Receive,
+    SettleError, Verb,
 };
 use millstream_broker::queue::policy::{OnExhausted, Ordering, Overflow, QueuePolicy};
 use millstream_broker::{
     Binding, Broker, BrokerConfig, Class, ConsumeError, Content, DeadLetter, Death, DeathReason,
-    ExchangeType, Message, NewExchange, NewMessage, NewQueue, NewTopic, Op, Principal, PublishOutcome,
-    PublishRefusal, QueueCallError, Redrive, Redriven, Reply, Session, SessionOptions, Target, TargetKind,
-    property, settle_item,
+    ExchangeType, NewExchange, NewMessage, NewQueue, NewTopic, Op, Principal, PublishOutcome, PublishRefusal,
+    QueueCallError, Redrive, Redriven, Reply, Session, SessionOptions, Target, TargetKind, property,
+    settle_item,
 };
-use millstream_env::Env;
-use millstream_env::sim::SimClock;
-use millstream_log::mem::{Commit, MemLog};
+use millstream_log::mem::Commit;
 use millstream_types::Namespace;
+use support::{Place, close, get, now, queue, ready, session, settle, text};
+
+#[path = "../support/mod.rs"]
+mod support;
 
 mod batches;
 mod keys;
 mod redrive;
-
-struct Place {
-    log: MemLog,
-    env: Env,
-    clock: Arc<SimClock>,
-}
-
-impl Place {
-    fn new(seed: u64) -> Self {
-        let (env, _, clock) = Env::sim(seed);
-        Self { log: MemLog::new(Commit::AtOnce), env, clock }
-    }
-    fn open(&self) -> Broker {
-        Broker::open(BrokerConfig::default(), self.env.clone(), &self.log).unwrap()
-    }
-}
-
-fn session(b: &Broker) -> Session {
-    b.session(Principal::anonymous(), Namespace::DEFAULT, SessionOptions::default())
-}
-
-async fn close(broker: Broker) {
-    tokio::task::spawn_blocking(move || broker.close()).await.unwrap();
-}
-
-fn text(key: &str, payload: &str) -> NewMessage {
-    let payload = Some(Bytes::copy_from_slice(payload.as_bytes()));
-    let message = Message { routing_key: key.to_owned(), payload, ..Message::default() };
-    NewMessage { message, ..NewMessage::default() }
-}
-
-async fn queue(s: &Session, name: &str) -> Arc<QueueDef> {
-    s.declare_queue(NewQueue::named(name)).await.unwrap().def
-}
 
 async fn publish(s: &Session, message: NewMessage) -> PublishOutcome {
     s.publish(vec![message]).await.unwrap().await.unwrap().remove(0).unwrap()
@@ -102,32 +70,6 @@ async fn bodies(b: &Broker, of: &[Delivery]) -> Vec<String> {
 
 async fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
     std::future::poll_fn(|cx| std::task::Poll::Ready(Pin::new(&mut *future).poll(cx).is_pending())).await
-}
-
-async fn settle(s: &Session, of: &[Delivery], verb: Verb) {
-    let items = of.iter().map(|d| settle_item(d, verb)).collect();
-    assert_eq!(s.settle(items).await.unwrap().await.unwrap(), []);
-}
-
-async fn get(s: &Session, def: &QueueDef) -> Vec<Delivery> {
-    s.receive(now(def)).unwrap().await.unwrap().unwrap()
-}
-
-fn now(def: &QueueDef) -> Receive {
-    Receive {
-        queue: def.id,
-        max: 10,
-        bytes_max: 1 << 20,
-        wait_ms: 0,
-        lease: LeaseKind::Bound,
-        ride: true,
-        auto_ack: false,
-        leases_max: LEASES_MAX,
-    }
-}
-
-async fn ready(s: &Session, def: &QueueDef) -> u64 {
-    s.queue_stats(def.id, false).await.unwrap().unwrap().ready.n
 }
 
 /// Waits until a queue has so many messages ready.
@@ -238,7 +180,7 @@ async fn what_a_session_never_took_is_not_counted_as_delivered_when_it_goes() {
     drop(s);
     let s = session(&broker);
     until_ready(&s, &q, 1).await;
-    let unheard = s.receive(now(&q)).unwrap();
+    let unheard = s.receive(now(&q, 10)).unwrap();
     s.barrier().await.unwrap();
     drop(unheard);
     until_ready(&s, &q, 1).await;
@@ -252,10 +194,10 @@ async fn a_receive_waits_for_a_message_and_comes_back_with_nothing_when_its_time
     let broker = place.open();
     let s = session(&broker);
     let q = queue(&s, "q").await;
-    let waiting = s.receive(Receive { wait_ms: 60_000, ..now(&q) }).unwrap();
+    let waiting = s.receive(Receive { wait_ms: 60_000, ..now(&q, 10) }).unwrap();
     publish(&s, text("q", "a")).await;
     assert_eq!(bodies(&broker, &waiting.await.unwrap().unwrap()).await, ["a"]);
-    let waiting = s.receive(Receive { wait_ms: 60_000, ..now(&q) }).unwrap();
+    let waiting = s.receive(Receive { wait_ms: 60_000, ..now(&q, 10) }).unwrap();
     s.barrier().await.unwrap();
     place.clock.advance(Duration::from_secs(61));
     assert_eq!(waiting.await.unwrap().unwrap(), []);
@@ -354,7 +296,11 @@ async fn a_rejected_message_goes_through_the_dead_letter_exchange_with_its_death
     assert_eq!((&**keys, expiration.as_deref(), *first), (&["q".to_owned()][..], Some(&b"60000"[..]), true));
     assert_eq!((&*read.message.exchange, &*read.message.routing_key), ("dlx", "q"));
     assert_eq!(read.expiry_ms, None);
-    assert_eq!(read.message.properties.iter().map(|p| p.0).collect::<Vec<_>>(), [property::SENT_MS]);
+    assert_eq!(
+        read.message.properties.iter().map(|p| p.0).collect::<Vec<_>>(),
+        [property::SENT_MS, property::DELIVERED_BEFORE]
+    );
+    assert_eq!(read.deliveries_in_all(&got[0]), 2);
     assert!(read.sent_ms() <= read.enqueued_ms);
     assert!(read.origin.is_some());
     assert_eq!(s.queue_stats(q.id, false).await.unwrap().unwrap().held.n, 0);

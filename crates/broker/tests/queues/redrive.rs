@@ -115,24 +115,24 @@ async fn a_redrive_that_is_a_task_goes_on_after_a_restart_with_its_counts() {
     let s = session(&broker);
     let (dead, _) = numbered(&s, 600).await;
     let begun = s.start_redrive("r", to_back(&dead, Some(50))).await.unwrap();
-    assert_eq!((begun.what.max, begun.moved, begun.state), (Some(600), 0, RedriveState::Running));
+    assert_eq!((begun.what.max, begun.done.moved, begun.state), (Some(600), 0, RedriveState::Running));
     assert_eq!(s.start_redrive("other", to_back(&dead, None)).await.unwrap_err(), RedriveError::Running);
-    let before = until_redrive(&s, "r", |t| t.moved > 0).await;
+    let before = until_redrive(&s, "r", |t| t.done.moved > 0).await;
     drop(s);
     close(broker).await;
     let broker = place.open();
     let s = session(&broker);
     let after = s.find_redrive("r").await.unwrap();
-    assert!(after.moved >= before.moved && after.state == RedriveState::Running, "{after:?}");
+    assert!(after.done.moved >= before.done.moved && after.state == RedriveState::Running, "{after:?}");
     let back = s.queue("back").unwrap();
-    until_redrive(&s, "r", |t| t.moved > after.moved).await;
+    until_redrive(&s, "r", |t| t.done.moved > after.done.moved).await;
     let cancelled = s.cancel_redrive("r").await.unwrap();
     assert_eq!(cancelled.state, RedriveState::Cancelled);
     assert_eq!(s.cancel_redrive("r").await.unwrap_err(), RedriveError::Ended);
-    until_ready(&s, &dead, 600 - cancelled.moved).await;
+    until_ready(&s, &dead, 600 - cancelled.done.moved).await;
     s.start_redrive("rest", to_back(&dead, None)).await.unwrap();
     let rest = until_redrive(&s, "rest", |t| t.state != RedriveState::Running).await;
-    assert_eq!((rest.moved, rest.state), (600 - cancelled.moved, RedriveState::Completed));
+    assert_eq!((rest.done.moved, rest.state), (600 - cancelled.done.moved, RedriveState::Completed));
     assert_eq!(
         s.redrives(dead.id).await.unwrap().iter().map(|t| &*t.name).collect::<Vec<_>>(),
         ["rest", "r"]
@@ -155,12 +155,12 @@ async fn a_redrive_that_is_a_task_says_what_it_left_and_why() {
     let homeless = Redrive { to: None, ..to_back(&dead, None) };
     s.start_redrive("a", homeless).await.unwrap();
     let ended = until_redrive(&s, "a", |t| t.state != RedriveState::Running).await;
-    assert_eq!((ended.moved, ended.state), (0, RedriveState::Failed(RedriveFailure::Homeless)));
+    assert_eq!((ended.done.moved, ended.state), (0, RedriveState::Failed(RedriveFailure::Homeless)));
     let full = QueuePolicy { messages_max: Some(2), overflow: Overflow::Reject, ..QueuePolicy::default() };
     s.declare_queue(NewQueue { policy: full, ..NewQueue::named("full") }).await.unwrap();
     s.start_redrive("b", Redrive { to: Some("full".to_owned()), ..to_back(&dead, None) }).await.unwrap();
     let ended = until_redrive(&s, "b", |t| t.state != RedriveState::Running).await;
-    assert_eq!((ended.moved, ended.state), (2, RedriveState::Failed(RedriveFailure::Refused)));
+    assert_eq!((ended.done.moved, ended.state), (2, RedriveState::Failed(RedriveFailure::Refused)));
     until_ready(&s, &dead, 1).await;
     assert_eq!(s.find_redrive("c").await.unwrap_err(), RedriveError::NotFound);
     close(broker).await;
