@@ -204,15 +204,15 @@ def _(place):
         server.ok("queue", "create", name)
     server.run("produce", "dead", stdin="".join("%d\n" % n for n in range(2_000)))
     ready(server, "dead", 2_000)
-    command = server.background("queue", "redrive", "dead", "--to", "back", "--rate", "100")
+    command = subprocess.Popen([place.binary, "queue", "redrive", "dead", "--to", "back", "--rate", "100", "--server", server.http],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(), cwd=place.folder, text=True)
 
     def latest():
         [told] = server.ok("queue", "redrives", "dead", "--json").json()["redrives"]
         return told
-    until(lambda: server.ok("queue", "redrives", "dead", "--json").json()["redrives"], "it is there")
-    until(lambda: latest()["moved"] > 0, "it moves")
-    command.process.send_signal(signal.SIGINT)
-    assert command.process.wait() != 0
+    holds(command.stderr.readline(), " of 2000 messages")
+    command.send_signal(signal.SIGINT)
+    assert command.wait() != 0
     before = latest()
     until(lambda: latest()["moved"] > before["moved"], "it goes on without its command")
     holds(server.refused("queue", "redrive", "dead"), "running", "queue redrives dead")
