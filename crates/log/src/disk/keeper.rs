@@ -17,8 +17,8 @@ use super::core::Core;
 use super::events::{FileId, SealedFile, SpaceEvent, SpaceOp};
 use super::file::{SegFile, path};
 use super::merge::Merging;
-use super::sink::{Sink, bytes_of};
-use crate::api::{Level, LogConfig, Permit, RowBatch, StoreError};
+use super::sink::{Sink, Slice};
+use crate::api::{Level, LogConfig, Permit, StoreError};
 use crate::bugs::Bug;
 use crate::format::bytes::len64;
 use crate::format::rows::{
@@ -34,6 +34,8 @@ const TICK: Duration = Duration::from_millis(50);
 const EVENTS_MAX: usize = 256;
 /// Space rows changed that are written without waiting for more.
 const DIRTY_ROWS_MAX: usize = 20_000;
+/// What a space row takes in the state store, and a little more than most do.
+const SPACE_ROW_BYTES: u64 = 128;
 /// Index in memory of full files above which they are given one on disk.
 const INDEX_BYTES_MAX: u64 = 32 << 20;
 /// Index in memory above which publishers get no room back, if there are files to be given theirs on disk: else many logs of a few
@@ -85,6 +87,8 @@ pub(crate) struct Keeper {
     durable: u64,
     /// Effects below are in rows given to the store.
     object_floor: u64,
+    /// So will those below this, once they are durable: the floor follows without rows being asked for again.
+    clean: u64,
     /// Freed files that readers still hold.
     leaving: Vec<(FileId, [Weak<SegFile>; 2])>,
     /// Rows are being asked for until the floor of objects passes this LSN.
@@ -130,6 +134,7 @@ impl Keeper {
             kept,
             durable,
             object_floor,
+            clean: object_floor,
             leaving: Vec::new(),
             round: None,
             round_ns: now,
@@ -319,19 +324,29 @@ impl Keeper {
     }
 
     /// The engine's rows that may be written, and what they say of the floor of its effects.
-    fn take_rows(&mut self) -> Vec<(u64, RowBatch)> {
+    fn take_rows(&mut self) -> Vec<Slice> {
         let rows = self.sink.take_ready(self.durable);
-        self.round_rows += rows.iter().map(|(_, batch)| len64(bytes_of(batch))).sum::<u64>();
-        if let Some((_, last)) = rows.last() {
+        self.round_rows += rows.iter().map(|slice| len64(slice.bytes)).sum::<u64>();
+        if let Some(last) = rows.last() {
             let clean = last.oldest_dirty.map_or(last.applied.0 + 1, |l| l.0);
-            self.object_floor = self.object_floor.max(clean.min(self.durable + 1));
+            self.clean = self.clean.max(clean);
         }
+        self.object_floor = self.object_floor.max(self.clean.min(self.durable + 1));
         rows
     }
 
-    /// Whether there is room on the disk for a batch. A write that fails for want of it would end the log.
+    /// Whether there is room on the disk for a batch. A write that fails for want of it would end the log. If there is not, the store
+    /// is to make some: else what it holds in vain would stay for ever, for nothing more is written.
     fn may_store(&self) -> Result<bool, StoreError> {
-        let room = self.core.pool.may_store(self.sink.waiting_bytes());
+        let Err(free_bytes) = self.has_room()? else { return Ok(true) };
+        let made = self.core.watch.batch(|| self.kept.store.make_room(free_bytes))?;
+        Ok(made && self.has_room()?.is_ok())
+    }
+
+    /// Else how much is free.
+    fn has_room(&self) -> Result<Result<(), u64>, StoreError> {
+        let rows = self.sink.next_bytes() + len64(self.kept.account.dirty()) * SPACE_ROW_BYTES;
+        let room = self.core.pool.may_store(rows, self.kept.store.merge_bytes());
         room.map_err(|e| StoreError {
             file: STATE_DIR.to_owned(),
             cause: format!("the disk does not say what is free: {e}"),
@@ -346,7 +361,7 @@ impl Keeper {
 
     /// One batch: the engine's rows, all space rows as they are at one LSN, and the floor that both allow. Then what may follow once
     /// it is durable.
-    fn write(&mut self, rows: &[(u64, RowBatch)], adopted: &[(FileId, u64)]) -> Result<(), StoreError> {
+    fn write(&mut self, rows: &[Slice], adopted: &[(FileId, u64)]) -> Result<(), StoreError> {
         let floor = self.floor().max(self.kept.meta.floor);
         let reusable = if self.core.bugs.has(Bug::ReusesFileEarly) { u64::MAX } else { floor };
         let dead = self.kept.account.take_dead(reusable)?;
@@ -364,9 +379,7 @@ impl Keeper {
             ..self.kept.meta
         };
         if batch.is_empty() && meta == self.kept.meta {
-            if let Some((id, _)) = rows.last() {
-                self.sink.set_flushed(*id, rows);
-            }
+            self.sink.set_flushed(rows);
             return Ok(());
         }
         batch.push((META_KEY.to_vec(), Some(meta.encode())));
@@ -378,24 +391,21 @@ impl Keeper {
                 self.cold.add(*id, *row, self.core.tail().handle(*id, *lap));
             }
         }
-        self.core.watch.batch(|| self.kept.store.write(&batch))?;
-        self.kept.meta = meta;
         let (mut logs, mut gone) = (Vec::new(), Vec::new());
         for (key, row) in batch.iter().filter(|(key, _)| key.starts_with(LOGS)) {
             let log = LogId(last_number(key).unwrap_or_default());
-            self.cold.changed(log);
             if row.is_some() { logs.push(log) } else { gone.push((log, None)) }
         }
-        drop(batch);
+        self.core.watch.batch(|| self.kept.store.write(batch))?;
+        self.kept.meta = meta;
+        logs.iter().chain(gone.iter().map(|(log, _)| log)).for_each(|log| self.cold.changed(*log));
         for (id, lap) in adopted {
             self.leave(*id, *lap, &mut logs);
             if let Some(row) = self.kept.account.file(*id) {
                 give_back_rest(&self.disk, *id, row, self.cfg.segment_bytes);
             }
         }
-        if let Some((id, _)) = rows.last() {
-            self.sink.set_flushed(*id, rows);
-        }
+        self.sink.set_flushed(rows);
         for (id, lap) in dead {
             self.kept.sealed.remove(&(id, lap));
             // Who has the file now, from the shelf or from the tail, may read on; nobody finds it any more.
@@ -441,9 +451,9 @@ impl Keeper {
     }
 
     /// The engine's rows. A removed one leaves a tombstone until the floor has passed it: a replay of older effects would make it anew.
-    fn object_rows(&mut self, rows: &[(u64, RowBatch)], batch: &mut Vec<Change>) {
+    fn object_rows(&mut self, rows: &[Slice], batch: &mut Vec<Change>) {
         let tombstones = &mut self.kept.tombstones;
-        for row in rows.iter().flat_map(|(_, b)| &b.rows) {
+        for row in rows.iter().flat_map(|slice| &slice.rows) {
             let value = row.value.as_ref().map(|v| encode_object(row.row_lsn.0, v));
             if value.is_none() {
                 tombstones.insert(row.key.clone(), row.row_lsn.0);

@@ -141,12 +141,12 @@ impl LogStore for DiskLog {
         let gate = Arc::new(Gate::new(cfg.inflight_bytes).with_op_bytes_max(op_bytes_max));
         // Opening the store may take room: it clears up what the last run left.
         let free = self.env.disk.space().map_err(meta::io(""))?.free_bytes;
-        if free < sizes.store_bytes(0) {
+        if free < sizes.store_bytes(0, 0) {
             let ballast = Ballast::new(Arc::clone(&self.env.disk), sizes.ballast_bytes());
             ballast.give().map_err(meta::io(""))?;
         }
         let mut kept = self.kept(&meta)?;
-        let sink = kept.as_ref().map(|k| Arc::new(Sink::new(Arc::clone(&k.store))));
+        let sink = kept.as_ref().map(|k| Arc::new(Sink::new(Arc::clone(&k.store), sizes.batch_bytes())));
         let rows: Arc<dyn StateReader> = match &sink {
             Some(sink) => Arc::clone(sink) as Arc<_>,
             None => Arc::new(NoStore),

@@ -167,23 +167,24 @@ impl ReadyPool {
         self.changed.notify_all();
     }
 
-    /// Whether the state store may write a batch of so many bytes. If room is short it gets the ballast; if that is not enough, files
-    /// that are free are removed, and it is to ask again.
+    /// Whether the state store, whose merges may take `merge_bytes`, may write a batch of so many bytes; else how many are free. If room
+    /// is short it gets the ballast; if that is not enough, files that are free are removed, and it is to ask again.
     ///
     /// # Errors
     /// What the disk says.
-    pub(crate) fn may_store(&self, batch_bytes: u64) -> io::Result<bool> {
-        let need = self.sizes.store_bytes(batch_bytes);
-        let mut enough = self.disk.space()?.free_bytes >= need;
-        if !enough && self.give_ballast()? {
-            enough = self.disk.space()?.free_bytes >= need;
+    pub(crate) fn may_store(&self, batch_bytes: u64, merge_bytes: u64) -> io::Result<Result<(), u64>> {
+        let need = self.sizes.store_bytes(batch_bytes, merge_bytes);
+        let mut free = self.disk.space()?.free_bytes;
+        if free < need && self.give_ballast()? {
+            free = self.disk.space()?.free_bytes;
         }
+        let enough = free >= need;
         let mut s = self.lock();
         if s.at.starved == enough {
             s.at.starved = !enough;
             self.changed.notify_all();
         }
-        Ok(enough)
+        Ok(if enough { Ok(()) } else { Err(free) })
     }
 
     /// Gives the ballast's room to whoever asks: the state store, or a merge. False: it was given already. It is taken back before
@@ -317,7 +318,9 @@ impl ReadyPool {
     fn look(&self, s: &mut State) {
         if let Ok(space) = self.disk.space() {
             let rows = s.rows.as_ref().and_then(Weak::upgrade);
-            s.at.free_bytes = space.free_bytes.saturating_sub(rows.map_or(0, |rows| rows.owed_bytes()));
+            let (owed, merge) = rows.map_or((0, 0), |rows| (rows.owed_bytes(), rows.merge_bytes()));
+            s.at.free_bytes = space.free_bytes.saturating_sub(owed);
+            s.at.merge_bytes = merge;
             s.at.refused = false;
         }
     }

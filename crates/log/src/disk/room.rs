@@ -33,8 +33,16 @@ const RESERVE_BYTES_MAX: u64 = 512 << 20;
 const TINY_RESERVE_PART: u64 = 8;
 /// The least reserve there is.
 pub(crate) const TINY_RESERVE_BYTES_MIN: u64 = 4 << 20;
-/// The store writes only while this part of the reserve is really free.
+/// The store writes only while this part of the reserve is really free ...
 const STORE_PART: u64 = 4;
+/// ... and what its own merges may take, but for that never more than this part: so much the ballast gives ...
+const STORE_MERGE_PART: u64 = 2;
+/// ... and the batch so often: in the journal, in a table, and again in the merge that this table comes to.
+const BATCH_COPIES: u64 = 3;
+/// Rows of the engine are written in batches of this part of the reserve, within the bounds below.
+const BATCH_PART: u64 = 32;
+const BATCH_BYTES_MIN: u64 = 256 << 10;
+const BATCH_BYTES_MAX: u64 = 4 << 20;
 
 /// The size of segment files on a file system that is so large, if none is asked for.
 pub(crate) fn segment_bytes(total_bytes: u64) -> u64 {
@@ -79,6 +87,8 @@ pub(crate) struct Seen {
     pub idle_files: usize,
     /// The sequencer waits for a file, or has not woken yet since one is ready.
     pub waiting: bool,
+    /// What the state store's own merges may take.
+    pub merge_bytes: u64,
     /// The state store waits for room.
     pub starved: bool,
     /// The disk refused room lately, whatever it says is free.
@@ -130,15 +140,22 @@ impl Sizes {
         self.reserve_bytes / 2 / 4096 * 4096
     }
 
-    /// Bytes that must really be free for the store to write a batch of so many bytes.
-    pub(crate) fn store_bytes(&self, batch_bytes: u64) -> u64 {
-        (self.reserve_bytes / STORE_PART).max(batch_bytes.saturating_mul(2))
+    /// Bytes of the engine's rows to write at once.
+    pub(crate) fn batch_bytes(&self) -> u64 {
+        (self.reserve_bytes / BATCH_PART).clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX)
+    }
+
+    /// Bytes that must really be free for the store to write a batch of so many bytes, if its merges may take `merge_bytes`. What is
+    /// free afterwards holds the merges: it is never so short of room that it cannot make some.
+    pub(crate) fn store_bytes(&self, batch_bytes: u64, merge_bytes: u64) -> u64 {
+        let merge = merge_bytes.min(self.reserve_bytes / STORE_MERGE_PART);
+        (self.reserve_bytes / STORE_PART).max(merge.saturating_add(batch_bytes.saturating_mul(BATCH_COPIES)))
     }
 
     /// Whether a merge may write a pack of so many bytes. What the state store needs stays free, or the pack could not be installed.
     /// Where room is short (`hurry`) the reserve is what merges are for; else it is left alone.
     pub(crate) fn merge(&self, seen: &Seen, pack_bytes: u64, hurry: bool) -> MergeRoom {
-        let spared = if hurry { self.store_bytes(0) } else { self.reserve_bytes };
+        let spared = if hurry { self.store_bytes(0, seen.merge_bytes) } else { self.reserve_bytes };
         let need = pack_bytes.saturating_add(spared);
         let enough = if hurry { seen.free_bytes } else { seen.total().min(seen.free_bytes + spared) };
         match () {

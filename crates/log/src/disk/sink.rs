@@ -1,7 +1,10 @@
 //! [`Sink`]: where the engine's rows wait until they may be written, and are seen meanwhile. Start at [`Sink::take_ready`], the
 //! flusher's end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::borrow::Borrow;
+use std::cmp::Ordering as Order;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -14,45 +17,99 @@ use crate::store::{STATE_DIR, StateStore};
 
 /// A slice: what the engine encodes in about 200 microseconds.
 const SLICE: Budget = Budget { rows_max: 1024, bytes_max: 256 << 10 };
-/// Bytes that wait; above, no more is wanted. They are in memory twice, with places in a table.
+/// Memory of rows that wait; above, no more is wanted.
 const WAITING_BYTES_MAX: usize = 8 << 20;
-/// Bytes written at once, unless one slice has more: on their way into the store they are in memory several times.
-const WRITTEN_BYTES_MAX: usize = 4 << 20;
+/// What a row takes in memory beside its key and its value, with its places in a table and in a batch, roughly.
+const WAITING_ROW_BYTES: usize = 160;
+/// Rows written at once: small ones take much more memory on their way than they have bytes.
+const WRITTEN_ROWS_MAX: usize = 16 << 10;
+/// What a row takes beside its key and its value, in the journal and in a table.
+const ROW_BYTES: usize = 32;
 
 /// Rows between the engine and the store.
 pub(crate) struct Sink {
     /// `None` once the log is closed, whoever still has this.
     store: RwLock<Option<Arc<dyn StateStore>>>,
+    /// Bytes written at once, unless one slice has more: on their way into the store they are in memory several times.
+    written_bytes_max: usize,
     state: Mutex<Waiting>,
     wanted: AtomicBool,
     flushed: AtomicU64,
     on_wanted: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
 
-/// Its batch, its LSN, its value.
-type Newest = (u64, Lsn, Option<Vec<u8>>);
+/// Rows that are written in one batch.
+pub(crate) struct Slice {
+    pub id: u64,
+    pub rows: Vec<Arc<Row>>,
+    /// Of the rows' keys and values.
+    pub bytes: usize,
+    /// As in [`RowBatch`].
+    pub oldest_dirty: Option<Lsn>,
+    pub applied: Lsn,
+}
+
+impl Slice {
+    fn memory(&self) -> usize {
+        self.bytes + self.rows.len() * WAITING_ROW_BYTES
+    }
+
+    fn is_ready(&self, durable: u64) -> bool {
+        self.rows.iter().all(|r| r.row_lsn.0 <= durable)
+    }
+}
+
+/// A row by its key, with its batch.
+struct Newest {
+    id: u64,
+    row: Arc<Row>,
+}
+
+impl Borrow<[u8]> for Newest {
+    fn borrow(&self) -> &[u8] {
+        &self.row.key
+    }
+}
+
+impl Ord for Newest {
+    fn cmp(&self, other: &Self) -> Order {
+        self.row.key.cmp(&other.row.key)
+    }
+}
+
+impl PartialOrd for Newest {
+    fn partial_cmp(&self, other: &Self) -> Option<Order> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Newest {
+    fn eq(&self, other: &Self) -> bool {
+        self.row.key == other.row.key
+    }
+}
+
+impl Eq for Newest {}
 
 #[derive(Default)]
 struct Waiting {
-    batches: VecDeque<(u64, RowBatch)>,
-    /// The newest waiting row of each object, with its batch.
-    rows: BTreeMap<Vec<u8>, Newest>,
+    batches: VecDeque<Slice>,
+    /// The newest waiting row of each object.
+    rows: BTreeSet<Newest>,
+    /// Memory of them.
     bytes: usize,
     next: u64,
     /// Rows are wanted until nothing up to this LSN is dirty.
     target: u64,
 }
 
-/// Bytes of a batch's rows.
-pub(crate) fn bytes_of(batch: &RowBatch) -> usize {
-    batch.rows.iter().map(|r| r.key.len() + r.value.as_ref().map_or(0, Vec::len)).sum()
-}
-
 impl Sink {
-    pub(crate) fn new(store: Arc<dyn StateStore>) -> Self {
+    pub(crate) fn new(store: Arc<dyn StateStore>, written_bytes_max: u64) -> Self {
         let (wanted, flushed) = (AtomicBool::new(false), AtomicU64::new(0));
         let store = RwLock::new(Some(store));
-        Self { store, state: Mutex::default(), wanted, flushed, on_wanted: Mutex::new(None) }
+        let written_bytes_max = usize::try_from(written_bytes_max).unwrap_or(usize::MAX);
+        let state = Mutex::default();
+        Self { store, written_bytes_max, state, wanted, flushed, on_wanted: Mutex::new(None) }
     }
 
     /// Lets go of the store, so that the next opening finds it free.
@@ -84,40 +141,49 @@ impl Sink {
         }
     }
 
-    /// Bytes of rows that wait.
-    pub(crate) fn waiting_bytes(&self) -> u64 {
-        len64(self.lock().bytes)
+    /// Bytes that the next rows take in the store, at most.
+    pub(crate) fn next_bytes(&self) -> u64 {
+        let s = self.lock();
+        let batches = s.batches.iter().take(self.written_at_once(&s));
+        len64(batches.map(|slice| slice.bytes + ROW_BYTES * slice.rows.len()).sum())
+    }
+
+    /// How many of the batches that wait are written at once.
+    fn written_at_once(&self, s: &Waiting) -> usize {
+        let (mut bytes, mut rows) = (0, 0);
+        let within = |slice: &&Slice| {
+            let within = bytes < self.written_bytes_max && rows < WRITTEN_ROWS_MAX;
+            (bytes, rows) = (bytes + slice.bytes, rows + slice.rows.len());
+            within
+        };
+        s.batches.iter().take_while(within).count()
     }
 
     /// Whether [`Sink::take_ready`] would find any.
     pub(crate) fn has_ready(&self, durable: u64) -> bool {
-        self.lock().batches.front().is_some_and(|(_, b)| b.rows.iter().all(|r| r.row_lsn.0 <= durable))
+        self.lock().batches.front().is_some_and(|slice| slice.is_ready(durable))
     }
 
     /// The first batches in which every row includes durable records only, as many as are written at once. They are still seen by
     /// readers.
-    pub(crate) fn take_ready(&self, durable: u64) -> Vec<(u64, RowBatch)> {
+    pub(crate) fn take_ready(&self, durable: u64) -> Vec<Slice> {
         let mut s = self.lock();
-        let mut bytes = 0;
-        let ready = |(_, b): &&(u64, RowBatch)| {
-            let within = bytes < WRITTEN_BYTES_MAX;
-            bytes += bytes_of(b);
-            within && b.rows.iter().all(|r| r.row_lsn.0 <= durable)
-        };
-        let n = s.batches.iter().take_while(ready).count();
+        let most = s.batches.iter().take(self.written_at_once(&s));
+        let n = most.take_while(|slice| slice.is_ready(durable)).count();
         s.batches.drain(..n).collect()
     }
 
-    /// Everything up to this batch is durable in the store.
-    pub(crate) fn set_flushed(&self, id: u64, written: &[(u64, RowBatch)]) {
+    /// These, and everything before them, are durable in the store.
+    pub(crate) fn set_flushed(&self, written: &[Slice]) {
+        let Some(id) = written.last().map(|slice| slice.id) else { return };
         let full = {
             let mut s = self.lock();
             let full = s.bytes >= WAITING_BYTES_MAX;
-            for (_, batch) in written {
-                s.bytes = s.bytes.saturating_sub(bytes_of(batch));
-                for row in &batch.rows {
-                    if s.rows.get(&row.key).is_some_and(|(newest, _, _)| *newest <= id) {
-                        s.rows.remove(&row.key);
+            for slice in written {
+                s.bytes = s.bytes.saturating_sub(slice.memory());
+                for row in &slice.rows {
+                    if s.rows.get(row.key.as_slice()).is_some_and(|newest| newest.id <= id) {
+                        s.rows.remove(row.key.as_slice());
                     }
                 }
             }
@@ -143,11 +209,15 @@ impl StateSink for Sink {
         if batch.rows.is_empty() || batch.oldest_dirty.is_none_or(|l| l.0 > s.target) {
             self.wanted.store(false, Ordering::Release);
         }
-        s.bytes += bytes_of(&batch);
-        for row in &batch.rows {
-            s.rows.insert(row.key.clone(), (id, row.row_lsn, row.value.clone()));
+        let RowBatch { rows, oldest_dirty, applied } = batch;
+        let rows: Vec<_> = rows.into_iter().map(Arc::new).collect();
+        for row in &rows {
+            s.rows.replace(Newest { id, row: Arc::clone(row) });
         }
-        s.batches.push_back((id, batch));
+        let bytes = rows.iter().map(|r| r.key.len() + r.value.as_ref().map_or(0, Vec::len)).sum();
+        let slice = Slice { id, rows, bytes, oldest_dirty, applied };
+        s.bytes += slice.memory();
+        s.batches.push_back(slice);
         BatchId(id)
     }
 
@@ -162,8 +232,8 @@ impl StateSink for Sink {
 
 impl StateReader for Sink {
     fn get(&self, key: &[u8]) -> Result<Option<(Lsn, Vec<u8>)>, StoreError> {
-        if let Some((_, lsn, value)) = self.lock().rows.get(key) {
-            return Ok(value.clone().map(|v| (*lsn, v)));
+        if let Some(Newest { row, .. }) = self.lock().rows.get(key) {
+            return Ok(row.value.clone().map(|v| (row.row_lsn, v)));
         }
         let row = self.store()?.get(&object_key(key))?;
         row.map(|v| decode_object(&v)).transpose().map(|r| r.map(|(lsn, v)| (Lsn(lsn), v)))
@@ -172,10 +242,11 @@ impl StateReader for Sink {
     fn scan(&self, prefix: &[u8], from: &[u8], max: usize) -> Result<Vec<Row>, StoreError> {
         let mut from = from.max(prefix).to_vec();
         // Looked at before the store: what leaves here meanwhile is found there.
-        let waiting: Vec<Row> = {
+        let waiting: Vec<Arc<Row>> = {
             let s = self.lock();
-            let rows = s.rows.range(from.clone()..).take_while(|(k, _)| k.starts_with(prefix));
-            rows.map(|(k, (_, lsn, v))| Row { key: k.clone(), row_lsn: *lsn, value: v.clone() }).collect()
+            let from = (Bound::Included(from.as_slice()), Bound::Unbounded);
+            let rows = s.rows.range::<[u8], _>(from).map(|newest| &newest.row);
+            rows.take_while(|row| row.key.starts_with(prefix)).map(Arc::clone).collect()
         };
         let store = self.store()?;
         let mut found = Vec::new();
@@ -188,7 +259,7 @@ impl StateReader for Sink {
                 let (lsn, value) = decode_object(value)?;
                 merged.insert(key.get(OBJECTS.len()..).unwrap_or_default().to_vec(), (Lsn(lsn), Some(value)));
             }
-            let within = |r: &&Row| r.key >= from && until.is_none_or(|u| r.key.as_slice() <= u);
+            let within = |r: &&Arc<Row>| r.key >= from && until.is_none_or(|u| r.key.as_slice() <= u);
             for row in waiting.iter().filter(within) {
                 merged.insert(row.key.clone(), (row.row_lsn, row.value.clone()));
             }

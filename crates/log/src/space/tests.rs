@@ -257,7 +257,7 @@ fn flush(account: &mut Account, store: &SimStore, model: &mut Model, objects: u6
     let free = account.take_dead(floor).unwrap();
     let floor_lap = account.floor_lap(floor);
     let space_lsn = account.applied();
-    store.write(&account.take_changes()).unwrap();
+    store.write(account.take_changes()).unwrap();
     if !account.has_work() {
         model.check_retired(store);
     }
@@ -386,7 +386,7 @@ fn rows_of_version_1_say_what_lives_by_their_extents() {
     let mut a = Account::load(Arc::new(store.clone()), 0).unwrap();
     a.finish_replay().unwrap();
     store
-        .write(&[
+        .write(vec![
             (b"F\0\0\0\0\0\0\0\x07".to_vec(), Some(vec![1, 1, 1, 9, 100, 5, 6])),
             (b"X\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0".to_vec(), Some(vec![1, 7, 1, 8, 2, 80, 1])),
         ])
@@ -418,7 +418,7 @@ fn a_long_stretch_of_retired_positions_leaves_no_set_behind_a_merge() {
     let row = a.install(&packed).unwrap().unwrap();
     // 20,000; 20,002; 40,003 up to 48,999.
     assert_eq!((row.live, row.live_bytes), (8_999, 17_998));
-    store.write(&a.take_changes()).unwrap();
+    store.write(a.take_changes()).unwrap();
     assert_eq!(store.scan(b"R", b"R", 99).unwrap().len(), 1);
     assert_eq!(store.scan(b"X", b"X", 99).unwrap().len(), 2);
     let row = a.log(LogId(1)).unwrap();
@@ -469,7 +469,7 @@ fn the_rows_of_many_logs_are_those_that_single_looks_give_close_together_or_far_
         a.apply(Lsn(lsn), &SpaceOp::Trim { log: LogId(log), before: log % 97 + 1 }).unwrap();
         if lsn == 2000 {
             // Some are read from the store, some are changes on top of it.
-            store.write(&a.take_changes()).unwrap();
+            store.write(a.take_changes()).unwrap();
         }
     }
     let logs: Vec<LogId> = with_rows.flat_map(|log| [LogId(log), LogId(log + 5000)]).collect();
@@ -497,11 +497,11 @@ fn a_trim_over_many_extents_is_finished_after_a_crash() {
     a.seal(&SealedFile { file: FileId(1), lap: 1, first_lsn, last_lsn, frames_end: 0 });
     a.begin(FileId(2), 2, 2);
     a.adopt(FileId(1), 1, AdoptedAt { footer_off: 0, footer_len: 0 }).unwrap();
-    store.write(&a.take_changes()).unwrap();
+    store.write(a.take_changes()).unwrap();
     a.apply(Lsn(2), &SpaceOp::Delete { log: LogId(1) }).unwrap();
     a.applied_to(Lsn(2));
     assert!(a.has_work() && a.live()[&(FileId(1), 1)] == 15_000);
-    store.write(&a.take_changes()).unwrap();
+    store.write(a.take_changes()).unwrap();
 
     let store = store.crash(false);
     let mut a = Account::load(Arc::new(store.clone()), 2).unwrap();
@@ -514,6 +514,6 @@ fn a_trim_over_many_extents_is_finished_after_a_crash() {
     }
     assert_eq!((slices, a.live()[&(FileId(1), 1)]), (2, 0));
     assert_eq!(a.take_dead(2).unwrap(), [(FileId(1), 1)]);
-    store.write(&a.take_changes()).unwrap();
+    store.write(a.take_changes()).unwrap();
     assert!(store.dump().is_empty());
 }

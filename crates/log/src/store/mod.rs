@@ -58,11 +58,26 @@ pub(crate) trait StateStore: Send + Sync {
     ///
     /// # Errors
     /// If the store fails; whether the batch will be found by the next opening is then unknown.
-    fn write(&self, changes: &[Change]) -> Result<(), StoreError>;
+    fn write(&self, changes: Vec<Change>) -> Result<(), StoreError>;
 
     /// Whether batches are still in memory that it is making tables of: a large one is better written later.
     fn is_behind(&self) -> bool {
         false
+    }
+
+    /// Bytes of the disk that its own merges, and the tables it makes of what is in memory, may take at a time and give back.
+    fn merge_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Merges what it holds, as far as `free_bytes` allow it, because there is no room for a batch. False if nothing came of it: the
+    /// store is as small as it gets, or is at it by itself.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn make_room(&self, free_bytes: u64) -> Result<bool, StoreError> {
+        let _ = free_bytes;
+        Ok(false)
     }
 
     /// Bytes of the disk that it may still take though it holds no more than now: its journal grows before it is begun anew.

@@ -45,6 +45,7 @@ struct State {
     batches_max: Option<u64>,
     off: bool,
     after_looks: Option<Hook>,
+    on_make_room: Option<Arc<dyn Fn(u64) -> bool + Send + Sync>>,
     /// Writes wait.
     hangs: bool,
     /// One does.
@@ -52,11 +53,11 @@ struct State {
 }
 
 impl State {
-    fn apply(&mut self, changes: &[Change]) {
+    fn apply(&mut self, changes: Vec<Change>) {
         for (key, value) in changes {
             match value {
-                Some(value) => self.rows.insert(key.clone(), value.clone()),
-                None => self.rows.remove(key),
+                Some(value) => self.rows.insert(key, value),
+                None => self.rows.remove(&key),
             };
         }
     }
@@ -81,7 +82,7 @@ impl SimStore {
         old.off = true;
         let mut new = State { rows: old.rows.clone(), ..State::default() };
         if keep_in_doubt {
-            new.apply(&old.in_doubt);
+            new.apply(old.in_doubt.clone());
         }
         Self { state: Arc::new(Mutex::new(new)), hung: Arc::default() }
     }
@@ -96,6 +97,11 @@ impl SimStore {
     /// reader between the rows and what follows.
     pub fn after_looks(&self, f: impl Fn(&[u8]) + Send + Sync + 'static) {
         self.lock().after_looks = Some(Arc::new(f));
+    }
+
+    /// Calls `f` with what is free whenever the store is to make room; it says whether it did.
+    pub fn on_make_room(&self, f: impl Fn(u64) -> bool + Send + Sync + 'static) {
+        self.lock().on_make_room = Some(Arc::new(f));
     }
 
     /// Makes every write wait from now on; reads go on.
@@ -163,7 +169,7 @@ impl StateStore for SimStore {
         Ok(found)
     }
 
-    fn write(&self, changes: &[Change]) -> Result<(), StoreError> {
+    fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let mut s = self.on()?;
         while s.hangs {
             s.waits = true;
@@ -172,11 +178,16 @@ impl StateStore for SimStore {
         }
         if s.batches_max.is_some_and(|max| s.batches >= max) {
             s.off = true;
-            s.in_doubt = changes.to_vec();
+            s.in_doubt = changes;
             return Err(StoreError { file: STATE_DIR.to_owned(), cause: "the power went off".to_owned() });
         }
         s.batches += 1;
         s.apply(changes);
         Ok(())
+    }
+
+    fn make_room(&self, free_bytes: u64) -> Result<bool, StoreError> {
+        let hook = self.on()?.on_make_room.clone();
+        Ok(hook.is_some_and(|hook| hook(free_bytes)))
     }
 }

@@ -119,7 +119,7 @@ pub(crate) fn recover(
         kept.account.begin(file.id, file.lap, next);
         if kept.end.take().is_some() {
             // Before anything is durable behind it.
-            kept.store.write(&[(END_KEY.to_vec(), None)])?;
+            kept.store.write(vec![(END_KEY.to_vec(), None)])?;
         }
         let mut logs: Vec<_> = tail.logs().map(|(log, _)| log).collect();
         logs.sort_unstable();

@@ -1,6 +1,7 @@
 //! A full disk: who is refused and who goes on, what is kept back, and how publishing goes on without a restart. Case 8 of `docs/hard-cases.md`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use millstream_env::Disk;
@@ -415,6 +416,29 @@ fn the_store_waits_for_room_without_ending_the_log_and_free_files_give_it_some()
 }
 
 #[test]
+fn a_state_store_that_lacks_room_makes_some_of_what_it_holds_in_vain() {
+    let mut load = full_disk(20);
+    load.until("full", Load::is_full);
+    // The store holds all that is left, and the ballast's room as well; no file is free.
+    let used = 20 * MIB - load.disk.space().unwrap().free_bytes;
+    load.disk.set_capacity_bytes(used - 2 * MIB);
+    let disk = Arc::clone(&load.disk);
+    let asked = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&asked);
+    load.store.on_make_room(move |free_bytes| {
+        assert!(free_bytes < MIB, "{free_bytes}");
+        disk.set_capacity_bytes(used);
+        !seen.swap(true, Ordering::AcqRel)
+    });
+    load.until("the store is asked", |_| asked.load(Ordering::Acquire));
+    // More than the files hold that are kept back: they come back with batches of the store only.
+    for _ in 0..1_000 {
+        load.settle(0);
+    }
+    load.verify();
+}
+
+#[test]
 fn a_file_that_cannot_be_prepared_loses_the_log_only_when_it_is_not_for_want_of_room() {
     let mut load = full_disk(12);
     assert!(load.log.o.marks.lost().is_none());
@@ -470,9 +494,11 @@ fn a_state_store_that_hangs_while_syncs_return_ends_the_log_and_is_named() {
     let applied = log.o.marks.get().sequenced;
     log.o.sink.offer(RowBatch { rows: Vec::new(), oldest_dirty: None, applied });
     hang.wait_for_a_batch();
-    clock.advance(std::time::Duration::from_secs(31));
     // Commits go on beside it, and are what shows that the disk is well.
-    log.append(1, 1, b"y");
+    for pos in 1..=31 {
+        clock.advance(std::time::Duration::from_secs(1));
+        log.append(1, pos, b"y");
+    }
     let lost = loop {
         match log.o.marks.lost() {
             Some(lost) => break lost,
@@ -484,5 +510,5 @@ fn a_state_store_that_hangs_while_syncs_return_ends_the_log_and_is_named() {
     drop(hang);
     drop(log);
     let (disk, store) = (disk.crash(), store.crash(false));
-    assert_eq!(open_kept(&disk, &store).read(1).len(), 2);
+    assert_eq!(open_kept(&disk, &store).read(1).len(), 32);
 }

@@ -5,7 +5,7 @@ use millstream_env::sim::{Call, Fault, SimDisk};
 use super::support::*;
 use crate::api::*;
 use crate::disk::DiskLog;
-use crate::format::rows::MetaRow;
+use crate::format::rows::{META_KEY, MetaRow};
 use crate::store::{SimStore, StateStore, StoreKind};
 use millstream_types::{LogId, Lsn};
 
@@ -247,4 +247,46 @@ fn a_flush_of_nothing_is_flushed() {
     for _ in 0..3 {
         l.flush();
     }
+}
+
+/// Rows are not asked for again (the clock stands still): what the last ones said is all that the floor can go by.
+#[test]
+fn the_floor_follows_what_becomes_durable_after_its_rows_were_taken() {
+    let (disk, store) = (SimDisk::new(1), SimStore::new());
+    let cfg = LogConfig { flush_interval_ms: 3_600_000, replay_bytes: 1 << 40, ..small() };
+    let mut l = try_open_as(&disk, &store, &cfg).unwrap();
+    while l.o.gate.room().ready_files < 4 {
+        std::thread::yield_now();
+    }
+    let held = Arc::new(std::sync::Mutex::new(()));
+    let hold = held.lock().unwrap();
+    let gate = Arc::clone(&held);
+    disk.on_sync(move |name| {
+        if name.starts_with("seg/") {
+            drop(gate.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        }
+    });
+    // Two files, and none of it durable when the rows are taken.
+    for pos in 0..15 {
+        let bytes = [bytes::Bytes::from(body(1, pos, 100_000))];
+        let permit = block_on(l.o.gate.admit(Class::Publish, 110_000)).unwrap();
+        l.o.sequencer.sequence(permit, &[append_op(1, pos, &bytes)], None);
+        l.o.sequencer.end_turn();
+    }
+    let last = l.put(&[Op::Trim { log: LogId(1), before: 15 }]);
+    l.flush();
+    assert!(l.o.marks.get().durable.0 < last);
+    drop(hold);
+    l.wait(last).unwrap();
+    let floor = || {
+        let row = store.get(META_KEY).unwrap();
+        row.map_or(0, |row| MetaRow::decode(&row).unwrap().object_floor)
+    };
+    for _ in 0..5_000 {
+        if floor() > last {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1)); // tidy: pacing
+    }
+    panic!("the floor stands at {} of {last}", floor());
 }

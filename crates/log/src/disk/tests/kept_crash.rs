@@ -300,7 +300,7 @@ fn the_floor_does_not_go_to_a_file_whose_link_is_not_durable() {
     for (disk, rows) in moments {
         let changes: Vec<_> = rows.into_iter().map(|(k, v)| (k, Some(v))).collect();
         let store = SimStore::new();
-        store.write(&changes).unwrap();
+        store.write(changes).unwrap();
         drop(open_kept(&disk.crash_with(|_| false), &store));
     }
 }
