@@ -44,7 +44,7 @@ pub(crate) struct Addr {
 /// What a record did to space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SpaceOp {
-    /// One entry; a fan-out is one of these per reference, with the same `at`.
+    /// One entry, or several of the log's that lie one behind another; a fan-out is one of these per reference, with the same `at`.
     Append {
         /// Its log.
         log: LogId,
@@ -56,7 +56,7 @@ pub(crate) enum SpaceOp {
         max_ts_ms: i64,
         /// Bytes of attrs and body.
         bytes: u32,
-        /// Where it lies.
+        /// Where it lies; of several the first, and the length of all, each but the last padded.
         at: Addr,
     },
     /// Positions that are never read again, as runs.
@@ -78,6 +78,37 @@ pub(crate) enum SpaceOp {
         /// The log.
         log: LogId,
     },
+}
+
+impl SpaceOp {
+    /// Takes an append into the last of these, if it is of the log's next positions and follows it in the file: then the two are told
+    /// as one. References of a fan-out stay as they are: all of one lie at one place, which counts once.
+    pub(crate) fn take_in(ops: &mut [(Lsn, Self)], next: &Self) -> bool {
+        let Some(((_, last), before)) = ops.split_last_mut() else { return false };
+        let place =
+            |op: &Self| if let Self::Append { at, .. } = op { Some((at.lap, at.offset)) } else { None };
+        if place(last) == place(next) || before.last().is_some_and(|(_, op)| place(op) == place(last)) {
+            return false;
+        }
+        match (last, next) {
+            (
+                Self::Append { log, pos, count, max_ts_ms, bytes, at },
+                Self::Append { log: of, pos: from, count: more, max_ts_ms: ts, bytes: add, at: to },
+            ) if log == of
+                && *pos + u64::from(*count) == *from
+                && (at.file, at.lap) == (to.file, to.lap)
+                && count.checked_add(*more).is_some() =>
+            {
+                *count += more;
+                *max_ts_ms = (*max_ts_ms).max(*ts);
+                // Both are within one file, of 1 GiB at most.
+                *bytes += add;
+                at.len = at.len.next_multiple_of(8) + to.len;
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A file that is full and durable to its end.

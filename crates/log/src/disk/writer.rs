@@ -307,7 +307,10 @@ impl Writer {
                     frame.waiters.extend(waiter);
                 }
                 frame.trims.append(&mut self.trims);
-                frame.space.append(&mut self.space);
+                match self.space.as_slice() {
+                    [(_, op)] if SpaceOp::take_in(&mut frame.space, op) => self.space.clear(),
+                    _ => frame.space.append(&mut self.space),
+                }
             }
             open.cur = Some(frame);
             if done {

@@ -517,3 +517,47 @@ fn a_trim_over_many_extents_is_finished_after_a_crash() {
     store.write(a.take_changes()).unwrap();
     assert!(store.dump().is_empty());
 }
+
+#[test]
+fn appends_told_as_one_are_counted_as_each_by_itself() {
+    let at = |offset, len| Addr { file: FileId(1), lap: 1, offset, len };
+    let append = |log, pos, count, at| {
+        let max_ts_ms = (pos * 7 % 5) as i64;
+        SpaceOp::Append { log: LogId(log), pos, count, max_ts_ms, bytes: 9 + count, at }
+    };
+    let ops = [
+        append(1, 0, 1, at(0, 51)),
+        append(1, 1, 3, at(56, 44)),
+        append(1, 4, 1, at(104, 50)),
+        // A hole, and another log.
+        append(1, 6, 1, at(160, 50)),
+        append(2, 0, 1, at(216, 50)),
+        // A fan-out, and an entry behind it.
+        append(1, 7, 1, at(272, 90)),
+        append(2, 1, 1, at(272, 90)),
+        append(2, 2, 1, at(368, 50)),
+        append(2, 3, 1, at(424, 50)),
+    ];
+    let rows = |ops: &[(Lsn, SpaceOp)]| {
+        let mut a = Account::load(Arc::new(SimStore::new()), 0).unwrap();
+        a.finish_replay().unwrap();
+        a.begin(FileId(1), 1, 1);
+        ops.iter().for_each(|(lsn, op)| a.apply(*lsn, op).unwrap());
+        let (first_lsn, last_lsn) = (Lsn(1), Lsn(9));
+        a.seal(&SealedFile { file: FileId(1), lap: 1, first_lsn, last_lsn, frames_end: 0 });
+        a.applied_to(Lsn(9));
+        a.begin(FileId(2), 2, 10);
+        a.adopt(FileId(1), 1, AdoptedAt { footer_off: 1, footer_len: 2 }).unwrap();
+        a.take_changes()
+    };
+    let each: Vec<_> = ops.iter().zip(1..).map(|(op, lsn)| (Lsn(lsn), op.clone())).collect();
+    let mut told: Vec<(Lsn, SpaceOp)> = Vec::new();
+    // A fan-out is one record, and never tried.
+    for (i, (lsn, op)) in each.iter().enumerate() {
+        if (5..7).contains(&i) || !SpaceOp::take_in(&mut told, op) {
+            told.push((*lsn, op.clone()));
+        }
+    }
+    assert_eq!(told.len(), 6, "{told:?}");
+    assert_eq!(rows(&told), rows(&each));
+}
