@@ -115,7 +115,7 @@ impl Streams {
     }
 
     /// Waits until one of the partitions has more than was seen (`(partition, end seen)`), or is gone, or until the deadline. One
-    /// wake-up, however many partitions move.
+    /// wake-up, however many partitions move; what one write made visible is seen as a whole then.
     pub async fn wait(&self, parts: &[(Arc<PartitionView>, u64)], deadline: tokio::time::Instant) {
         let moved = || parts.iter().any(|(p, seen)| p.visible_end() > *seen || p.is_gone());
         if moved() {

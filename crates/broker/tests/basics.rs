@@ -7,12 +7,14 @@
 mod embedded;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_broker::{
-    AppendItem, AppendKind, Broker, BrokerConfig, CallError, Content, Message, NewTopic, Principal, Refused,
-    SessionOptions,
+    AppendItem, AppendKind, Broker, BrokerConfig, CallError, Content, Message, NewTopic, PartitionView,
+    Principal, Refused, SessionOptions,
 };
 use millstream_env::Env;
 use millstream_log::mem::{Commit, MemLog};
@@ -90,6 +92,65 @@ async fn nothing_is_answered_or_read_before_it_is_durable_and_a_waiting_reader_i
     answer.await;
     waiting.await.unwrap();
     assert_eq!(part.visible_end(), 1);
+    tokio::task::spawn_blocking(move || broker.close()).await.unwrap();
+}
+
+/// A task that counts its wake-ups, and the partitions that the first of them found as they were before.
+struct Woken {
+    parts: Vec<Arc<PartitionView>>,
+    times: AtomicUsize,
+    still_empty: AtomicUsize,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        if self.times.fetch_add(1, Ordering::SeqCst) == 0 {
+            let empty = self.parts.iter().filter(|p| p.visible_end() == 0).count();
+            self.still_empty.store(empty, Ordering::SeqCst);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_to_many_partitions_wakes_a_reader_of_all_of_them_once_and_shows_it_the_whole() {
+    let (env, ..) = Env::sim(5);
+    let log = MemLog::new(Commit::AtOnce);
+    let broker = open(&log, &env);
+    let wide = NewTopic { partitions: Some(500), ..topic("wide") };
+    session(&broker).create_topic(wide).await.unwrap();
+    let close = broker.clone();
+    tokio::task::spawn_blocking(move || close.close()).await.unwrap();
+
+    let by_hand = log.with_commit(Commit::ByHand);
+    let broker = open(&by_hand, &env);
+    let topic = Arc::clone(&broker.catalogue().by_name[&(Namespace::DEFAULT, "wide".to_owned())]);
+    let waits: Vec<_> = topic.partitions.iter().map(|p| (Arc::clone(p), 0)).collect();
+    let task = Arc::new(Woken {
+        parts: topic.partitions.clone(),
+        times: AtomicUsize::new(0),
+        still_empty: AtomicUsize::new(usize::MAX),
+    });
+    let waker = Waker::from(Arc::clone(&task));
+    let far = tokio::time::Instant::now() + Duration::from_secs(600);
+    let streams = broker.streams().clone();
+    let mut waiting = std::pin::pin!(streams.wait(&waits, far));
+    assert_eq!(waiting.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Pending);
+
+    let s = session(&broker);
+    let permit = s.admit(millstream_broker::Class::Publish, 1 << 20).await.unwrap();
+    let items = topic.partitions.iter().map(|p| single(p.log, "x")).collect();
+    let answer = s.submit(Some(permit), millstream_broker::Op::Append(items));
+    while broker.marks().sequenced == broker.marks().durable {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(task.times.load(Ordering::SeqCst), 0, "nothing of it is durable yet");
+    by_hand.commit_to(broker.marks().sequenced);
+    // Whoever waits for an answer is woken after the readers.
+    answer.await;
+    assert_eq!(task.times.load(Ordering::SeqCst), 1, "one wake-up for all partitions");
+    assert_eq!(task.still_empty.load(Ordering::SeqCst), 0, "one read finds all of them");
+    assert_eq!(waiting.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(()));
+    assert_eq!(task.times.load(Ordering::SeqCst), 1);
     tokio::task::spawn_blocking(move || broker.close()).await.unwrap();
 }
 

@@ -51,6 +51,7 @@ impl Live {
         // Copied only if somebody else holds the last one.
         let snapshot = Arc::make_mut(&mut self.snapshot);
         snapshot.version += 1;
+        let mut to_wake = Vec::new();
         for (key, row) in changed {
             let old = snapshot.by_name.remove(&(key.ns, key.name.clone()));
             if let Some(old) = &old {
@@ -64,9 +65,12 @@ impl Live {
             }
             for view in old.iter().flat_map(|t| &t.partitions) {
                 if !snapshot.by_log.contains_key(&view.log) {
-                    view.set_gone();
+                    view.set_gone(&mut to_wake);
                 }
             }
+        }
+        for waiter in to_wake {
+            waiter.wake();
         }
     }
 
@@ -90,16 +94,20 @@ impl Live {
         self.waiting.push_back((lsn, Move::Start(view, start)));
     }
 
-    /// Shows what has become durable.
+    /// Shows what has become durable, then wakes who waits for it: a reader finds all of it in one go.
     pub(crate) fn durable(&mut self, lsn: Lsn) {
+        let mut to_wake = Vec::new();
         while let Some((_, shown)) = self.waiting.pop_front_if(|w| w.0 <= lsn) {
             match shown {
-                Move::End(view, end) => view.set_visible_end(end),
+                Move::End(view, end) => view.set_visible_end(end, &mut to_wake),
                 Move::Start(view, start) => {
                     view.set_start(start);
                     view.with_epochs(|epochs| trim_epochs(epochs, start));
                 }
             }
+        }
+        for waiter in to_wake {
+            waiter.wake();
         }
     }
 

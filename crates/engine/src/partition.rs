@@ -132,22 +132,21 @@ impl PartitionView {
     pub fn set_start(&self, start: u64) {
         self.start.fetch_max(start, Ordering::AcqRel);
     }
-    /// For the engine: moves the visible end up and wakes who waits here.
-    pub fn set_visible_end(&self, end: u64) {
+    /// For the engine: moves the visible end up. Who waited here is put into `to_wake`, to be woken once all that became visible
+    /// together can be seen.
+    pub fn set_visible_end(&self, end: u64, to_wake: &mut Vec<Arc<Waiter>>) {
         if self.visible_end.fetch_max(end, Ordering::SeqCst) < end {
-            self.wake_all();
+            self.take_waiters(to_wake);
         }
     }
-    /// For the engine: the partition is gone.
-    pub fn set_gone(&self) {
+    /// For the engine: the partition is gone. As with [`PartitionView::set_visible_end`], who waited here is to be woken.
+    pub fn set_gone(&self, to_wake: &mut Vec<Arc<Waiter>>) {
         self.gone.store(true, Ordering::SeqCst);
-        self.wake_all();
+        self.take_waiters(to_wake);
     }
-    fn wake_all(&self) {
+    fn take_waiters(&self, into: &mut Vec<Arc<Waiter>>) {
         if self.waiting.swap(false, Ordering::SeqCst) {
-            for w in std::mem::take(&mut *lock(&self.waiters)) {
-                w.wake();
-            }
+            into.append(&mut lock(&self.waiters));
         }
     }
     /// Has `waiter` woken by the next move. Look at the ends again after registering: what moved before is not told.

@@ -109,6 +109,34 @@ async fn a_produce_passes_a_waiting_fetch_of_its_connection_and_wakes_it() {
     assert_eq!(produced(&client.receive::<ProduceResponse>(9).await.1), (0, 0));
 }
 
+/// What issue 3 asks of a fetch: "Many partitions in one request cost one wake-up." That it is one is counted in the broker's tests
+/// (`a_commit_to_many_partitions_wakes_...`).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_fetch_of_many_partitions_is_answered_with_all_that_one_commit_brought() {
+    const PARTITIONS: i32 = 500;
+    let server = Server::start(Commit::ByHand, |_| {}).await;
+    let mut client = server.client().await;
+    let mut wide = create("wide");
+    wide.topics[0].num_partitions = PARTITIONS;
+    server.committing(client.call(7, &wide)).await;
+    let mut all = fetch("wide", 0, SLOW);
+    all.topics[0].partitions = (0..PARTITIONS)
+        .map(|p| all.topics[0].partitions[0].clone().with_partition(p).with_partition_max_bytes(1 << 10))
+        .collect();
+    let mut writes = produce("wide", -1, b"x");
+    writes.topic_data[0].partition_data =
+        (0..PARTITIONS).map(|p| writes.topic_data[0].partition_data[0].clone().with_index(p)).collect();
+    let before = server.broker.marks().sequenced.0;
+    client.send(12, &all).await;
+    client.send(9, &writes).await;
+    server.sequenced(before + 1).await;
+    server.log.commit_to(Lsn(u64::MAX));
+    let (_, response) = client.receive::<FetchResponse>(12).await;
+    let parts = &response.responses[0].partitions;
+    let given = parts.iter().filter(|p| p.records.as_ref().is_some_and(|r| !r.is_empty())).count();
+    assert_eq!(given, 500);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_away_leaves_no_waiting_fetch_or_join_behind() {
     let server = Server::start(Commit::AtOnce, |_| {}).await;
