@@ -13,6 +13,7 @@ use super::delays::Delays;
 use super::keys::{ASIDE_MAX, KEYS_BYTES_MAX, Rank};
 use super::lease::Leases;
 use super::policy::Ordering;
+use super::record::Record;
 use super::rows::QueueRows;
 use super::rows::chunk::{ChunkKey, offset};
 use super::rows::head::LaneHead;
@@ -256,6 +257,23 @@ impl Lane {
         self.log.object() != self.queue
     }
 
+    /// Records that nobody will read what lies below `before` in its own log. A topic's log is the topic's.
+    pub(crate) fn trim(&mut self, record: &mut Record, before: u64) {
+        if self.tidy.trimmed < before {
+            self.tidy.trimmed = before;
+            if !self.is_fed() {
+                record.trim(self.log, before);
+            }
+        }
+    }
+
+    /// Likewise of these messages (position and how many), which lie past it.
+    pub(crate) fn retire(&self, record: &mut Record, runs: impl Iterator<Item = (u64, u32)>) {
+        if !self.is_fed() {
+            record.retire(self.log, runs);
+        }
+    }
+
     fn next(&self) -> Option<Next> {
         if self.is_delayed() {
             let first = self.delays.eligible.first_key_value().filter(|_| self.ahead_ready == 0);
@@ -477,7 +495,7 @@ impl Lane {
             }
         }
         if self.is_fed() {
-            // The topic's log is the topic's.
+            // There is nothing to say of it.
             self.tidy.trimmed = self.floor;
             self.tidy.retire.clear();
         }

@@ -87,13 +87,8 @@ impl Queues {
                 turn.record.keep(&key, purge_no, offs);
             }
             let before = kept.first().map_or(purged_to, |l| l.slot.pos);
-            if !lane.is_fed() {
-                if before > lane.tidy.trimmed {
-                    turn.record.trim(lane.log, before);
-                    lane.tidy.trimmed = before;
-                }
-                turn.record.retire(lane.log, gaps(&kept, purged_to));
-            }
+            lane.trim(turn.record, before);
+            lane.retire(turn.record, gaps(&kept, purged_to));
             lane.empty();
             lane.purged_to = purged_to;
             lane.tidy.retire.clear();

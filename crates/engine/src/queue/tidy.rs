@@ -30,9 +30,8 @@ const VOID_MAX: usize = 256;
 /// What a record says of a lane's floor, besides the floor itself: rows of chunks below it go, and the log is trimmed now and then.
 pub(super) fn floor_pieces(lane: &mut Lane, rows: &QueueRows, record: &mut Record) {
     forget_chunks(lane, rows, record);
-    if !lane.is_fed() && lane.floor >= lane.tidy.trimmed.saturating_add(CHUNK) {
-        record.trim(lane.log, lane.floor);
-        lane.tidy.trimmed = lane.floor;
+    if lane.floor >= lane.tidy.trimmed.saturating_add(CHUNK) {
+        lane.trim(record, lane.floor);
     }
 }
 
@@ -90,7 +89,6 @@ impl Queues {
         let purge_no = queue.purge_no;
         let Some(lane) = queue.lanes.get_mut(&number) else { return };
         let rows = &cx.state.queues;
-        let log = lane.log;
         if lane.tidy.recorded < lane.floor {
             lane.tidy.recorded = lane.floor;
             let floor = lane.floor;
@@ -98,11 +96,8 @@ impl Queues {
         }
         forget_chunks(lane, rows, record);
         super::topics::say_skips(lane, record, RECORD_BYTES / 2);
-        if !lane.is_fed() && lane.tidy.trimmed < lane.floor {
-            record.trim(log, lane.floor);
-            lane.tidy.trimmed = lane.floor;
-        }
-        while !lane.is_fed() && record.bytes_bound() < RECORD_BYTES / 2 {
+        lane.trim(record, lane.floor);
+        while record.bytes_bound() < RECORD_BYTES / 2 {
             let Some(chunk) = lane.tidy.retire.pop_first() else { break };
             let base = chunk.saturating_mul(CHUNK);
             if let Some(row) = rows.chunk(id, number, base, purge_no) {
@@ -112,7 +107,7 @@ impl Queues {
                     let first = u32::from(a).max(from);
                     (base + u64::from(first), u32::from(b) + 1 - first)
                 });
-                record.retire(log, runs);
+                lane.retire(record, runs);
             }
         }
         for _ in 0..VOID_MAX {
