@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::clock::Moment;
 use crate::process::{Ended, counted, must};
 use crate::setup::Ready;
 use crate::summary::Summary;
@@ -216,19 +215,7 @@ impl Client {
     /// Runs it, once it is set up, against the broker of `run`; the outcome is one row of `summary`.
     pub fn run(&self, root: &Path, ready: Ready, run: &Run<'_>, summary: &mut Summary) {
         let name = format!("conformance {}", self.name);
-        let ready = match ready {
-            Ready::Absent(tools) => {
-                return summary.absent(&name, format!("{tools} not installed"), run.require_all);
-            }
-            Ready::Failed(error) => Err(error),
-            Ready::Command(command) => Ok(command),
-        };
-        println!("\n== {name}");
-        let started = Moment::now();
-        match ready.context("setting up").and_then(|command| self.ran(root, command, run)) {
-            Ok(ended) => summary.ran(&name, ended.tally, started.elapsed(), ended.note),
-            Err(error) => summary.check(&name, started.elapsed(), Err(error)),
-        }
+        ready.run(&name, run.require_all, summary, |command| self.ran(root, command, run));
     }
 
     fn ran(&self, root: &Path, mut command: Command, run: &Run<'_>) -> Result<Ended> {

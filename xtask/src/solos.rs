@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::clock::Moment;
 use crate::process::counted;
 use crate::setup::Ready;
 use crate::summary::Summary;
@@ -151,24 +150,10 @@ impl Solo {
     pub fn run(&self, ready: Ready, binary: &Path, require_all: bool) -> Summary {
         let mut summary = Summary::default();
         let name = self.program.trim_end_matches("/run.py").trim_end_matches(".py").replace('/', " ");
-        let ended = match ready {
-            Ready::Absent(tools) => {
-                summary.absent(&name, format!("{tools} not installed"), require_all);
-                return summary;
-            }
-            Ready::Failed(error) => Err(error),
-            Ready::Command(command) => Ok(command),
-        };
-        println!("\n== {name}");
-        let started = Moment::now();
-        let ended = ended.context("setting up").and_then(|mut command| {
+        ready.run(&name, require_all, &mut summary, |mut command| {
             command.arg("--binary").arg(binary).args(self.arguments);
             counted(self.name, &mut command, self.within)
         });
-        match ended {
-            Ok(ended) => summary.ran(&name, ended.tally, started.elapsed(), ended.note),
-            Err(error) => summary.check(&name, started.elapsed(), Err(error)),
-        }
         summary
     }
 }
