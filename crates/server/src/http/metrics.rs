@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use millstream_amqp::AmqpStats;
+use millstream_amqp::{AmqpStats, Count};
 use millstream_aws::AwsStats;
 use millstream_broker::Broker;
 use millstream_broker::bridge::BridgeInfo;
@@ -80,22 +80,40 @@ struct ActionResult {
     result: &'static str,
 }
 
+/// Name, help, and where it is counted.
+type Counted<'a> = (&'static str, &'static str, &'a Count);
+
+/// What goes up and down.
+fn now(r: &mut Registry, all: &[Counted<'_>]) {
+    for (name, help, count) in all {
+        let gauge = Gauge::<u64, AtomicU64>::default();
+        gauge.set(count.get());
+        r.register(*name, *help, gauge);
+    }
+}
+
+/// What only goes up.
+fn totals(r: &mut Registry, all: &[Counted<'_>]) {
+    for (name, help, count) in all {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(count.get());
+        r.register(*name, *help, counter);
+    }
+}
+
 fn aws(r: &mut Registry) {
     let a = &**AWS;
-    for (name, help, now) in [
+    let open = [
         ("sqs_connections", "Open connections of AWS clients", &a.connections),
         ("sqs_waiting_receives", "Receives that wait for a message", &a.waiting),
-    ] {
-        let gauge = Gauge::<u64, AtomicU64>::default();
-        gauge.set(now.get());
-        r.register(name, help, gauge);
-    }
+    ];
+    now(r, &open);
     let requests = Family::<ActionResult, Counter>::default();
     for (action, result, n) in a.requests() {
         requests.get_or_create(&ActionResult { action, result }).inc_by(n);
     }
     r.register("sqs_requests", "Requests answered, by action and result", requests);
-    for (name, help, total) in [
+    let done = [
         (
             "sqs_connections_refused",
             "Connections of AWS clients closed for the limit",
@@ -110,16 +128,13 @@ fn aws(r: &mut Registry) {
         ("sqs_received_messages", "Messages given to SQS clients", &a.received),
         ("sqs_deleted_messages", "Messages that SQS clients deleted", &a.deleted),
         ("sqs_failed_batch_entries", "Entries of batches that were refused", &a.failed_entries),
-    ] {
-        let counter = Counter::<u64>::default();
-        counter.inc_by(total.get());
-        r.register(name, help, counter);
-    }
+    ];
+    totals(r, &done);
 }
 
 fn amqp(r: &mut Registry) {
     let a = &**AMQP;
-    for (name, help, now) in [
+    let open = [
         ("amqp_connections", "Open AMQP connections", &a.connections),
         (
             "amqp_connections_blocked",
@@ -128,12 +143,9 @@ fn amqp(r: &mut Registry) {
         ),
         ("amqp_channels", "Open AMQP channels", &a.channels),
         ("amqp_consumers", "Consumers of open AMQP channels", &a.consumers),
-    ] {
-        let gauge = Gauge::<u64, AtomicU64>::default();
-        gauge.set(now.get());
-        r.register(name, help, gauge);
-    }
-    for (name, help, total) in [
+    ];
+    now(r, &open);
+    let done = [
         ("amqp_connections_accepted", "AMQP connections accepted", &a.connections_accepted),
         (
             "amqp_connections_refused",
@@ -151,11 +163,8 @@ fn amqp(r: &mut Registry) {
         ("amqp_requeued_deliveries", "Deliveries that AMQP clients put back", &a.requeued),
         ("amqp_rejected_deliveries", "Deliveries that AMQP clients rejected for good", &a.rejected),
         ("amqp_consumer_timeouts", "AMQP channels closed for a delivery not settled in time", &a.timed_out),
-    ] {
-        let counter = Counter::<u64>::default();
-        counter.inc_by(total.get());
-        r.register(name, help, counter);
-    }
+    ];
+    totals(r, &done);
 }
 
 impl Observer for KafkaMetrics {
