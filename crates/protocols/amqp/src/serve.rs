@@ -10,7 +10,6 @@ use tokio::net::TcpListener;
 use crate::config::AmqpConfig;
 use crate::connection::{self, End};
 use crate::link::Server;
-use crate::stats::AmqpStats;
 
 /// Serves AMQP clients on `listener` until `shutdown` resolves; then no connection is accepted, those that are open are closed with
 /// 320, and it returns, after [`AmqpConfig::drain_max`] at the latest.
@@ -27,24 +26,13 @@ pub async fn serve(
     millstream_accept::serve(listener, limits, shutdown, refused, |socket, peer, stopped| {
         let (server, stats) = (Arc::clone(&server), Arc::clone(&stats));
         stats.connections_accepted.add(1);
-        stats.connections.add(1);
         async move {
-            let open = Open(&stats);
+            let _open = stats.connections.during();
             if let End::Refused(reason) = connection::run(socket, peer, server, stopped).await {
                 stats.connections_refused.add(1);
                 tracing::warn!(%peer, %reason, "AMQP connection closed");
             }
-            drop(open);
         }
     })
     .await;
-}
-
-/// Counts a connection as open while it is there, however it ends.
-struct Open<'a>(&'a AmqpStats);
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.connections.sub(1);
-    }
 }
