@@ -13,7 +13,7 @@ use super::queues::Queues;
 use super::record::Act;
 use super::rows::QueueRows;
 use super::rows::chunk::State;
-use super::settle::{RUN_MAX, Run};
+use super::settle::Run;
 
 impl Queues {
     /// Ends a run of leases, or takes its messages from where they wait. The error of the first that is not there.
@@ -26,16 +26,12 @@ impl Queues {
         self.load(rows, run.queue).ok_or(SettleError::Unknown)?;
         let (mut turn, live) = self.turn(rows);
         let queue = live.get_mut(run.queue).ok_or(SettleError::Unknown)?;
-        let next = queue.lanes.get(&run.lane).ok_or(SettleError::Unknown)?.next;
-        let end = run.pos.saturating_add(u64::from(run.len));
-        let looked_at = end.min(run.pos.saturating_add(u64::from(RUN_MAX))).min(next);
+        let (positions, all_looked_at) = queue.positions(run)?;
         let mut result = Ok(());
-        for pos in run.pos..looked_at {
+        for pos in positions {
             result = result.and(queue.late_one(&mut turn, session, run, pos));
         }
-        if looked_at < end {
-            result = result.and(Err(SettleError::Unknown));
-        }
+        result = result.and(all_looked_at);
         self.mark_runnable(run.queue);
         result
     }

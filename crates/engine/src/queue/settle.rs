@@ -2,6 +2,8 @@
 //!
 //! Start at [`Queues::settle`].
 
+use std::ops::Range;
+
 use millstream_log::Permit;
 use millstream_types::{ConnId, ObjectId};
 
@@ -90,16 +92,13 @@ impl Queues {
         self.load(rows, run.queue).ok_or(SettleError::Unknown)?;
         let (mut turn, live) = self.turn(rows);
         let queue = live.get_mut(run.queue).ok_or(SettleError::Unknown)?;
-        let next = queue.lanes.get(&run.lane).ok_or(SettleError::Unknown)?.next;
-        let end = run.pos.saturating_add(u64::from(run.len));
-        let looked_at = end.min(run.pos.saturating_add(u64::from(RUN_MAX))).min(next);
-        let mut result = if looked_at < end { Err(SettleError::Unknown) } else { Ok(()) };
-        for pos in (run.pos..looked_at).rev() {
+        let (positions, mut result) = queue.positions(run)?;
+        for pos in positions.clone().rev() {
             if let Err(e) = queue.check(&turn, session, run.lane, pos, run.no) {
                 result = Err(e);
             }
         }
-        for pos in run.pos..looked_at {
+        for pos in positions {
             if queue.check(&turn, session, run.lane, pos, run.no).is_ok() {
                 f(queue, &mut turn, pos);
             }
@@ -160,6 +159,15 @@ impl Queue {
             }
         }
         all
+    }
+
+    /// The positions of a run that are looked at; an error if that is not all of it.
+    pub(super) fn positions(&self, run: Run) -> Result<(Range<u64>, Result<(), SettleError>), SettleError> {
+        let next = self.lanes.get(&run.lane).ok_or(SettleError::Unknown)?.next;
+        let end = run.pos.saturating_add(u64::from(run.len));
+        let looked_at = end.min(run.pos.saturating_add(u64::from(RUN_MAX))).min(next);
+        let all = if looked_at < end { Err(SettleError::Unknown) } else { Ok(()) };
+        Ok((run.pos..looked_at, all))
     }
 
     /// Whether `session` may settle the lease with this number.

@@ -9,6 +9,7 @@ use kafka_protocol::messages::{
     AlterConfigsRequest, AlterConfigsResponse, IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse, alter_configs_response, incremental_alter_configs_response,
 };
+use kafka_protocol::protocol::StrBytes;
 use millstream_broker::{Action, SettingType, Topic, TopicAlter};
 
 use super::{RESOURCE_BROKER, RESOURCE_TOPIC, Refusal, plain};
@@ -46,16 +47,11 @@ pub(crate) async fn alter(
                 apply(&conn, &topic, changes, true, req.validate_only).await?
             }
         };
+        let (code, why) = told(&conn, &h, result);
         let response = alter_configs_response::AlterConfigsResourceResponse::default()
             .with_resource_type(r.resource_type)
             .with_resource_name(r.resource_name.clone());
-        responses.push(match result {
-            Ok(()) => response.with_error_message(None),
-            Err((e, why)) => {
-                conn.cfg.observer.error(h.api.name, e.code());
-                response.with_error_code(e.code()).with_error_message(why)
-            }
-        });
+        responses.push(response.with_error_code(code).with_error_message(why));
     }
     Ok(AlterConfigsResponse::default().with_responses(responses))
 }
@@ -76,18 +72,20 @@ pub(crate) async fn alter_incrementally(
             Err(refusal) => Err(refusal),
             Ok((changes, topic)) => apply(&conn, &topic, changes, false, req.validate_only).await?,
         };
+        let (code, why) = told(&conn, &h, result);
         let response = incremental_alter_configs_response::AlterConfigsResourceResponse::default()
             .with_resource_type(r.resource_type)
             .with_resource_name(r.resource_name.clone());
-        responses.push(match result {
-            Ok(()) => response.with_error_message(None),
-            Err((e, why)) => {
-                conn.cfg.observer.error(h.api.name, e.code());
-                response.with_error_code(e.code()).with_error_message(why)
-            }
-        });
+        responses.push(response.with_error_code(code).with_error_message(why));
     }
     Ok(IncrementalAlterConfigsResponse::default().with_responses(responses))
+}
+
+/// What the client is told: code and message.
+fn told(conn: &Conn, h: &Header, result: Result<(), Refusal>) -> (i16, Option<StrBytes>) {
+    let Err((e, why)) = result else { return (error::NONE, None) };
+    conn.cfg.observer.error(h.api.name, e.code());
+    (e.code(), why)
 }
 
 /// How often each resource is named.
