@@ -322,6 +322,35 @@ async fn a_commit_sent_behind_a_waiting_join_is_decided_in_its_own_generation_an
     assert_eq!(one.receive::<OffsetCommitResponse>(8).await.1.topics[0].partitions[0].error_code, 0);
 }
 
+/// What issue 3 asks of groups: "After a restart members go on without a rebalance."
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_a_member_goes_on_in_its_generation_with_its_offsets() {
+    let server = Server::start(Commit::AtOnce, |_| {}).await;
+    server.topic("t").await;
+    let mut member = server.client().await;
+    let joined = member.call(2, &join()).await;
+    let (id, generation) = (joined.member_id, joined.generation_id);
+    let sync = SyncGroupRequest::default().with_group_id(group()).with_member_id(id.clone());
+    member.call(2, &sync.with_generation_id(generation)).await;
+    let of_member = |offset| {
+        commit("t", offset).with_member_id(id.clone()).with_generation_id_or_member_epoch(generation)
+    };
+    let code = |r: &OffsetCommitResponse| r.topics[0].partitions[0].error_code;
+    assert_eq!(code(&member.call(8, &of_member(5)).await), 0);
+
+    let server = server.restart().await;
+    let mut member = server.client().await;
+    let described = member.call(4, &describe()).await;
+    assert_eq!(described.groups[0].group_state.as_str(), "Stable");
+    assert_eq!(described.groups[0].members[0].member_id, id);
+    let beat = HeartbeatRequest::default().with_group_id(group()).with_member_id(id.clone());
+    assert_eq!(member.call(2, &beat.with_generation_id(generation)).await.error_code, 0);
+    let asked = OffsetFetchRequest::default().with_group_id(group()).with_topics(None);
+    let found = member.call(7, &asked).await;
+    assert_eq!(found.topics[0].partitions[0].committed_offset, 5);
+    assert_eq!(code(&member.call(8, &of_member(6)).await), 0);
+}
+
 fn describe() -> DescribeGroupsRequest {
     DescribeGroupsRequest::default().with_groups(vec![group()])
 }

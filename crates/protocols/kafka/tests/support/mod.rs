@@ -40,6 +40,7 @@ impl Observer for Counts {
 }
 
 pub struct Server {
+    env: Env,
     pub log: MemLog,
     pub broker: Broker,
     pub counts: Arc<Counts>,
@@ -50,9 +51,11 @@ pub struct Server {
 
 impl Server {
     pub async fn start(commit: Commit, change: impl FnOnce(&mut KafkaConfig)) -> Self {
-        let (env, ..) = Env::sim(7);
-        let log = MemLog::new(commit);
-        let broker = Broker::open(BrokerConfig::default(), env, &log).unwrap();
+        Self::open(Env::sim(7).0, MemLog::new(commit), change).await
+    }
+
+    async fn open(env: Env, log: MemLog, change: impl FnOnce(&mut KafkaConfig)) -> Self {
+        let broker = Broker::open(BrokerConfig::default(), env.clone(), &log).unwrap();
         let counts = Arc::new(Counts::default());
         let mut cfg = KafkaConfig { observer: Arc::clone(&counts) as _, ..KafkaConfig::default() };
         change(&mut cfg);
@@ -61,7 +64,16 @@ impl Server {
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
         let serving = tokio::spawn(millstream_kafka::serve(listener, broker.clone(), cfg, shutdown));
-        Self { log, broker, counts, address, stop: Some(stop), serving }
+        Self { env, log, broker, counts, address, stop: Some(stop), serving }
+    }
+
+    /// Stops, and serves the same log again.
+    pub async fn restart(mut self) -> Self {
+        drop(self.stop.take());
+        self.serving.await.unwrap();
+        let broker = self.broker;
+        tokio::task::spawn_blocking(move || broker.close()).await.unwrap();
+        Self::open(self.env, self.log, |_| {}).await
     }
 
     pub async fn client(&self) -> Client {
