@@ -59,14 +59,17 @@ enum Command {
     Group(group::Group),
 }
 
+/// Where help lists what all commands have: behind a command's own options.
+const LAST: usize = 900;
+
 /// How to reach a running broker, and how to print.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Remote {
     /// The broker's HTTP address
-    #[arg(long, env = "MILLSTREAM_SERVER", default_value = "127.0.0.1:15672", global = true)]
+    #[arg(long, env = "MILLSTREAM_SERVER", default_value = "127.0.0.1:15672", global = true, display_order = LAST)]
     server: String,
     /// Print JSON, for programs
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = LAST)]
     json: bool,
 }
 
@@ -99,7 +102,7 @@ struct Serve {
     /// Address of the HTTP listener, or off [default: 127.0.0.1:15672]
     #[arg(long, value_name = "ADDR|off")]
     http: Option<String>,
-    /// Let Kafka and HTTP listen on addresses that other machines reach, without authentication
+    /// Let Kafka, HTTP, and AWS without access keys listen on addresses that other machines reach, without authentication
     #[arg(long)]
     insecure: bool,
     /// Any setting, by its key (may be repeated)

@@ -65,7 +65,7 @@ keys! {
         |c, v| c.aws_cooldown_s = number(v, 0, 3_600)?;
     "http.listen" = "127.0.0.1:15672", "Address of the HTTP listener (health, metrics, administration), or off.",
         |c, v| c.http = address(v)?;
-    "insecure" = "false", "Let Kafka and HTTP listen on addresses that other machines reach, without authentication.",
+    "insecure" = "false", "Let Kafka, HTTP, and AWS without access keys listen on addresses that other machines reach, without authentication.",
         |c, v| c.insecure = flag(v)?;
     "topics.auto_create" = "true", "Make a topic when a client first names it.",
         |c, v| c.broker.topics_auto_create = flag(v)?;
