@@ -351,6 +351,34 @@ async fn after_a_restart_a_member_goes_on_in_its_generation_with_its_offsets() {
     assert_eq!(code(&member.call(8, &of_member(6)).await), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_epoch_goes_up_with_a_restart_and_the_one_before_keeps_its_end() {
+    use kafka_protocol::messages::offset_for_leader_epoch_request::{
+        OffsetForLeaderPartition, OffsetForLeaderTopic,
+    };
+    let mut server = Server::start(Commit::AtOnce, |_| {}).await;
+    server.topic("t").await;
+    let mut epochs = Vec::new();
+    for offset in 0..3 {
+        let mut client = server.client().await;
+        assert_eq!(produced(&client.call(9, &produce("t", -1, b"x")).await), (0, offset));
+        let response = client.call(12, &fetch("t", offset, 0)).await;
+        let records = response.responses[0].partitions[0].records.clone().unwrap();
+        epochs.push(i32::from_be_bytes(records[12..16].try_into().unwrap()));
+        server = server.restart().await;
+    }
+    assert!(epochs.is_sorted_by(|a, b| a < b), "{epochs:?}");
+    let mut client = server.client().await;
+    for (epoch, end) in epochs.iter().zip(1..) {
+        let partition = OffsetForLeaderPartition::default().with_leader_epoch(*epoch);
+        let topic = OffsetForLeaderTopic::default().with_topic(name("t")).with_partitions(vec![partition]);
+        let asked = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
+        let told = client.call(4, &asked).await;
+        let told = &told.topics[0].partitions[0];
+        assert_eq!((told.error_code, told.leader_epoch, told.end_offset), (0, *epoch, end));
+    }
+}
+
 fn describe() -> DescribeGroupsRequest {
     DescribeGroupsRequest::default().with_groups(vec![group()])
 }
