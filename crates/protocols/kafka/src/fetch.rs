@@ -29,6 +29,9 @@ use session::{Fetching, Part};
 /// Most bytes of batches in one response, but for the first batch (Kafka's `fetch.max.bytes`, 55 MiB there). They are in memory until the
 /// client has taken them, so this bounds what a connection holds; a client that wants more asks again.
 const FETCH_BYTES_MAX: usize = 8 << 20;
+/// So much of a response a part is promised, if it asks for it, however little it has: a message of another protocol is larger as a
+/// batch than it is in the log.
+const PROMISED_BYTES_MIN: usize = 64 << 10;
 /// First version that names topics by id.
 const TOPIC_ID_SINCE: i16 = 13;
 
@@ -87,8 +90,9 @@ async fn gather(conn: &Conn, fetching: &mut Fetching, asked: &Asked) -> Vec<Part
 }
 
 /// Reads each part once, beginning where the last response of the session left off, within the limits; the first part that has
-/// something gives at least one whole batch. Parts that may all give what they are asked for are read side by side: the client
-/// waits for the last of them. (So a first batch larger than its part allows comes on top of what the others were promised.)
+/// something gives at least one whole batch. Parts that may all give what they are asked for, or all they have, are read side by
+/// side: the client waits for the last of them. (So a first batch larger than its part allows comes on top of what the others
+/// were promised.)
 async fn pass(conn: &Conn, fetching: &Fetching, max_bytes: usize) -> Vec<PartRead> {
     let mut reads: Vec<PartRead> = Vec::new();
     reads.resize_with(fetching.len(), PartRead::default);
@@ -99,9 +103,10 @@ async fn pass(conn: &Conn, fetching: &Fetching, max_bytes: usize) -> Vec<PartRea
         let (mut together, mut promised, mut forced) = (Vec::new(), 0, false);
         while let Some(index) = turn.peek().copied() {
             let Some(part) = fetching.part(index) else { return reads };
-            let wanted = usize_of(part.asked.max_bytes);
             let has_more = part.has_more();
             let room = left - promised;
+            let wanted =
+                if has_more && room > 0 { wanted(conn, part) } else { usize_of(part.asked.max_bytes) };
             if has_more && promised > 0 && wanted > room {
                 break;
             }
@@ -125,6 +130,18 @@ async fn pass(conn: &Conn, fetching: &Fetching, max_bytes: usize) -> Vec<PartRea
         }
     }
     reads
+}
+
+/// The most that a part can give: what it is asked for, or all that it has.
+fn wanted(conn: &Conn, part: &Part) -> usize {
+    let asked = usize_of(part.asked.max_bytes);
+    match &part.view {
+        Ok(view) if asked > PROMISED_BYTES_MIN => {
+            let all = usize::try_from(conn.broker.streams().bytes(view)).unwrap_or(usize::MAX);
+            asked.min(all.max(PROMISED_BYTES_MIN))
+        }
+        _ => asked,
+    }
 }
 
 /// The error of a part that cannot be found.
