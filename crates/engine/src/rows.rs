@@ -11,6 +11,7 @@ pub mod bind;
 pub mod cat;
 pub mod exchange;
 pub mod id;
+pub mod name;
 pub mod part;
 pub mod prod;
 pub mod task;

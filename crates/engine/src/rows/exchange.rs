@@ -5,9 +5,10 @@
 //! Effect, version 1: `version u8 · what u8`: 0 = the exchange is removed and all bindings from it ([`super::bind`]) with it; 1 = it
 //! is now the value that follows.
 
-use millstream_types::{Lsn, Namespace};
+use millstream_types::Lsn;
 
-use super::{KeyDec, RowKey, RowValue, family, whole};
+use super::name::Name;
+use super::{RowKey, RowValue, family, whole};
 use crate::codec::{Dec, DecodeError, Enc};
 use crate::effect::RowEffect;
 use crate::exchange::{ExchangeDef, ExchangeType};
@@ -21,34 +22,7 @@ const INTERNAL: u8 = 4;
 const HAS_ALTERNATE: u8 = 8;
 
 /// An exchange's name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ExchangeKey {
-    /// Its namespace.
-    pub ns: Namespace,
-    /// The name.
-    pub name: String,
-}
-
-impl ExchangeKey {
-    /// The key of an exchange.
-    #[must_use]
-    pub fn new(ns: Namespace, name: &str) -> Self {
-        Self { ns, name: name.to_owned() }
-    }
-}
-
-impl RowKey for ExchangeKey {
-    const FAMILY: u8 = family::EXCHANGE;
-    fn put(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.ns.0.to_be_bytes());
-        out.extend_from_slice(self.name.as_bytes());
-    }
-    fn take(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut d = KeyDec(bytes);
-        let ns = Namespace(d.u32()?);
-        Ok(Self { ns, name: d.text()?.to_owned() })
-    }
-}
+pub type ExchangeKey = Name<{ family::EXCHANGE }>;
 
 /// An exchange's definition without what its key says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,6 +153,7 @@ impl Table<ExchangeKey, ExchangeRow> {
 
 #[cfg(test)]
 mod tests {
+    use millstream_types::Namespace;
     use proptest::collection::vec;
     use proptest::prelude::*;
 

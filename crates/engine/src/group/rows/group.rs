@@ -5,37 +5,20 @@
 //! Effect, version 1: `version u8 · what u8`, then for 1 (put) a value, for 0 (gone) `object u64`: with the group, all MEMBER and OFFSET
 //! rows of that object are gone.
 
-use millstream_types::{Namespace, ObjectId};
+use millstream_types::ObjectId;
 
 use crate::codec::{Dec, DecodeError, Enc};
 use crate::effect::RowEffect;
-use crate::rows::{KeyDec, RowKey, RowValue, family};
+use crate::rows::name::Name;
+use crate::rows::{RowKey, RowValue, family};
 
 const VERSION: u8 = 1;
 const EFFECT_VERSION: u8 = 1;
 const GONE: u8 = 0;
 const PUT: u8 = 1;
 
-/// Names a group.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct GroupKey {
-    /// Its namespace.
-    pub ns: Namespace,
-    /// Its name, at most `NAME_BYTES_MAX` bytes.
-    pub name: String,
-}
-
-impl RowKey for GroupKey {
-    const FAMILY: u8 = family::GROUP;
-    fn put(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.ns.0.to_be_bytes());
-        out.extend_from_slice(self.name.as_bytes());
-    }
-    fn take(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut d = KeyDec(bytes);
-        Ok(Self { ns: Namespace(d.u32()?), name: d.text()?.to_owned() })
-    }
-}
+/// Names a group; the name has at most `NAME_BYTES_MAX` bytes.
+pub type GroupKey = Name<{ family::GROUP }>;
 
 /// How far the last generation came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

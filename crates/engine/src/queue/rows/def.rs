@@ -7,14 +7,15 @@
 
 use std::collections::BTreeMap;
 
-use millstream_types::{Lsn, Namespace, ObjectId};
+use millstream_types::{Lsn, ObjectId};
 
 use crate::codec::{Dec, DecodeError, Enc};
 use crate::effect::RowEffect;
 use crate::queue::api::QueueDef;
 use crate::queue::policy::QueuePolicy;
 use crate::queue::source::Source;
-use crate::rows::{KeyDec, RowKey, RowValue, family, whole};
+use crate::rows::name::Name;
+use crate::rows::{RowKey, RowValue, family, whole};
 use crate::table::Table;
 
 const VERSION: u8 = 1;
@@ -22,25 +23,7 @@ const VERSION: u8 = 1;
 const VERSION_SOURCE: u8 = 2;
 
 /// A queue's name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct QueueName {
-    /// Its namespace.
-    pub ns: Namespace,
-    /// The name.
-    pub name: String,
-}
-
-impl RowKey for QueueName {
-    const FAMILY: u8 = family::QUEUE;
-    fn put(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.ns.0.to_be_bytes());
-        out.extend_from_slice(self.name.as_bytes());
-    }
-    fn take(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut d = KeyDec(bytes);
-        Ok(Self { ns: Namespace(d.u32()?), name: d.text()?.to_owned() })
-    }
-}
+pub type QueueName = Name<{ family::QUEUE }>;
 
 /// A definition without what its key says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +123,7 @@ impl Table<QueueName, DefRow> {
 
 #[cfg(test)]
 mod tests {
+    use millstream_types::Namespace;
     use proptest::prelude::*;
 
     use super::*;
