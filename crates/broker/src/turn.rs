@@ -444,6 +444,7 @@ impl Sequencer {
             self.shared.set_routes(self.routes.routes());
         }
         let published = self.shared.published.get();
+        let before = self.waiting.len();
         let mut deliveries = std::mem::take(&mut self.effects.deliveries);
         deliveries.sort_by_key(|d| d.session);
         for of_session in deliveries.chunk_by(|a, b| a.session == b.session) {
@@ -455,6 +456,7 @@ impl Sequencer {
         }
         deliveries.clear();
         self.effects.deliveries = deliveries;
+        let deliveries_wait = self.waiting.len() > before;
         for ended in self.effects.ended.drain(..) {
             if let Some(mailbox) = self.sessions.get(&ended.session)
                 && mailbox.end(&ended)
@@ -479,6 +481,10 @@ impl Sequencer {
             if let Some(Reply::Queue(QueueReply::Received(Ok(mut all)))) = unheard {
                 self.undelivered.append(&mut all);
             }
+        }
+        if deliveries_wait && let Some(new) = self.waiting.make_contiguous().get_mut(before..) {
+            // Answers to what was decided before them came behind.
+            new.sort_by_key(|w| w.0);
         }
         self.shared.reads.put(self.effects.reads.drain(..));
         self.shared.moves.put(self.effects.moves.drain(..));

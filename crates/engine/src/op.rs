@@ -181,7 +181,7 @@ pub const TRANSACT_BYTES_MAX: usize = 16 << 20;
 /// One step across partitions, queues, groups and a task. It is looked at whole before anything of it happens; it is one record.
 ///
 /// Who asks keeps to [`TRANSACT_OPS_MAX`] and [`TRANSACT_BYTES_MAX`], and brings room for the record.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Transact {
     /// Appends to partitions.
     pub appends: Vec<AppendItem>,

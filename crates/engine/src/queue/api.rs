@@ -556,7 +556,7 @@ pub struct HeldItem {
 }
 
 /// What becomes of a message that the mover holds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum MoveThen {
     /// It goes elsewhere, in the same record.
     Publish {

@@ -6,7 +6,9 @@
 use millstream_log::Permit;
 use millstream_types::{ConnId, Lsn, ObjectId};
 
-use super::api::{Cause, ConsumerId, Delivery, LEASES_MAX, LeaseKind, MoveWork, QueueReply, ReadWindow};
+use super::api::{
+    Cause, ConsumerId, Delivery, LEASES_MAX, LeaseKind, MoveWork, QueueReply, ReadWindow, Tally,
+};
 use super::consumer::{ConsumerKey, Taker, WaiterKey};
 use super::keys::First;
 use super::lane::Slot;
@@ -48,6 +50,8 @@ struct Out {
     /// In the answer to this receive.
     waiter: Option<WaiterKey>,
     ride: bool,
+    /// The message is not durable yet.
+    early: bool,
 }
 
 impl Taken {
@@ -69,9 +73,21 @@ impl Taken {
 }
 
 /// How much one turn may still do.
-struct Budget {
+pub(super) struct Budget {
     messages: usize,
     bytes: usize,
+}
+
+impl Budget {
+    /// So many messages, for which there is room.
+    pub(super) fn of(messages: usize) -> Self {
+        Self { messages, bytes: usize::MAX }
+    }
+
+    /// How many messages are left of it.
+    pub(super) fn messages(&self) -> usize {
+        self.messages
+    }
 }
 
 impl Queues {
@@ -121,7 +137,9 @@ impl Queues {
         queue.sort_heads(turn.rows);
         queue.read_on(&mut turn, &mut cx.out.reads, token);
         queue.expire_heads(&mut turn, budget);
-        queue.drop_heads(&mut turn, DROPS_MAX);
+        if queue.hand_out_early(&mut turn, taken, budget, Tally::default()) {
+            queue.drop_heads(&mut turn, DROPS_MAX);
+        }
         let more = queue.hand_out(&mut turn, taken, budget);
         if !more {
             queue.all_offered();
@@ -143,10 +161,17 @@ impl Queues {
 
     /// Makes the record of what was handed out, and lets it go.
     fn deliver(&mut self, cx: &mut Cx<'_>, permit: Permit) {
-        for id in &self.taken.riding {
-            self.record.head(*id, head::put_riding);
-        }
         let lsn = self.commit(cx, permit, None, |_| &[]).unwrap_or(*cx.last_lsn);
+        self.hand_over(cx, lsn);
+        let mut served = std::mem::take(&mut self.taken.served);
+        for id in served.drain(..) {
+            self.give_work(cx, id, lsn);
+        }
+        self.taken.served = served;
+    }
+
+    /// What was handed out with the record `lsn` goes to those who get it.
+    pub(super) fn hand_over(&mut self, cx: &mut Cx<'_>, lsn: Lsn) {
         let mut taken = std::mem::take(&mut self.taken);
         for id in taken.riding.drain(..) {
             if let Some(queue) = self.live.get_mut(id) {
@@ -158,7 +183,7 @@ impl Queues {
             let mut d = *d;
             d.delivery_no = taken.number_of(&d);
             let riding = self.live.get(d.queue).and_then(|q| q.riding).filter(|l| *l > self.durable);
-            d.wait = if out.ride { riding.unwrap_or(Lsn(0)) } else { lsn };
+            d.wait = if out.ride && !out.early { riding.unwrap_or(Lsn(0)) } else { lsn };
             match out.waiter {
                 None => cx.out.deliveries.push(d),
                 Some(key) => match &mut answer {
@@ -175,9 +200,6 @@ impl Queues {
         }
         received(cx, answer);
         taken.deliveries.clear();
-        for id in taken.served.drain(..) {
-            self.give_work(cx, id, lsn);
-        }
         self.taken = taken;
     }
 
@@ -262,8 +284,9 @@ impl Queue {
     /// Asks for what windows lack.
     fn read_on(&mut self, turn: &mut Turn<'_>, reads: &mut Vec<ReadWindow>, token: &mut u64) {
         let queue = self.id();
+        let out = usize::try_from(self.leased.n).unwrap_or(usize::MAX) / self.lanes.len().max(1);
         for (number, lane) in &mut self.lanes {
-            let Some((from, end, max_entries)) = lane.fill(turn.rows) else { continue };
+            let Some((from, end, max_entries)) = lane.fill(turn.rows, out) else { continue };
             *token += 1;
             lane.reading = Some(*token);
             reads.push(ReadWindow {
@@ -327,8 +350,13 @@ impl Queue {
         if !of_all {
             return lane.peek_visible().copied();
         }
+        self.head_of_all(number).filter(|s| s.pos < lane.visible)
+    }
+
+    /// The same of all messages, visible or not.
+    fn head_of_all(&self, number: u16) -> Option<Slot> {
         match self.first_of_all(number)? {
-            First::Is(slot) => Some(slot).filter(|s| s.pos < lane.visible),
+            First::Is(slot) => Some(slot),
             First::Unread(_) => None,
         }
     }
@@ -371,6 +399,37 @@ impl Queue {
                 Taker::Waiter(key) => self.hand_to_waiter(turn, taken, key, from, budget),
             }
         }
+    }
+
+    /// While `more` would be too much for the queue, hands the next messages to consumers that wait for them, durable or not: they go
+    /// out once they are. So a limit counts only what nobody waits for. Not in queues that order by key, where a key may hold up what
+    /// is next. Whether all was handed out that somebody waits for; else the budget ran out.
+    pub(super) fn hand_out_early(
+        &mut self,
+        turn: &mut Turn<'_>,
+        taken: &mut Taken,
+        budget: &mut Budget,
+        more: Tally,
+    ) -> bool {
+        if self.policy().ordering != Ordering::None || self.is_paused() || self.leased.n >= LEASES_MAX as u64
+        {
+            return true;
+        }
+        while self.would_be_over(more) && self.knows_firsts() {
+            let single = self.policy().single_active;
+            let Some(Taker::Consumer(key)) = self.consumers.next_taker(turn.sessions, single) else { break };
+            let Some(number) = self.next_lane_of_all() else { break };
+            let head = self.head_of_all(number).filter(|s| !self.is_expired(number, s, turn.now_ms));
+            if head.is_none() {
+                break;
+            }
+            if !self.may_go_on(turn, budget) {
+                return false;
+            }
+            self.consumers.rotate();
+            self.hand_to_consumer(turn, taken, key, From { number, of_all: true }, budget);
+        }
+        true
     }
 
     /// Where the next message is, after what is too old before it is gone.
@@ -429,16 +488,17 @@ impl Queue {
         let Some(first) = self.pop_next(turn, from) else { return };
         let run = self.runs(&first, opts.auto_ack);
         let how = How { session: key.0, consumer: key.1, lease: opts.lease, auto_ack: opts.auto_ack };
-        self.ride(taken, opts.ride);
+        self.ride(turn, taken, opts.ride);
         let mut next = Some(first);
         while let Some(slot) = next {
+            let early = self.lanes.get(&from.number).is_some_and(|l| slot.pos >= l.visible);
             let delivery = self.take(turn, from.number, slot, how);
             self.consumers.took(key, !opts.auto_ack);
             let session = turn.sessions.entry(key.0).or_default();
             session.outbox_bytes += u64::from(slot.bytes) + DELIVERY_BYTES;
             session.pool_used += u32::from(!opts.auto_ack);
             session.served = key.1;
-            taken.deliveries.push((delivery, Out { waiter: None, ride: opts.ride }));
+            taken.deliveries.push((delivery, Out { waiter: None, ride: opts.ride, early }));
             budget.messages = budget.messages.saturating_sub(1);
             let room = self.consumers.is_ready(key, turn.sessions) && self.may_go_on(turn, budget);
             next = run.filter(|_| room).and_then(|hash| self.pop_of_run(turn, from.number, hash, |_| true));
@@ -469,7 +529,7 @@ impl Queue {
         let mut next = Some((first.number, slot));
         while let Some((number, slot)) = next {
             let delivery = self.take(turn, number, slot, how);
-            taken.deliveries.push((delivery, Out { waiter: Some(key), ride: what.ride }));
+            taken.deliveries.push((delivery, Out { waiter: Some(key), ride: what.ride, early: false }));
             n += 1;
             bytes += u64::from(slot.bytes);
             budget.messages = budget.messages.saturating_sub(1);
@@ -488,12 +548,13 @@ impl Queue {
                 from.and_then(|f| Some((f.number, self.pop_next(turn, f)?)))
             };
         }
-        self.ride(taken, what.ride);
+        self.ride(turn, taken, what.ride);
     }
 
-    fn ride(&mut self, taken: &mut Taken, ride: bool) {
+    fn ride(&mut self, turn: &mut Turn<'_>, taken: &mut Taken, ride: bool) {
         if ride && self.riding.is_none() {
             self.riding = Some(Lsn(u64::MAX));
+            turn.record.head(self.id(), head::put_riding);
             taken.riding.push(self.id());
         }
     }

@@ -21,10 +21,13 @@ use super::rows::set::CHUNK;
 use super::topics::Skips;
 use millstream_types::{LogId, ObjectId};
 
+/// The window of a lane whose consumers have many messages out is at most so many times as large.
+const WINDOW_GROWTH_MAX: usize = 8;
+
 /// How much of a lane is in memory, whatever its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowSizes {
-    /// Messages of a window; below a quarter, it is filled up.
+    /// Messages of a window whose consumers have few; below half, it is filled up.
     pub window: usize,
     /// The newest messages that are kept while the window is elsewhere.
     pub tail: usize,
@@ -110,6 +113,8 @@ pub(crate) struct Lane {
     /// Where its messages are: its own log, or a partition.
     pub(crate) log: LogId,
     pub(crate) sizes: WindowSizes,
+    /// Messages that the window is to hold now.
+    wanted: usize,
     ordering: Ordering,
     pub(crate) purge_no: u32,
     /// The next position to be given.
@@ -197,6 +202,7 @@ impl Lane {
             number,
             log: LogId::new(queue, number),
             sizes,
+            wanted: sizes.window,
             ordering,
             purge_no,
             next: head.next,
@@ -224,7 +230,7 @@ impl Lane {
 
     /// A message was appended.
     pub(crate) fn push(&mut self, slot: Slot) {
-        if self.scan == slot.pos && self.window.len() < self.sizes.window {
+        if self.scan == slot.pos && self.window.len() < self.wanted {
             self.window_push(slot);
             self.scan = slot.pos + 1;
         } else {
@@ -509,12 +515,19 @@ impl Lane {
         self.tidy.pending(self.floor)
     }
 
-    /// Fills the window from the tail; else says which positions are to be read for it.
-    pub(crate) fn fill(&mut self, rows: &QueueRows) -> Option<(u64, u64, usize)> {
+    /// Fills the window from the tail; else says which positions are to be read for it. So many messages of the lane are out: while it is
+    /// read, as many may be settled and asked for, and must be there.
+    pub(crate) fn fill(&mut self, rows: &QueueRows, out: usize) -> Option<(u64, u64, usize)> {
         if self.is_delayed() {
             return self.fill_delayed();
         }
-        if self.window.len() >= self.sizes.window / 4 || self.scan >= self.next || self.tidy.skips.is_full() {
+        let most = self.sizes.window * WINDOW_GROWTH_MAX;
+        self.wanted = out.saturating_mul(2).clamp(self.sizes.window, most);
+        if self.window.capacity() > 4 * self.wanted.max(self.window.len()) {
+            self.window.shrink_to(self.wanted);
+        }
+        let enough = self.wanted / 2;
+        if self.window.len() >= enough || self.scan >= self.next || self.tidy.skips.is_full() {
             return None;
         }
         let from = self.first_unsettled(rows, self.scan);
@@ -523,11 +536,11 @@ impl Lane {
             self.tail.pop_front();
         }
         self.take_tail(rows);
-        if self.scan >= self.next || self.window.len() >= self.sizes.window / 4 || self.reading.is_some() {
+        if self.scan >= self.next || self.window.len() >= enough || self.reading.is_some() {
             return None;
         }
         let end = self.tail.front().map_or(self.visible, |s| s.pos.min(self.visible));
-        (self.scan < end).then(|| (self.scan, end, self.sizes.window - self.window.len()))
+        (self.scan < end).then(|| (self.scan, end, self.wanted - self.window.len()))
     }
 
     /// The first message that is ready but for its attrs.
@@ -552,7 +565,7 @@ impl Lane {
     }
 
     fn take_tail(&mut self, rows: &QueueRows) {
-        while self.window.len() < self.sizes.window {
+        while self.window.len() < self.wanted {
             let Some(slot) = self.tail.front().copied().filter(|s| s.pos == self.scan) else { break };
             self.tail.pop_front();
             // What came back before it was met is older than the tail.

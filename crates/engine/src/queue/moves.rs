@@ -37,7 +37,7 @@ impl Queues {
                 _ => &[] as &[Bytes],
             };
             self.commit(cx, permit, Some(asker.session), bodies);
-            self.appended(*cx.last_lsn);
+            self.appended(cx);
         }
         cx.answer(asker, *cx.last_lsn, QueueReply::Moved(results));
     }

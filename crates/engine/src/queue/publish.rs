@@ -7,8 +7,10 @@ use millstream_log::Permit;
 use millstream_types::{LogId, Lsn, ObjectId};
 
 use super::api::{Cause, DELAY_LANE, Publish, Published, QueueReply, Refusal, Tally, Target};
+use super::dispatch::Budget;
 use super::lane::{Lane, Slot};
 use super::lease::{Has, Lease};
+use super::live::{Queue, Turn};
 use super::policy::{DELAY_MS_MAX, Ordering, Overflow};
 use super::queues::{Cx, Queues};
 use super::record::Act;
@@ -18,8 +20,8 @@ use super::rows::head::payload_bytes;
 use crate::attrs::{Attrs, ENVELOPE_VERSION, SingleAttrs};
 use crate::ctx::Asker;
 
-/// A message that comes in drops at most so many; what is over after that goes in later turns.
-const DROPS_PER_PUBLISH: usize = 4;
+/// A message that comes in has at most so many handed out or dropped for it; what is over after that goes in later turns.
+const ACTS_PER_PUBLISH: usize = 4;
 
 /// A queue that takes a message: when it is due there, the hash of its key, and where it goes.
 pub(super) type Place = ((Option<u64>, Option<u64>), (LogId, u64));
@@ -71,13 +73,15 @@ impl Queues {
         if !self.record.is_empty() {
             let permit = crate::engine::writing(permit);
             self.commit(cx, permit, Some(asker.session), |i| messages.get(i).map_or(&[], |m| &m.body));
-            self.appended(*cx.last_lsn);
+            self.appended(cx);
         }
         cx.answer(asker, *cx.last_lsn, QueueReply::Published(results));
     }
 
-    /// What was appended with `lsn` becomes visible with it.
-    pub(super) fn appended(&mut self, lsn: Lsn) {
+    /// What was appended with the last record becomes visible with it; what consumers waited for goes to them.
+    pub(super) fn appended(&mut self, cx: &mut Cx<'_>) {
+        let lsn = *cx.last_lsn;
+        self.hand_over(cx, lsn);
         for shown in self.shown.iter_mut().rev().take_while(|s| s.0 == Lsn(u64::MAX)) {
             shown.0 = lsn;
         }
@@ -164,6 +168,10 @@ impl Queues {
         let watched = message.dedup.filter(|_| queue.policy().id_window_ms.is_some());
         let due_ms = queue.due_ms(target, now_ms);
         let key_hash = target.key_hash.or(message.key_hash);
+        if queue.refuses(due_ms, Tally::one(bytes)) {
+            self.make_way(rows, id, bytes);
+        }
+        let queue = self.live.get_mut(id).ok_or(Refusal::Gone)?;
         let full = queue.refuses(due_ms, Tally::one(bytes));
         let policy = queue.policy();
         let dead_letters = policy.overflow == Overflow::RejectDeadLetter && policy.dead_letter;
@@ -239,18 +247,49 @@ impl Queues {
         }
     }
 
-    /// Drops what is over the queue's limits, in delivery order, a few at a time.
-    fn make_room(&mut self, rows: &QueueRows, id: ObjectId) {
-        let (mut turn, live) = self.turn(rows);
-        let Some(queue) = live.get_mut(id) else { return };
-        // Another message is the next now: its expiry has to be looked at.
-        if queue.drop_heads(&mut turn, DROPS_PER_PUBLISH) > 0 || queue.is_over() {
+    /// A message is too much for a queue that refuses: what consumers wait for goes to them first.
+    fn make_way(&mut self, rows: &QueueRows, id: ObjectId, bytes: u32) {
+        let mut budget = Budget::of(ACTS_PER_PUBLISH);
+        self.hand_out_of(rows, id, &mut budget, Tally::one(bytes), |_, _, _| {});
+        if budget.messages() < ACTS_PER_PUBLISH {
             self.mark_runnable(id);
         }
     }
+
+    /// Hands what is over the queue's limits to who waits for it, and drops the rest: in delivery order, a few at a time.
+    fn make_room(&mut self, rows: &QueueRows, id: ObjectId) {
+        if !self.live.get(id).is_some_and(Queue::is_over) {
+            return;
+        }
+        let mut budget = Budget::of(ACTS_PER_PUBLISH);
+        self.hand_out_of(rows, id, &mut budget, Tally::default(), |queue, turn, left| {
+            queue.drop_heads(turn, left);
+        });
+        // Another message is the next now: its expiry has to be looked at.
+        self.mark_runnable(id);
+    }
+
+    /// Hands out early; what is left of the budget is `then`'s if nobody waits any more.
+    fn hand_out_of(
+        &mut self,
+        rows: &QueueRows,
+        id: ObjectId,
+        budget: &mut Budget,
+        more: Tally,
+        then: impl FnOnce(&mut Queue, &mut Turn<'_>, usize),
+    ) {
+        let mut taken = std::mem::take(&mut self.taken);
+        let (mut turn, live) = self.turn(rows);
+        if let Some(queue) = live.get_mut(id)
+            && queue.hand_out_early(&mut turn, &mut taken, budget, more)
+        {
+            then(queue, &mut turn, budget.messages());
+        }
+        self.taken = taken;
+    }
 }
 
-impl super::live::Queue {
+impl Queue {
     /// From when on a message may be delivered, if it is not at once.
     pub(super) fn due_ms(&self, target: &Target, now_ms: u64) -> Option<u64> {
         // A queue that orders by key delays its messages in their places.
@@ -267,7 +306,7 @@ impl super::live::Queue {
     }
 
     /// Drops the next messages in delivery order, visible or not, while the queue is over its limits: at most `max`. How many.
-    pub(super) fn drop_heads(&mut self, turn: &mut super::live::Turn<'_>, max: usize) -> usize {
+    pub(super) fn drop_heads(&mut self, turn: &mut Turn<'_>, max: usize) -> usize {
         // What is too old goes first, and does not count: so every lane's next message has to be known.
         if !self.knows_firsts() {
             return 0;

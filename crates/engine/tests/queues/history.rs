@@ -218,7 +218,8 @@ impl Run {
     }
 
     /// What the model says of a publish.
-    fn model_publish(&mut self, p: &Publish) -> Published {
+    /// `handed`: what the engine handed out for it; `None`: it did nothing.
+    fn model_publish(&mut self, p: &Publish, handed: Option<&Handed>) -> Published {
         let (now, lsn) = (self.now(), u64::MAX);
         let bytes = p.body.iter().map(|b| b.len() as u32).sum::<u32>() - p.envelope_len;
         let mut result = Published::default();
@@ -243,7 +244,12 @@ impl Run {
             let delays = q.policy.delay_ms > 0 && q.policy.ordering != Ordering::ByKey;
             let own = delays.then(|| now + q.policy.delay_ms);
             let due = t.due_ms.or(own).filter(|d| *d > now);
-            let full = due.is_none() && q.policy.overflow != Overflow::DropHead && q.over(Some(bytes));
+            let refuses = due.is_none() && q.policy.overflow != Overflow::DropHead;
+            if let Some(handed) = handed.filter(|_| refuses) {
+                let n = q.hand_early(handed, Some(bytes), 4);
+                assert!(n == 4 || !q.over(Some(bytes)) || !q.is_waited_for(now), "{}", q.tell(now));
+            }
+            let full = refuses && q.over(Some(bytes));
             if full && !(q.policy.overflow == Overflow::RejectDeadLetter && q.policy.dead_letter) {
                 result.refused.push((t.queue, Refusal::Full));
                 continue;
@@ -287,7 +293,12 @@ impl Run {
             result.accepted += 1;
             result.home.get_or_insert((LogId::new(t.queue, lane), pos));
             if due.is_none() {
-                q.drop_heads(4);
+                let n = handed.map_or(0, |handed| q.hand_early(handed, None, 4));
+                if n < 4 || !q.is_waited_for(now) {
+                    let waited_for = handed.is_some() && q.over(None) && q.is_waited_for(now);
+                    assert!(!waited_for || q.policy.overflow != Overflow::DropHead, "{}", q.tell(now));
+                    q.drop_heads(4 - n);
+                }
             }
         }
         *self.stats.entry("duplicates").or_default() += duplicates;
@@ -304,31 +315,13 @@ impl Run {
     fn publish(&mut self) {
         let to = self.targets();
         let p = self.message(to);
-        let expected = self.model_publish(&p);
-        let reply = self.world.ask(1, QueueOp::Publish(vec![p]));
+        let reply = self.world.ask(1, QueueOp::Publish(vec![p.clone()]));
+        let expected = self.model_publish(&p, Some(&self.handed()));
         assert_eq!(reply, QueueReply::Published(vec![expected]));
+        self.handed_out();
         self.sequenced();
         self.learn_numbers();
         self.end_op();
-    }
-
-    /// Delivery numbers of what goes to the mover are read from the engine's word.
-    fn learn_numbers(&mut self) {
-        self.adopt();
-        let now = self.now();
-        for w in std::mem::take(&mut self.world.moves) {
-            let i = self.model.q(w.queue).unwrap();
-            let mut msgs = self.model.queues[i].msgs.iter_mut();
-            let m = msgs.find(|m| (m.lane, m.pos) == (w.lane, w.pos)).unwrap();
-            // A queue whose next message is still to be read drops later than the model, perhaps when the message is too old as well.
-            if m.is == St::Held(Cause::Length) && w.cause == Cause::Expired && m.expiry <= now {
-                m.is = St::Held(Cause::Expired);
-            }
-            assert!(matches!(m.is, St::Held(c) if c == w.cause), "{m:?} {w:?}");
-            assert_eq!((m.deliveries, m.attempts), (w.deliveries, w.attempts), "{m:?}");
-            self.count("work for the mover");
-            self.moves.push(w);
-        }
     }
 
     fn opts(&mut self) -> ConsumerOpts {
@@ -481,7 +474,7 @@ impl Run {
     fn may_settle(&self, q: usize, i: usize, by: u64, no: u32) -> Result<(), SettleError> {
         let m = &self.model.queues[q].msgs[i];
         match m.is {
-            St::Gone => Err(SettleError::Unknown),
+            St::Gone | St::Early => Err(SettleError::Unknown),
             St::Leased { .. } | St::Exhausted | St::Held(_) | St::Parked if m.no != no => {
                 Err(SettleError::Stale)
             }
@@ -509,7 +502,7 @@ impl Run {
                 // What the mover had before a crash had no consumer's number.
                 m.touched && m.recorded.3 == no && !matches!(m.recorded.0, St::Held(_))
             }
-            St::Gone | St::Held(_) | St::Parked => false,
+            St::Gone | St::Early | St::Held(_) | St::Parked => false,
         }
     }
 

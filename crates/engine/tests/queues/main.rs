@@ -18,6 +18,7 @@ mod definitions;
 mod history;
 mod ids;
 mod keys;
+mod limits;
 mod model;
 mod nastiest;
 mod receives;

@@ -1,6 +1,8 @@
 //! Queues as naively as they can be said: one list of messages each, each verb a walk over it. Of a message both is known what it is, and
 //! what of that was recorded: a crash leaves the latter.
 
+use std::collections::BTreeSet;
+
 use millstream_engine::queue::api::*;
 use millstream_engine::queue::policy::{OnExhausted, Ordering, Overflow, QueuePolicy, mix};
 use millstream_types::{LogId, ObjectId, ObjectKind};
@@ -8,6 +10,8 @@ use millstream_types::{LogId, ObjectId, ObjectKind};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum St {
     Ready,
+    /// Handed out before its limit counts; to whom is said by the delivery.
+    Early,
     /// `until` the largest: bound. Session 0: nobody's.
     Leased {
         until: u64,
@@ -101,6 +105,9 @@ pub struct Model {
     pub task: ObjectId,
     pub cursor: u64,
 }
+
+/// Messages that the engine handed out in a step.
+pub type Handed = BTreeSet<(ObjectId, u16, u64)>;
 
 impl Msg {
     pub fn record(&mut self) {
@@ -246,6 +253,43 @@ impl Q {
         self.msgs[i].record();
     }
 
+    /// While `more` is too much, hands the next messages to consumers, as far as the engine did: `handed`. None waits in the end, unless so
+    /// many were handed out already. How many.
+    pub fn hand_early(&mut self, handed: &Handed, more: Option<u32>, max: usize) -> usize {
+        if self.is_ordered() {
+            return 0;
+        }
+        let mut n = 0;
+        while n < max && self.over(more) {
+            let Some(i) = self.next(None) else { return n };
+            let m = &mut self.msgs[i];
+            if !handed.contains(&(self.id, m.lane, m.pos)) {
+                return n;
+            }
+            m.is = St::Early;
+            n += 1;
+        }
+        n
+    }
+
+    /// Whether a consumer surely waits for the next message, if it is in time.
+    pub fn is_waited_for(&self, now: u64) -> bool {
+        let early = self.msgs.iter().filter(|m| m.is == St::Early).count() as u64;
+        let room = |c: &Con| {
+            let leases = self.leases_of(c.session, c.id) as u64;
+            let prefetch = match u64::from(c.opts.prefetch) {
+                0 => u64::MAX,
+                _ if c.opts.auto_ack => u64::MAX,
+                n => n.saturating_sub(leases),
+            };
+            if c.flow && !c.cancelled { prefetch.min(c.credit.unwrap_or(u64::MAX)) } else { 0 }
+        };
+        let room: u64 = self.cons.iter().map(room).fold(0, u64::saturating_add);
+        let head = self.next(None).map(|i| &self.msgs[i]);
+        let in_time = head.is_some_and(|m| !self.is_expired(m, now) || self.is_at_once(m));
+        room > early && in_time && self.waits.is_empty() && !self.policy.single_active && !self.is_ordered()
+    }
+
     /// Drops what is over the limits.
     pub fn drop_heads(&mut self, max: usize) {
         // What an ordered queue drops is looked at when it has.
@@ -314,7 +358,7 @@ impl Q {
     }
 
     /// What a queue does on its own before it hands out.
-    pub fn serve(&mut self, now: u64, durable: u64) {
+    pub fn serve(&mut self, now: u64, durable: u64, handed: &Handed) {
         for i in 0..self.msgs.len() {
             if self.msgs[i].is == St::Exhausted {
                 self.finish(i, Cause::Exhausted);
@@ -323,6 +367,12 @@ impl Q {
             m.waits_for_due &= m.due > now;
         }
         self.expire(now, durable);
+        self.hand_early(handed, None, usize::MAX);
+        assert!(
+            !self.over(None) || self.policy.overflow != Overflow::DropHead || !self.is_waited_for(now),
+            "{}",
+            self.tell(now)
+        );
         self.drop_heads(256);
     }
 
@@ -355,7 +405,7 @@ impl Q {
             match m.is {
                 St::Ready if m.waits_for_due => add(&mut s.scheduled, m.bytes),
                 St::Ready => add(&mut s.ready, m.bytes),
-                St::Leased { .. } | St::Exhausted => add(&mut s.leased, m.bytes),
+                St::Early | St::Leased { .. } | St::Exhausted => add(&mut s.leased, m.bytes),
                 St::Rest(_) => add(&mut s.scheduled, m.bytes),
                 St::Held(_) => add(&mut s.held, m.bytes),
                 St::Parked => add(&mut s.parked, m.bytes),

@@ -20,10 +20,11 @@ impl Run {
     pub(super) fn rest(&mut self) {
         let (now, durable, before) = (self.now(), self.world.durable.0, self.lsn());
         self.world.tick();
+        let handed = self.handed();
         let pushed = std::mem::take(&mut self.world.deliveries);
         for q in &mut self.model.queues {
             q.timers(now);
-            q.serve(now, durable);
+            q.serve(now, durable, &handed);
         }
         for a in std::mem::take(&mut self.world.answers) {
             let Reply::Queue(QueueReply::Received(Ok(all))) = a.reply else { panic!("{:?}", a.reply) };
@@ -45,6 +46,30 @@ impl Run {
                 self.delivered(d, how);
             }
         }
+        self.pushed(pushed);
+        self.check_keys(now, durable);
+        self.check_order(now, durable);
+        self.learn_numbers();
+        self.check_rest(now, durable);
+        self.end_op();
+    }
+
+    /// What consumers were given, and the model does not know of yet.
+    pub(super) fn handed(&self) -> Handed {
+        self.world.deliveries.iter().map(|d| (d.queue, d.lane, d.pos)).collect()
+    }
+
+    /// What was handed out within an operation, for a limit: all of it.
+    pub(super) fn handed_out(&mut self) {
+        let pushed = std::mem::take(&mut self.world.deliveries);
+        *self.stats.entry("handed out early").or_default() += pushed.len() as u64;
+        self.pushed(pushed);
+        let mut all = self.model.queues.iter().flat_map(|q| &q.msgs);
+        let just = |m: &Msg| m.lsn != u64::MAX && m.lsn & JUST != 0;
+        assert!(!all.any(just), "handed out early though no limit asks for it");
+    }
+
+    fn pushed(&mut self, pushed: Vec<Delivery>) {
         let mut active = BTreeMap::new();
         for d in pushed {
             let who = (d.session, d.consumer);
@@ -57,11 +82,26 @@ impl Run {
             assert!(con.flow && !con.cancelled, "{con:?}");
             self.delivered(d, (con.opts.lease, con.opts.ride, con.opts.auto_ack));
         }
-        self.check_keys(now, durable);
-        self.check_order(now, durable);
-        self.learn_numbers();
-        self.check_rest(now, durable);
-        self.end_op();
+        assert!(self.model.queues.iter().all(|q| q.msgs.iter().all(|m| m.is != St::Early)));
+    }
+
+    /// Delivery numbers of what goes to the mover are read from the engine's word.
+    pub(super) fn learn_numbers(&mut self) {
+        self.adopt();
+        let now = self.now();
+        for w in std::mem::take(&mut self.world.moves) {
+            let i = self.model.q(w.queue).unwrap();
+            let mut msgs = self.model.queues[i].msgs.iter_mut();
+            let m = msgs.find(|m| (m.lane, m.pos) == (w.lane, w.pos)).unwrap();
+            // A queue whose next message is still to be read drops later than the model, perhaps when the message is too old as well.
+            if m.is == St::Held(Cause::Length) && w.cause == Cause::Expired && m.expiry <= now {
+                m.is = St::Held(Cause::Expired);
+            }
+            assert!(matches!(m.is, St::Held(c) if c == w.cause), "{m:?} {w:?}");
+            assert_eq!((m.deliveries, m.attempts), (w.deliveries, w.attempts), "{m:?}");
+            self.count("work for the mover");
+            self.moves.push(w);
+        }
     }
 
     pub(super) fn expiry_ms(&mut self) -> Option<u64> {
@@ -80,9 +120,11 @@ impl Run {
         let q = &mut self.model.queues[q];
         let at = q.msgs.iter().position(|m| (m.lane, m.pos) == (d.lane, d.pos)).expect("a message");
         let m = &mut q.msgs[at];
-        assert_eq!(m.is, St::Ready, "delivered though it is not ready: {m:?}");
+        let early = m.is == St::Early;
+        assert!(early || m.is == St::Ready, "delivered though it is not ready: {m:?}");
         assert!(!m.waits_for_due, "delivered before its time: {m:?}");
-        assert!(m.visible(durable), "delivered before it is durable: {m:?}");
+        let in_log = if m.lsn == u64::MAX { before } else { m.lsn };
+        assert!(m.visible(durable) || early && d.wait.0 >= in_log, "delivered before it is durable: {m:?}");
         let (m, in_time) = (&q.msgs[at], !q.is_expired(&q.msgs[at], now));
         assert!(in_time || q.is_at_once(m), "delivered after its time: {m:?}");
         let m = &mut q.msgs[at];
@@ -103,8 +145,8 @@ impl Run {
             m.is = St::Leased { until, session: d.session.0, consumer: d.consumer.0, owned };
         }
         m.record();
-        // Looked at by `check_order`.
-        m.lsn |= JUST;
+        // Looked at by `check_order`; what went early was the next already.
+        m.lsn |= if early { 0 } else { JUST };
         assert!(d.wait.0 <= before);
         let key = (d.session.0, d.consumer.0);
         if let Some(c) = q.cons.iter_mut().find(|c| (c.session, c.id) == key) {

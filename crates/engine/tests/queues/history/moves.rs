@@ -26,6 +26,15 @@ impl Run {
             let at = |m: &Msg| (m.lane, m.pos) == (w.lane, w.pos) && matches!(m.is, St::Held(_));
             Some((q, msgs.iter().position(at)?))
         });
+        let item = MoveItem {
+            queue: w.queue,
+            lane: w.lane,
+            pos: w.pos,
+            delivery_no: w.delivery_no,
+            then: then.clone(),
+        };
+        let reply = self.world.ask(1, QueueOp::Move(vec![item]));
+        let handed = self.handed();
         let mut expected = Ok(());
         match found {
             None => expected = Err(MoveError::NotHeld),
@@ -35,7 +44,7 @@ impl Run {
                         expected = self.all_take(publish);
                     }
                     if expected.is_ok() {
-                        self.model_publish(publish);
+                        self.model_publish(publish, Some(&handed));
                     }
                 }
                 let now = self.now();
@@ -53,9 +62,8 @@ impl Run {
             self.moves.push(w);
         }
         self.count(if expected.is_ok() { "moved" } else { "not moved" });
-        let item = MoveItem { queue: w.queue, lane: w.lane, pos: w.pos, delivery_no: w.delivery_no, then };
-        let reply = self.world.ask(1, QueueOp::Move(vec![item]));
         assert_eq!(reply, QueueReply::Moved(vec![expected]));
+        self.handed_out();
         self.sequenced();
         self.end_op();
     }

@@ -86,15 +86,17 @@ impl Run {
             tx.task = Some(TaskStep { task: self.model.task, version: 1, cursors, ..TaskStep::default() });
         }
         let before = self.model.clone();
-        let expected = self.model_transact(&tx, session);
+        let reply = self.world.ask_any(session, Op::Transact(Box::new(tx.clone())));
+        let Reply::Transact(got) = reply else { panic!("{reply:?}") };
+        let handed = got.is_ok().then(|| self.handed());
+        let expected = self.model_transact(&tx, session, handed.as_ref());
         if expected.is_err() {
             self.model = before;
             self.moves.extend(work);
         }
         self.count(if expected.is_ok() { "transactions" } else { "conflicts" });
-        let reply = self.world.ask_any(session, Op::Transact(Box::new(tx)));
-        let Reply::Transact(got) = reply else { panic!("{reply:?}") };
         assert_eq!(got, expected);
+        self.handed_out();
         self.sequenced();
         self.end_op();
     }
@@ -123,7 +125,12 @@ impl Run {
     }
 
     /// What it comes to. If nothing of it happens, the model is to be put back.
-    fn model_transact(&mut self, tx: &Transact, session: u64) -> Result<Transacted, TransactError> {
+    fn model_transact(
+        &mut self,
+        tx: &Transact,
+        session: u64,
+        handed: Option<&Handed>,
+    ) -> Result<Transacted, TransactError> {
         if let Some(step) = &tx.task {
             let at = self.model.cursor;
             if step.cursors[0].from != at {
@@ -155,7 +162,7 @@ impl Run {
             leases.push(lease.map(|()| (q, i)).map_err(|error| TransactError::Settle { index, error }));
         }
         for (index, message) in tx.publishes.iter().enumerate() {
-            let published = self.model_publish(message);
+            let published = self.model_publish(message, handed);
             let counts = |r: &&(_, Refusal)| match tx.tolerance {
                 Tolerance::Nothing => true,
                 Tolerance::FullQueues => r.1 == Refusal::Gone,
