@@ -85,7 +85,10 @@ pub(super) fn deep(binary: &Path, place: &Path, messages: u64, report: &mut Repo
     fill(&broker, report, &what, messages, DEEP_BODY_BYTES)?;
     let broker = restart(broker, binary, place, report, &what)?;
     drain(&broker, report, &format!("{what}: the first {part} right after that"), part, Acks::All)?;
-    drain(&broker, report, &format!("{what}: the next {part}"), part.min(messages - part), Acks::All)?;
+    let next = part.min(messages - part);
+    if next > 0 {
+        drain(&broker, report, &format!("{what}: the next {next}"), next, Acks::All)?;
+    }
     broker.stop()?;
     let broker = Millstream::start(binary, place, &[])?;
     let hot = format!("{} just filled", 2 * part);
