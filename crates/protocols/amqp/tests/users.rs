@@ -3,6 +3,7 @@
 
 mod support;
 
+use millstream_amqp::AmqpConfig;
 use millstream_amqp::methods::{AMQPClass, basic, connection, exchange, queue};
 use millstream_broker::Permissions;
 use millstream_testkit::log::mem::Commit;
@@ -35,6 +36,27 @@ async fn a_refused_login_is_told_to_clients_that_want_to_hear_of_it_and_others_j
     ));
     let refused = (530, "NOT_ALLOWED - access to vhost '/' refused for user 'ann'".to_owned());
     assert_eq!(closed(Some(ann.enter().await)), refused);
+}
+
+/// An address of this machine that is not its loopback; none where it has no network. Nothing is sent.
+fn own_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("198.51.100.1:9").ok()?;
+    socket.local_addr().ok().map(|a| a.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
+}
+
+/// As `RabbitMQ` was seen to answer on such an address.
+#[tokio::test(flavor = "multi_thread")]
+async fn guest_is_refused_from_another_address_like_a_wrong_password_and_other_users_are_not() {
+    let Some(ip) = own_address() else { return println!("not checked: this machine has no other address") };
+    let server = Server::start_on(ip, Commit::AtOnce, AmqpConfig::default()).await;
+    server.broker.users().add("ann", "secret", Vec::new()).await.unwrap();
+    let told = server.stranger().await.log_in("guest", "guest", true).await;
+    let text = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile.";
+    assert_eq!(closed(told), (403, text.to_owned()));
+    assert!(server.stranger().await.log_in("guest", "guest", false).await.is_none());
+    let told = server.stranger().await.log_in("ann", "secret", true).await;
+    assert!(matches!(told, Some(AMQPClass::Connection(connection::AMQPMethod::Tune(_)))));
 }
 
 async fn ann(server: &Server) -> Client {

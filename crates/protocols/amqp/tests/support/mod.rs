@@ -35,10 +35,14 @@ impl Server {
     }
 
     pub async fn start_with(commit: Commit, cfg: AmqpConfig) -> Self {
+        Self::start_on(std::net::Ipv4Addr::LOCALHOST.into(), commit, cfg).await
+    }
+
+    pub async fn start_on(ip: std::net::IpAddr, commit: Commit, cfg: AmqpConfig) -> Self {
         let (env, ..) = Env::sim(7);
         let log = MemLog::new(commit);
         let broker = Broker::open(BrokerConfig::default(), env, &log).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((ip, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
