@@ -181,7 +181,7 @@ impl Channel {
                     self.flush_batch().await?;
                     if !self.held && let Some(method) = self.behind.take() {
                         let ids = method.ids();
-                        if let Some(end) = self.method(method).await.map_err(|e| e.on(ids))? {
+                        if let Some(end) = Box::pin(self.method(method)).await.map_err(|e| e.on(ids))? {
                             return Ok(end);
                         }
                     }
@@ -214,7 +214,12 @@ impl Channel {
                 }
                 Command::Method(method) => {
                     let ids = method.ids();
-                    self.method(method).await.map_err(|e| e.on(ids))?
+                    match self.settlement(&method) {
+                        Some(settled) => settled.map(|()| None),
+                        // Apart: what is rare is not to make each channel larger.
+                        None => Box::pin(self.method(method)).await,
+                    }
+                    .map_err(|e| e.on(ids))?
                 }
             };
             if end.is_some() || self.held {
@@ -225,19 +230,18 @@ impl Channel {
         Ok(None)
     }
 
-    async fn method(&mut self, method: Method) -> Result<Option<End>, Exception> {
+    /// What settles is gathered; all else finds what was gathered carried out.
+    fn settlement(&mut self, method: &Method) -> Option<Result<(), Exception>> {
         use b::AMQPMethod as B;
-        // What settles is gathered; all else finds what was gathered carried out.
-        match method.class {
-            AMQPClass::Basic(B::Ack(m)) => return self.ack(&m).map(|()| None),
-            AMQPClass::Basic(B::Nack(m)) => {
-                return self.reject(m.delivery_tag, m.multiple, m.requeue).map(|()| None);
-            }
-            AMQPClass::Basic(B::Reject(m)) => {
-                return self.reject(m.delivery_tag, false, m.requeue).map(|()| None);
-            }
-            _ => {}
+        match &method.class {
+            AMQPClass::Basic(B::Ack(m)) => Some(self.ack(m)),
+            AMQPClass::Basic(B::Nack(m)) => Some(self.reject(m.delivery_tag, m.multiple, m.requeue)),
+            AMQPClass::Basic(B::Reject(m)) => Some(self.reject(m.delivery_tag, false, m.requeue)),
+            _ => None,
         }
+    }
+
+    async fn method(&mut self, method: Method) -> Result<Option<End>, Exception> {
         self.flush().await?;
         if self.held {
             self.behind = Some(method);

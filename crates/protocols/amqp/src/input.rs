@@ -10,8 +10,10 @@ use crate::error::CodecError;
 use crate::frame::{self, Frame};
 use crate::greeting::{self, Greeting};
 
-/// Room that one read has at least.
+/// Room that a read has while more comes than fits.
 const READ_BYTES: usize = 64 << 10;
+/// Room that it has else: a connection that says little holds no more than this.
+const READ_BYTES_FEW: usize = 1 << 10;
 
 /// Why there is no further frame.
 #[derive(Debug, Error)]
@@ -32,6 +34,8 @@ pub(crate) enum InputError {
 pub(crate) struct Input<R> {
     socket: R,
     buffer: BytesMut,
+    /// Room that the next read has.
+    room: usize,
     /// Largest frame.
     pub(crate) frame_bytes_max: u32,
     /// Nothing read for so long is the end; `None` = never.
@@ -40,7 +44,7 @@ pub(crate) struct Input<R> {
 
 impl<R: AsyncRead + Unpin> Input<R> {
     pub(crate) fn new(socket: R, frame_bytes_max: u32, silence_max: Option<Duration>) -> Self {
-        Self { socket, buffer: BytesMut::new(), frame_bytes_max, silence_max }
+        Self { socket, buffer: BytesMut::new(), room: READ_BYTES_FEW, frame_bytes_max, silence_max }
     }
 
     /// The greeting; its bytes are taken if they are ours.
@@ -83,9 +87,13 @@ impl<R: AsyncRead + Unpin> Input<R> {
     }
 
     async fn read(&mut self) -> Result<(), InputError> {
-        if self.buffer.capacity() - self.buffer.len() < READ_BYTES / 4 {
-            self.buffer.reserve(READ_BYTES);
+        if self.buffer.is_empty() && self.room < READ_BYTES && self.buffer.capacity() > self.room {
+            self.buffer = BytesMut::new();
         }
+        if self.buffer.capacity() - self.buffer.len() < self.room / 4 {
+            self.buffer.reserve(self.room);
+        }
+        let free = self.buffer.capacity() - self.buffer.len();
         let reading = self.socket.read_buf(&mut self.buffer);
         let read = match self.silence_max {
             None => reading.await,
@@ -93,8 +101,44 @@ impl<R: AsyncRead + Unpin> Input<R> {
         };
         match read {
             Ok(0) => Err(InputError::Gone(None)),
-            Ok(_) => Ok(()),
+            Ok(n) => {
+                match n {
+                    _ if n >= free => self.room = READ_BYTES,
+                    _ if n < READ_BYTES_FEW => self.room = READ_BYTES_FEW,
+                    _ => {}
+                }
+                Ok(())
+            }
             Err(e) => Err(InputError::Gone(Some(e))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_has_much_room_to_read_only_while_much_comes() {
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        let mut input = Input::new(server, 1 << 20, None);
+        let beat = frame::heartbeat();
+        client.write_all(&beat).await.unwrap();
+        input.next().await.unwrap();
+        assert!(input.buffer.capacity() <= READ_BYTES_FEW);
+        client.write_all(&beat.repeat(20_000)).await.unwrap();
+        let mut most = 0;
+        for _ in 0..20_000 {
+            input.next().await.unwrap();
+            most = most.max(input.buffer.capacity());
+        }
+        assert!(most > READ_BYTES_FEW);
+        for _ in 0..2 {
+            client.write_all(&beat).await.unwrap();
+            input.next().await.unwrap();
+        }
+        assert!(input.buffer.capacity() <= READ_BYTES_FEW);
     }
 }
