@@ -61,7 +61,7 @@ usage: cargo xtask COMMAND
 
 What --only names: the client programs python, kcat, java, go, node, pika, amqp091-go, amqplib, amqp-client, celery,
 boto3, boto3-query; the command line cli; the crash tests kill9, hold_sync, kill9_queues, hold_sync_queues, kill9_sqs, hold_sync_sqs,
-full_disk, bridge.
+full_disk, full_disk_queues, bridge.
 For sim: log, broker, log-memory, log-memory-by-hand, log-disk, log-rows, log-adopting, log-queues,
 broker-memory, broker-slow, broker-disk, broker-rows.
 ";

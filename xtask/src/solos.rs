@@ -128,6 +128,15 @@ pub const SOLOS: &[Solo] = &[
         needs: &[&tools::PYTHON],
         within: Duration::from_mins(15),
     },
+    Solo {
+        name: "full_disk_queues",
+        lasts_s: 40,
+        program: "crash/full_disk_queues.py",
+        python: tools::amqp_python,
+        arguments: &[],
+        needs: &[&tools::PYTHON],
+        within: Duration::from_mins(10),
+    },
 ];
 
 /// The machine's own, without client libraries.

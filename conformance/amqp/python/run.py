@@ -11,7 +11,9 @@ import suite  # noqa: E402
 from conformance import harness  # noqa: E402
 
 MODULES = ["pattern", "declare", "exchanges", "confirms", "returns", "qos", "get", "requeue", "deadletter", "ttl", "limits",
-           "priorities", "exclusive", "cancel", "errors", "reply", "frames", "transactions", "ids", "timeouts", "users", "ordering", "connection"]
+           "slow", "priorities", "exclusive", "cancel", "errors", "reply", "frames", "transactions", "ids", "timeouts", "users", "ordering", "connection",
+           # The last: while its alarm is on, nobody else's messages are taken either.
+           "blocked"]
 
 if __name__ == "__main__":
     suite.main("AMQP 0-9-1 conformance checks in Python", "rabbitmq", MODULES, harness.Context)

@@ -32,7 +32,7 @@ use crate::session::{Core, ITEM_OVERHEAD_BYTES, Session};
 pub(crate) const ROUTE_TRIES_MAX: usize = 3;
 /// Room of a message in one queue, body apart, and what it may drop there to make room.
 pub(crate) const TARGET_BYTES: usize = 256;
-pub(crate) const DROPS_BYTES: usize = 4 * 168;
+pub(crate) const DROPS_BYTES: usize = 4 * 180;
 
 /// A message to be published. Exchange and routing keys are in it.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -65,11 +65,14 @@ class Wire:
             if ids in ((10, 50), (20, 40)):
                 return struct.unpack(">H", frame[2][4:6])[0]
 
-    def open(self, heartbeat=0, channels=2047):
+    def open(self, heartbeat=0, channels=2047, capabilities=()):
+        """Logs in; `capabilities` are those that the client says it has."""
         self.raw(b"AMQP\x00\x00\x09\x01")
         self.expect(10, 10)
         response = b"\0guest\0guest"
-        self.method(0, 10, 11, struct.pack(">I", 0) + b"\x05PLAIN" + struct.pack(">I", len(response)) + response + b"\x05en_US")
+        has = b"".join(bytes([len(name)]) + name.encode() + b"t\x01" for name in capabilities)
+        properties = b"\x0ccapabilitiesF" + struct.pack(">I", len(has)) + has
+        self.method(0, 10, 11, struct.pack(">I", len(properties)) + properties + b"\x05PLAIN" + struct.pack(">I", len(response)) + response + b"\x05en_US")
         self.expect(10, 30)
         self.method(0, 10, 31, struct.pack(">HIH", channels, 131072, heartbeat))
         self.method(0, 10, 40, b"\x01/\0\0")
