@@ -56,6 +56,8 @@ usage: cargo xtask COMMAND
       a load tool of our own against ElasticMQ and this broker, interleaved
   bench log [--queues] [-- ARGS]
       the log under stream-shaped load, beside the bare disk; or under queue-shaped load
+  bench idle [-- QUEUES...]
+      memory and opening of the broker alone with so many queues (100000 1000000) that were used once and do nothing
   tidy
       the house rules
 

@@ -195,7 +195,9 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use millstream_engine::queue::policy::QueuePolicy;
+    use std::sync::Arc;
+
+    use millstream_engine::queue::api::Terms;
     use millstream_types::{Namespace, ObjectId};
 
     use super::*;
@@ -226,14 +228,12 @@ mod tests {
             ns: Namespace::DEFAULT,
             name: "q".to_owned(),
             id: ObjectId(1),
-            policy: QueuePolicy::default(),
-            settings: given.to_map().unwrap(),
-            source: None,
             created_ms: 0,
             version: 1,
+            terms: Arc::new(Terms { settings: given.to_map().unwrap(), ..Terms::default() }),
         };
         assert_eq!(QueueSettings::of(&def), given);
-        def.settings.clear();
+        def.terms = Arc::default();
         assert_eq!(QueueSettings::of(&def), QueueSettings::default());
     }
 }

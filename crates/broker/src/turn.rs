@@ -13,13 +13,13 @@ use millstream_engine::Engine;
 use millstream_engine::catalogue::Snapshot;
 use millstream_engine::op::{Commits, Draft, Effects, Now, Op, Reply, Ticket};
 use millstream_engine::queue::api::{
-    Delivery, MoveWork, QueueChange, QueueDef, QueueError, QueueOp, QueueReply, ReadWindow, SettleItem,
-    Unused, Verb, WindowRead,
+    Delivery, MoveWork, QueueChange, QueueError, QueueOp, QueueReply, ReadWindow, SettleItem, Unused, Verb,
+    WindowRead,
 };
 use millstream_engine::queue::directory::Directory;
 use millstream_engine::queue::source::RecordsRead;
 use millstream_log::{Class, Gate, Permit, Sequence, StateSink, Watermarks};
-use millstream_types::{ConnId, Lsn, Namespace, ObjectId};
+use millstream_types::{ConnId, Lsn, Namespace};
 use tokio::sync::watch;
 
 use crate::consume::{settle_bytes, settle_item};
@@ -329,10 +329,7 @@ impl Sequencer {
 
     /// Before anyone is served: queues that do not outlive a restart go. Waits for room where it takes much.
     pub(crate) fn remove_transient(&mut self) {
-        let transient = |d: &&Arc<QueueDef>| QueueSettings::goes_at_restart(d);
-        let mut ids: Vec<ObjectId> =
-            self.shared.directory.everywhere().iter().filter(transient).map(|d| d.id).collect();
-        ids.sort_unstable();
+        let ids = self.shared.directory.ids_of(QueueSettings::goes_at_restart);
         let (mut ids, mut room) = (ids.into_iter().peekable(), REMOVE_BYTES);
         let (now, mut nothing) = (self.shared.clock.now(), Vec::new());
         while let Some(id) = ids.peek().copied() {

@@ -17,12 +17,12 @@ use crate::expiry::Expiry;
 use crate::group::{GroupConfig, Groups};
 use crate::live::Live;
 use crate::op::{Answer, AppendError, AppendItem, Commits, Draft, Effects, Now, Op, ProducerInfo, Reply};
-use crate::queue::WindowSizes;
 use crate::queue::api::WindowRead;
 use crate::queue::directory::Directory;
 use crate::queue::ids::IDS_MAX;
 use crate::queue::queues::{Cx, Queues};
 use crate::queue::source::RecordsRead;
+use crate::queue::{REST_MS, WindowSizes};
 use crate::rows::id::{Counter, Ids};
 use crate::state::State;
 use crate::task::{TaskOp, TaskReply};
@@ -40,6 +40,8 @@ pub struct EngineConfig {
     pub queue_windows: WindowSizes,
     /// Ids of messages remembered, of all queues together.
     pub ids_max: usize,
+    /// A queue that is empty and that nobody used for so long leaves memory but for its rows, milliseconds; 0: at the next turn.
+    pub queue_rest_ms: u64,
 }
 
 impl Default for EngineConfig {
@@ -50,6 +52,7 @@ impl Default for EngineConfig {
             group_initial_rebalance_delay_ms: 3_000,
             queue_windows: WindowSizes::default(),
             ids_max: IDS_MAX,
+            queue_rest_ms: REST_MS,
         }
     }
 }
@@ -98,6 +101,7 @@ impl Engine {
         self.state.groups.serve(now);
         let epoch = u64::from(self.live.leader_epoch);
         self.queues.sizes = self.cfg.queue_windows;
+        self.queues.rests.after_ms = self.cfg.queue_rest_ms;
         self.queues.serve(&self.state, epoch, now);
         self.queues.open_ids(&self.state.queues, self.cfg.ids_max, now);
         Ok(())
@@ -113,6 +117,12 @@ impl Engine {
     #[must_use]
     pub fn queues(&self) -> Arc<Directory> {
         Arc::clone(&self.queues.directory)
+    }
+
+    /// Queues that are in memory with more than their rows.
+    #[must_use]
+    pub fn queues_in_memory(&self) -> usize {
+        self.queues.live.len()
     }
 
     /// Ids of messages that are remembered; at most [`EngineConfig::ids_max`].

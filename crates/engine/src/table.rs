@@ -1,6 +1,6 @@
 //! The rows of one family: as they are now, and which of them the state store does not have yet.
 //!
-//! Start at [`Table`]. All rows are resident: they are loaded once, when the log is opened. A row changes only through
+//! Start at [`Table`]. All rows are resident (of queues, few: ADR 0033): they are loaded once, when the log is opened. A row changes only through
 //! [`Table::apply`], in the order of LSNs, by a record that is newer than the row; replay and service call the same.
 //!
 //! **Removing.** A row that is removed leaves no tombstone in the store. Sound, because replay always goes on from the floor to
@@ -49,7 +49,16 @@ impl<K: RowKey, R: RowValue> Table<K, R> {
     /// # Errors
     /// If the store fails or holds what cannot be read.
     pub fn load(rows: &Arc<dyn StateReader>) -> Result<Self, LoadError> {
-        let mut table = Self::default();
+        Self::load_with(rows, |_| {})
+    }
+
+    /// The same; `f` may have each row share what others have too.
+    ///
+    /// # Errors
+    /// As [`Table::load`].
+    pub fn load_with(rows: &Arc<dyn StateReader>, mut f: impl FnMut(&mut R)) -> Result<Self, LoadError> {
+        // Ascending as they come, so the map is made of full nodes: one by one they would be half empty.
+        let mut all = Vec::new();
         let prefix = [K::FAMILY];
         let mut from = prefix.to_vec();
         loop {
@@ -61,20 +70,33 @@ impl<K: RowKey, R: RowValue> Table<K, R> {
             for row in page {
                 let Some(bytes) = row.value else { continue };
                 let key = K::decode(&row.key).map_err(|e| LoadError::row(&row.key, e))?;
-                let value = R::take(&bytes).map_err(|e| LoadError::row(&row.key, e))?;
-                table.rows.insert(key, Slot { value: Some(value), row_lsn: row.row_lsn, dirty: false });
+                let mut value = R::take(&bytes).map_err(|e| LoadError::row(&row.key, e))?;
+                f(&mut value);
+                all.push((key, Slot { value: Some(value), row_lsn: row.row_lsn, dirty: false }));
             }
             if !full {
                 break;
             }
         }
-        Ok(table)
+        Ok(Self { rows: all.into_iter().collect(), ..Self::default() })
     }
 
     /// The row now.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<&R> {
         self.rows.get(key)?.value.as_ref()
+    }
+
+    /// How many rows there are, with those that were removed and not taken yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
     /// All rows, ascending by key.

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: the load tools of Apache Kafka and `RabbitMQ`, and our own for AMQP and SQS, against both brokers; and the log's own benchmark.
+//! `cargo xtask bench`: the load tools of Apache Kafka and `RabbitMQ`, and our own for AMQP and SQS, against both brokers; and benchmarks of the
+//! log alone, and of very many idle queues in the broker alone.
 
 mod amqp;
 mod amqpidle;
@@ -33,7 +34,12 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
             cargo.args(["bench", "--package", "millstream-log", "--bench", bench, "--"]);
             must(cargo.args(args.rest()).current_dir(root))?;
         }
-        other => bail!("bench what? kafka, amqp, sqs or log, not {other:?}"),
+        Some("idle") => {
+            let mut cargo = Command::new(workspace::cargo());
+            cargo.args(["bench", "--package", "millstream-broker", "--bench", "idle", "--"]);
+            must(cargo.args(args.rest()).current_dir(root))?;
+        }
+        other => bail!("bench what? kafka, amqp, sqs, log or idle, not {other:?}"),
     }
     Ok(true)
 }

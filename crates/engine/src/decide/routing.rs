@@ -349,7 +349,7 @@ impl<'a> Draft<'a> {
             TargetKind::Exchange => (self.is_exchange(&ExchangeKey::new(ns, name)), "exchange"),
             TargetKind::Topic => (self.state.cat.get(&CatKey::topic(ns, name)).is_some(), "topic"),
             TargetKind::Queue => match self.state.queue(ns, name) {
-                Some(row) if row.source.is_some() => {
+                Some(row) if row.terms.source.is_some() => {
                     return Err(RoutingError::Subscription { name: name.clone() });
                 }
                 row => (row.is_some(), "queue"),

@@ -3,6 +3,8 @@
 //! Start at [`QueueOp`]. Deliveries do not answer an operation: they go to a consumer's session as they come ([`Delivery`]).
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_log::{Head, ReadError};
@@ -23,7 +25,7 @@ pub const LEASES_MAX: usize = 1_000_000;
 pub const HELD_MAX: usize = 65_536;
 /// Messages of one queue that are parked. What is exhausted after that goes to the dead-letter target; without one, the queue pauses.
 pub const PARKED_MAX: u64 = 10_000;
-/// Queues of one broker, while all their rows are resident.
+/// Queues of one broker: definitions and heads of all are in memory.
 pub const QUEUES_MAX: usize = 1_000_000;
 /// Messages of one receive.
 pub const RECEIVE_MAX: u32 = 10_000;
@@ -41,16 +43,30 @@ pub struct QueueDef {
     pub name: String,
     /// Its id, never used again.
     pub id: ObjectId,
+    /// When it was made, milliseconds since the epoch.
+    pub created_ms: u64,
+    /// Grows by one with each change.
+    pub version: u32,
+    /// What its owner has set; read through the definition itself.
+    pub terms: Arc<Terms>,
+}
+
+/// What a queue's owner has set. Queues with the same share it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Terms {
     /// What it does with messages.
     pub policy: QueuePolicy,
     /// Settings that were given, by key, as text; the engine does not read them.
     pub settings: BTreeMap<String, String>,
     /// The topic that it is subscribed to. It never changes; nothing is published to such a queue, and it goes with the topic.
     pub source: Option<Source>,
-    /// When it was made, milliseconds since the epoch.
-    pub created_ms: u64,
-    /// Grows by one with each change.
-    pub version: u32,
+}
+
+impl Deref for QueueDef {
+    type Target = Terms;
+    fn deref(&self) -> &Terms {
+        &self.terms
+    }
 }
 
 /// One change of a queue's definition.

@@ -3,12 +3,13 @@
 //! Start at [`Queues::change`]. Each change sees those before it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use millstream_log::Permit;
 use millstream_types::limits::NAME_BYTES_MAX;
 use millstream_types::{LogId, Namespace, ObjectId, ObjectKind};
 
-use super::api::{QUEUES_MAX, QueueChange, QueueDef, QueueError, QueueReply, ReceiveError};
+use super::api::{QUEUES_MAX, QueueChange, QueueDef, QueueError, QueueReply, ReceiveError, Terms};
 use super::policy::{Backoff, DELAY_MS_MAX, ID_WINDOW_MS_MAX, LEASE_MS_MAX, Ordering, Overflow, QueuePolicy};
 use super::queues::{Cx, Queues};
 use super::rows::def::{self, DefRow, QueueName};
@@ -135,10 +136,22 @@ impl Queues {
         let before = self.directory.by_id(id);
         match (before, after) {
             (None, None) => {}
-            (_, Some(def)) => {
+            (_, Some(mut def)) => {
+                let key = QueueName { ns: def.ns, name: def.name.clone() };
+                if let Some(row) = cx.state.queues.defs.get(&key).filter(|r| r.id == id) {
+                    // As its row has it: shared with queues that are alike.
+                    def.terms = Arc::clone(&row.terms);
+                }
+                if self.rests.kept(id).is_some() {
+                    self.load(&cx.state.queues, id);
+                }
                 let def = self.directory.put(def);
                 if let Some(queue) = self.live.get_mut(id) {
-                    queue.def = def;
+                    if queue.policy().expires_ms != def.policy.expires_ms {
+                        // It is not unused for longer than it is asked whether it is.
+                        queue.used_ms = cx.now.wall_ms;
+                    }
+                    queue.define(def);
                     let single = queue.policy().single_active;
                     queue.consumers.policy(single);
                     for lane in queue.lanes.values_mut() {
@@ -165,6 +178,7 @@ impl Queues {
 
     /// A queue is gone: who waits at it is answered, and nobody has anything of it.
     fn forget(&mut self, cx: &mut Cx<'_>, id: ObjectId) {
+        self.rests.take(id);
         let Some(queue) = self.live.remove(id) else { return };
         for (session, ticket) in queue.consumers.all_waiters() {
             if let Some(s) = self.sessions.get_mut(&session) {
@@ -179,7 +193,7 @@ impl Queues {
             }
             cx.out.ended.push(Ended { session, consumer, wait: *cx.last_lsn });
         }
-        for (number, lane) in &queue.lanes {
+        for (number, lane) in queue.lanes.iter() {
             for lease in lane.leases.sorted() {
                 let Some((session, consumer)) = lease.holder else { continue };
                 let Some(s) = self.sessions.get_mut(&session) else { continue };
@@ -254,8 +268,8 @@ impl Plan<'_> {
                     return Err(QueueError::Policy { what: "ordering" });
                 }
                 def.version = def.version.saturating_add(1);
-                def.policy = policy.clone();
-                def.settings.clone_from(settings);
+                let source = def.source.clone();
+                def.terms = Arc::new(Terms { policy: policy.clone(), settings: settings.clone(), source });
                 Ok(self.put(def))
             }
             QueueChange::Delete { id, if_unused, if_empty, if_idle } => {
@@ -298,9 +312,7 @@ impl Plan<'_> {
             id: def.id,
             created_ms: def.created_ms,
             version: def.version,
-            policy: def.policy.clone(),
-            settings: def.settings.clone(),
-            source: def.source.clone(),
+            terms: Arc::clone(&def.terms),
         };
         self.changed.insert(QueueName { ns: def.ns, name: def.name.clone() }, Some(row));
         self.by_id.insert(def.id, Some(def.clone()));
@@ -334,16 +346,10 @@ impl Plan<'_> {
         let id = ObjectId::new(ObjectKind::Queue, self.next_object);
         self.next_object += 1;
         self.opened.extend(firsts.filter(|f| f.iter().any(|first| *first > 0)).map(|f| (id, f)));
-        Ok(self.put(QueueDef {
-            ns,
-            name: key.name,
-            id,
-            policy: policy.clone(),
-            settings: settings.clone(),
-            source: source.map(|s| s.0.clone()),
-            created_ms: self.now_ms,
-            version: 1,
-        }))
+        let (policy, settings) = (policy.clone(), settings.clone());
+        let terms = Arc::new(Terms { policy, settings, source: source.map(|s| s.0.clone()) });
+        let (created_ms, version) = (self.now_ms, 1);
+        Ok(self.put(QueueDef { ns, name: key.name, id, created_ms, version, terms }))
     }
 
     /// Where a subscription begins, by partition.

@@ -118,6 +118,11 @@ impl Consumers {
         self.live
     }
 
+    /// Whether nobody takes messages, and nobody who did is remembered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_key.is_empty() && self.waiters.is_empty()
+    }
+
     pub(crate) fn waiting(&self) -> usize {
         self.waiters.len()
     }

@@ -132,6 +132,11 @@ impl Queues {
             sizes: self.sizes,
         };
         queue.runnable = false;
+        queue.served_ms = now_ms;
+        if !queue.listed {
+            queue.listed = true;
+            self.rests.list(id, now_ms);
+        }
         queue.record_exhausted(&mut turn, budget);
         queue.come_due(&mut turn);
         queue.sort_heads(turn.rows);
@@ -225,7 +230,7 @@ fn received(cx: &mut Cx<'_>, answer: Option<(WaiterKey, Lsn, Vec<Delivery>)>) {
 impl Queue {
     /// What the mover is to know of a message that it holds.
     pub(super) fn work_at(&self, lane: u16, pos: u64, wait: Lsn) -> Option<MoveWork> {
-        let lease = self.lanes.get(&lane)?.leases.get(pos)?;
+        let lease = self.lanes.get(lane)?.leases.get(pos)?;
         let Has::Mover(cause) = lease.has else { return None };
         let Slot { deliveries, attempts, .. } = lease.slot;
         Some(MoveWork {
@@ -247,7 +252,7 @@ impl Queue {
     fn record_exhausted(&mut self, turn: &mut Turn<'_>, budget: &Budget) {
         while Self::fits(turn, budget) && !self.is_paused() {
             let Some((number, pos)) = self.exhausted.pop_front() else { return };
-            let lease = self.lanes.get(&number).and_then(|l| l.leases.get(pos));
+            let lease = self.lanes.get(number).and_then(|l| l.leases.get(pos));
             if lease.is_some_and(|l| l.has == Has::Exhausted)
                 && let Some(lease) = self.end_lease(turn, number, pos)
             {
@@ -285,7 +290,7 @@ impl Queue {
     fn read_on(&mut self, turn: &mut Turn<'_>, reads: &mut Vec<ReadWindow>, token: &mut u64) {
         let queue = self.id();
         let out = usize::try_from(self.leased.n).unwrap_or(usize::MAX) / self.lanes.len().max(1);
-        for (number, lane) in &mut self.lanes {
+        for (number, lane) in self.lanes.iter_mut() {
             let Some((from, end, max_entries)) = lane.fill(turn.rows, out) else { continue };
             *token += 1;
             lane.reading = Some(*token);
@@ -310,7 +315,7 @@ impl Queue {
     fn is_at_once(&self, number: u16, slot: &Slot) -> bool {
         (slot.expiry_ms == 0 || self.policy().ttl_ms == Some(0))
             && !slot.seen
-            && self.lanes.get(&number).is_some_and(|l| !l.is_delayed() && slot.pos >= l.offered)
+            && self.lanes.get(number).is_some_and(|l| !l.is_delayed() && slot.pos >= l.offered)
     }
 
     /// Whoever waited had his chance of all that is visible.
@@ -346,7 +351,7 @@ impl Queue {
 
     /// The next message of a lane, if it is known and visible.
     fn head_of(&self, number: u16, of_all: bool) -> Option<Slot> {
-        let lane = self.lanes.get(&number)?;
+        let lane = self.lanes.get(number)?;
         if !of_all {
             return lane.peek_visible().copied();
         }
@@ -491,7 +496,7 @@ impl Queue {
         self.ride(turn, taken, opts.ride);
         let mut next = Some(first);
         while let Some(slot) = next {
-            let early = self.lanes.get(&from.number).is_some_and(|l| slot.pos >= l.visible);
+            let early = self.lanes.get(from.number).is_some_and(|l| slot.pos >= l.visible);
             let delivery = self.take(turn, from.number, slot, how);
             self.consumers.took(key, !opts.auto_ack);
             let session = turn.sessions.entry(key.0).or_default();
@@ -562,7 +567,7 @@ impl Queue {
     /// A message is handed out: leased, or settled at once.
     fn take(&mut self, turn: &mut Turn<'_>, number: u16, mut slot: Slot, how: How) -> Delivery {
         let queue = self.id();
-        let mark_below = self.lanes.get(&number).map_or(0, |l| l.mark_below);
+        let mark_below = self.lanes.get(number).map_or(0, |l| l.mark_below);
         let redelivered = slot.deliveries > 0 || slot.pos < mark_below;
         let bytes = slot.bytes;
         let before = slot;
@@ -639,7 +644,7 @@ impl Queue {
             let first = self.head_of(*number, true);
             let gate = head.map(|s| self.gate_ms(&s)).filter(|at| *at > turn.now_ms).unwrap_or(u64::MAX);
             let at = head.map_or(u64::MAX, expiry).min(first.map_or(u64::MAX, expiry)).min(gate);
-            let Some(lane) = self.lanes.get_mut(number) else { continue };
+            let Some(lane) = self.lanes.get_mut(*number) else { continue };
             let set = lane.head_timer_ms.is_some_and(|t| t <= at);
             // One that is over and still there waits for the mover, which wakes the queue.
             if at != u64::MAX && at > turn.now_ms && !set {

@@ -179,6 +179,11 @@ impl Keys {
         }
     }
 
+    /// Whether nothing of any key is known.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_hash.is_empty() && self.reads.is_empty() && self.failed.is_empty()
+    }
+
     /// Whether messages aside take all the memory they may.
     pub(crate) fn is_full(&self) -> bool {
         self.bytes >= self.sizes.keys_bytes

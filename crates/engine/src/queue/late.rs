@@ -46,7 +46,7 @@ impl Queue {
         pos: u64,
     ) -> Result<(), SettleError> {
         let id = self.id();
-        let lane = self.lanes.get_mut(&run.lane).ok_or(SettleError::Unknown)?;
+        let lane = self.lanes.get_mut(run.lane).ok_or(SettleError::Unknown)?;
         if let Some(lease) = lane.leases.get(pos) {
             match lease.has {
                 _ if lease.no != run.no => return Err(SettleError::Stale),
@@ -79,7 +79,7 @@ impl Queue {
     /// A message that was given back is taken from where it waits, and counts no more.
     fn take_waiting(&mut self, number: u16, pos: u64, key_hash: Option<u64>) -> Option<Slot> {
         let ordered = self.policy().ordering != Ordering::None;
-        if let Some((slot, rested)) = self.lanes.get_mut(&number)?.take_waiting(pos) {
+        if let Some((slot, rested)) = self.lanes.get_mut(number)?.take_waiting(pos) {
             if rested {
                 self.scheduled.sub(slot.bytes);
                 self.rests(slot.key_hash, false);

@@ -2,18 +2,20 @@
 //!
 //! Start at [`Queue`]. What its methods change is memory; what has to be recorded of it they put into the [`Record`] of the [`Turn`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use millstream_types::{ConnId, Lsn, ObjectId};
 
-use super::api::{Cause, ConsumerId, DELAY_LANE, HELD_MAX, PARKED_MAX, QueueDef, QueueStats, Tally};
+use super::api::{Cause, ConsumerId, DELAY_LANE, HELD_MAX, PARKED_MAX, QueueDef, QueueStats, Tally, Terms};
 use super::consumer::{Consumers, Sessions};
 use super::keys::{First, Keys};
 use super::lane::{Lane, Slot, WindowSizes};
+use super::lanes::Lanes;
 use super::lease::{Has, Lease};
 use super::policy::{LEASE_MS_MAX, OnExhausted, QueuePolicy, mix};
 use super::record::{Act, Record};
+use super::rest::Kept;
 use super::rows::QueueRows;
 use super::rows::chunk::{ChunkKey, Exception, Known, State};
 use super::rows::head::HeadKey;
@@ -23,8 +25,10 @@ use super::topics::Topics;
 /// A queue.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    pub(crate) def: Arc<QueueDef>,
-    pub(crate) lanes: BTreeMap<u16, Lane>,
+    pub(super) def: Arc<QueueDef>,
+    /// The definition's: looked at for each message, so one step nearer.
+    pub(super) terms: Arc<Terms>,
+    pub(crate) lanes: Lanes<Lane>,
     pub(crate) consumers: Consumers,
     /// What may not go out for the order of keys.
     pub(crate) keys: Keys,
@@ -53,6 +57,10 @@ pub(crate) struct Queue {
     pub(crate) idle_timer: bool,
     /// Of a subscription: the lane that is served next.
     pub(crate) turn: u16,
+    /// It stands in the list of those that may be at rest.
+    pub(crate) listed: bool,
+    /// It was last built or served then, milliseconds since the epoch.
+    pub(crate) served_ms: u64,
 }
 
 /// What methods of a queue may use in one call of the engine.
@@ -101,17 +109,25 @@ impl Queue {
     }
 
     pub(crate) fn policy(&self) -> &QueuePolicy {
-        &self.def.policy
+        &self.terms.policy
     }
 
-    /// A queue as its rows have it. `turn.record` is not used.
-    pub(crate) fn of(def: Arc<QueueDef>, turn: &mut Turn<'_>) -> Self {
+    /// What it is now.
+    pub(crate) fn define(&mut self, def: Arc<QueueDef>) {
+        self.terms = Arc::clone(&def.terms);
+        self.def = def;
+    }
+
+    /// A queue as its rows have it, and what was `kept` when it left memory. `turn.record` is not used.
+    pub(crate) fn of(def: Arc<QueueDef>, kept: Option<Kept>, turn: &mut Turn<'_>) -> Self {
+        let kept = kept.unwrap_or_default();
         let head = turn.rows.heads.get(&HeadKey(def.id));
         let mut queue = Self {
             purge_no: head.map_or(0, |h| h.purge_no),
             riding: head.filter(|h| h.riding).map(|_| Lsn(0)),
+            terms: Arc::clone(&def.terms),
             def,
-            lanes: BTreeMap::new(),
+            lanes: Lanes::default(),
             consumers: Consumers::default(),
             keys: Keys::new(turn.sizes),
             ready: Tally::default(),
@@ -119,21 +135,23 @@ impl Queue {
             scheduled: Tally::default(),
             held: Tally::default(),
             parked: Tally::default(),
-            delivered: 0,
-            acked: 0,
+            delivered: kept.delivered,
+            acked: kept.acked,
             runnable: false,
             exhausted: VecDeque::new(),
             work: VecDeque::new(),
             work_out: 0,
-            used_ms: turn.now_ms,
+            used_ms: if kept.used_ms > 0 { kept.used_ms } else { turn.now_ms },
             deadline_timer_ms: None,
-            idle_timer: false,
+            idle_timer: kept.idle_timer,
             turn: 0,
+            listed: true,
+            served_ms: turn.now_ms,
         };
         if queue.is_subscription() {
             queue.feed(turn);
         } else {
-            for (number, lane) in head.iter().flat_map(|h| &h.lanes) {
+            for (number, lane) in head.iter().flat_map(|h| h.lanes.iter()) {
                 let ordering = queue.policy().ordering;
                 let lane = Lane::of(queue.id(), *number, queue.purge_no, lane, turn.sizes, ordering);
                 queue.lanes.insert(*number, lane);
@@ -149,7 +167,7 @@ impl Queue {
             }
         }
         let id = queue.id();
-        for (number, lane) in &mut queue.lanes {
+        for (number, lane) in queue.lanes.iter_mut() {
             if lane.is_delayed() {
                 let (n, bytes) = lane.reload_delays(turn.rows);
                 queue.scheduled.n += n;
@@ -217,7 +235,7 @@ impl Queue {
         let id = self.id();
         let policy = Arc::clone(&self.def);
         let policy = &policy.policy;
-        let Some(lane) = self.lanes.get_mut(&number) else { return };
+        let Some(lane) = self.lanes.get_mut(number) else { return };
         if pos < lane.floor || pos >= lane.next {
             return;
         }
@@ -293,7 +311,7 @@ impl Queue {
             timers.at(until_ms, self.id(), Look::Rest(number, slot.pos));
             self.scheduled.add(slot.bytes);
             self.rests(slot.key_hash, true);
-            if let Some(lane) = self.lanes.get_mut(&number) {
+            if let Some(lane) = self.lanes.get_mut(number) {
                 lane.rest(slot, until_ms);
             }
         } else {
@@ -329,7 +347,7 @@ impl Queue {
             }
         }
         if holder.1 != ConsumerId(0) {
-            self.consumers.gave(holder, self.def.policy.single_active, in_turn);
+            self.consumers.gave(holder, self.terms.policy.single_active, in_turn);
         }
     }
 
@@ -440,7 +458,7 @@ impl Queue {
 
     /// Whether a timer still tells something.
     pub(crate) fn wants(&self, at_ms: u64, look: Look) -> bool {
-        let lane = |n: u16| self.lanes.get(&n);
+        let lane = |n: u16| self.lanes.get(n);
         match look {
             Look::Lease(n, pos, no) => {
                 lane(n).and_then(|l| l.leases.get(pos)).is_some_and(|l| l.no == no && l.until_ms == at_ms)
@@ -455,7 +473,7 @@ impl Queue {
 
     /// Asks to be woken when it may have been unused for too long.
     pub(crate) fn watch_idle(&mut self, timers: &mut Timers) {
-        if let Some(span) = self.def.policy.expires_ms
+        if let Some(span) = self.terms.policy.expires_ms
             && self.consumers.count() == 0
             && !self.idle_timer
         {

@@ -13,6 +13,7 @@ mod dispatch;
 pub mod ids;
 mod keys;
 mod lane;
+pub mod lanes;
 mod late;
 mod lease;
 mod live;
@@ -23,6 +24,7 @@ mod publish;
 mod purge;
 pub(crate) mod queues;
 mod record;
+mod rest;
 pub mod rows;
 mod settle;
 pub mod source;
@@ -34,6 +36,7 @@ mod window;
 
 pub use self::dispatch::DELIVERY_BYTES;
 pub use self::lane::WindowSizes;
+pub use self::rest::REST_MS;
 
 /// A floor that stood so long is recorded, and what is settled past it retired, milliseconds.
 pub(crate) const TIDY_MS: u64 = 1_000;

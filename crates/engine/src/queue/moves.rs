@@ -80,7 +80,7 @@ impl Queues {
     /// Whether the mover holds a message under this number.
     pub(super) fn is_held(&mut self, cx: &Cx<'_>, item: HeldItem) -> bool {
         let queue = self.load(&cx.state.queues, item.queue);
-        let lease = queue.and_then(|q| q.lanes.get(&item.lane)?.leases.get(item.pos));
+        let lease = queue.and_then(|q| q.lanes.get(item.lane)?.leases.get(item.pos));
         lease.is_some_and(|l| matches!(l.has, Has::Mover(_)) && l.no == item.delivery_no)
     }
 

@@ -54,13 +54,13 @@ impl Queue {
         if self.closes(lease.has) {
             self.close_key(lease.slot.key_hash, true);
         }
-        if let Some(lane) = self.lanes.get_mut(&number) {
+        if let Some(lane) = self.lanes.get_mut(number) {
             lane.leases.insert(lease);
         }
     }
 
     pub(super) fn take_lease(&mut self, number: u16, pos: u64) -> Option<Lease> {
-        let lease = self.lanes.get_mut(&number)?.leases.remove(pos)?;
+        let lease = self.lanes.get_mut(number)?.leases.remove(pos)?;
         if self.closes(lease.has) {
             self.close_key(lease.slot.key_hash, false);
         }
@@ -78,7 +78,7 @@ impl Queue {
     pub(super) fn give_back(&mut self, number: u16, mut slot: Slot) {
         slot.seen = true;
         // The scan has it before it: what was held as it came in may come back before its turn to be met.
-        slot.known &= self.lanes.get(&number).is_some_and(|l| l.is_delayed() || slot.pos < l.scan);
+        slot.known &= self.lanes.get(number).is_some_and(|l| l.is_delayed() || slot.pos < l.scan);
         match self.key_of(&slot) {
             Some(hash) if slot.known => {
                 self.keys.put_aside(hash, number, slot);
@@ -87,7 +87,7 @@ impl Queue {
                 }
             }
             _ => {
-                if let Some(lane) = self.lanes.get_mut(&number) {
+                if let Some(lane) = self.lanes.get_mut(number) {
                     lane.give_back(slot);
                 }
             }
@@ -130,7 +130,7 @@ impl Queue {
         let fair = self.policy().ordering == Ordering::Fair;
         self.look_at_keys(open_to);
         let Self { lanes, keys, .. } = self;
-        for (number, lane) in lanes {
+        for (number, lane) in lanes.iter_mut() {
             while let Some(slot) = lane.peek().copied()
                 && let Some(hash) = slot.key_hash
                 && keys.blocks(hash, *number, &slot, open_to)
@@ -152,7 +152,7 @@ impl Queue {
             let mut from = 0;
             while let Some(number) = keys.lane_of(hash, from) {
                 from = number.saturating_add(1);
-                let Some(lane) = lanes.get_mut(&number) else { continue };
+                let Some(lane) = lanes.get_mut(number) else { continue };
                 while let Some(step) = keys.step(hash, number, open_to) {
                     match step {
                         Step::Demote(rank) => {
@@ -172,7 +172,7 @@ impl Queue {
 
     /// The first ready message of a lane, whether its key is open or not.
     pub(super) fn first_of_all(&self, number: u16) -> Option<First> {
-        let open = self.lanes.get(&number).and_then(Lane::peek);
+        let open = self.lanes.get(number).and_then(Lane::peek);
         match (open, self.keys.first_of(number)) {
             (Some(o), Some((_, First::Is(a)))) if a.rank() < o.rank() => Some(First::Is(a)),
             (Some(o), Some((_, First::Unread(rank)))) if rank < o.rank() => Some(First::Unread(rank)),
@@ -200,7 +200,7 @@ impl Queue {
         {
             return Some(slot);
         }
-        let lane = self.lanes.get_mut(&number)?;
+        let lane = self.lanes.get_mut(number)?;
         let slot = lane.pop()?;
         lane.fill_from_memory(rows);
         self.turn = number.wrapping_add(1);
@@ -220,7 +220,7 @@ impl Queue {
     ) -> Option<Slot> {
         // The key is closed now: one that was let back into the lane is among those aside again.
         self.look_at_keys(self.open_to());
-        let lane = self.lanes.get(&number)?;
+        let lane = self.lanes.get(number)?;
         let aside = self.keys.next_of(hash, number).copied();
         let window = lane.peek_same(hash).copied().filter(|_| !self.keys.has_unread(hash, number));
         let (slot, is_aside) = match (aside, window) {
@@ -237,7 +237,7 @@ impl Queue {
         let slot = if is_aside {
             self.keys.take(hash, number, slot.rank())?
         } else {
-            let lane = self.lanes.get_mut(&number)?;
+            let lane = self.lanes.get_mut(number)?;
             let slot = lane.pop_same(hash)?;
             lane.fill_from_memory(turn.rows);
             slot
@@ -273,7 +273,7 @@ impl Queue {
         for number in lanes.keys() {
             keys.want_first(*number);
         }
-        let met = |number| lanes.get(&number).map_or(0, Lane::met);
+        let met = |number| lanes.get(number).map_or(0, Lane::met);
         while let Some((number, from, end)) = keys.next_read(*token + 1, met) {
             *token += 1;
             let log = millstream_types::LogId::new(queue, number);

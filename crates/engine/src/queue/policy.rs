@@ -24,7 +24,7 @@ const SINGLE_ACTIVE: u8 = 2;
 const AUTO_DELETE: u8 = 4;
 
 /// What becomes of a message whose attempts are used up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum OnExhausted {
     /// To the dead-letter target; without one it is dropped.
@@ -37,7 +37,7 @@ pub enum OnExhausted {
 }
 
 /// What happens when a queue is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Overflow {
     /// The next messages in delivery order go (to the dead-letter target, if there is one).
@@ -50,7 +50,7 @@ pub enum Overflow {
 }
 
 /// Order of deliveries within a priority.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Ordering {
     /// By position; several consumers may work side by side.
@@ -65,7 +65,7 @@ pub enum Ordering {
 }
 
 /// How long a failed message rests before it may go out again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Backoff {
     /// Not at all.
     #[default]
@@ -87,7 +87,7 @@ pub enum Backoff {
 }
 
 /// A queue's policy. `Default`: no limits, no retries counted, one priority.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct QueuePolicy {
     /// Lease time of timed consumers that ask for none, milliseconds.
     pub lease_ms: u64,

@@ -182,7 +182,7 @@ impl Queues {
         let priority = u16::from(message.priority.min(policy.priority_max));
         let number = if due_ms.is_some() { DELAY_LANE + priority } else { priority };
         let purge_no = queue.purge_no;
-        let lane = queue.lanes.entry(number).or_insert_with(|| {
+        let lane = queue.lanes.get_or_insert_with(number, || {
             let lane = super::rows::head::LaneHead::default();
             Lane::of(id, number, purge_no, &lane, sizes, ordering)
         });

@@ -48,7 +48,7 @@ impl Queues {
         for number in numbers {
             let (mut turn, live) = self.turn(rows);
             let Some(queue) = live.get_mut(id) else { continue };
-            let all = queue.lanes.get(&number).map(|l| l.leases.sorted()).unwrap_or_default();
+            let all = queue.lanes.get(number).map(|l| l.leases.sorted()).unwrap_or_default();
             let stays = |l: &Lease| match l.has {
                 Has::Consumer => keep_leased,
                 Has::Mover(_) => true,
@@ -64,10 +64,10 @@ impl Queues {
                 stay.add(lease.slot.bytes);
                 chunks.entry(lease.slot.pos / CHUNK).or_default().push(offset(lease.slot.pos));
             }
-            let before = rows.heads.get(&head::HeadKey(id)).and_then(|h| h.lanes.get(&number));
+            let before = rows.heads.get(&head::HeadKey(id)).and_then(|h| h.lanes.get(number));
             let mut before = before.copied().unwrap_or_default();
-            let passed = queue.lanes.get(&number).map_or(0, |l| l.tidy.skips.len());
-            if let Some(lane) = queue.lanes.get(&number).filter(|l| l.is_fed()) {
+            let passed = queue.lanes.get(number).map_or(0, |l| l.tidy.skips.len());
+            if let Some(lane) = queue.lanes.get(number).filter(|l| l.is_fed()) {
                 // Of what was not read, the bytes are not known.
                 (before.next, before.appended_bytes) = (lane.next, before.settled_bytes);
             }
@@ -75,7 +75,7 @@ impl Queues {
             let bytes = before.appended_bytes.saturating_sub(before.settled_bytes).saturating_sub(stay.bytes);
             // Those it passed over count no more already.
             removed += n.saturating_sub(passed);
-            let Some(lane) = queue.lanes.get_mut(&number) else { continue };
+            let Some(lane) = queue.lanes.get_mut(number) else { continue };
             let purged_to = lane.next;
             turn.record.head(id, |out| head::put_purged(out, purge_no, number, purged_to, n, bytes));
             // The last chunk too, if there is more to come in it.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use foldhash::{HashMap, HashMapExt};
+use foldhash::{HashMap, HashMapExt, HashSet};
 use millstream_log::{Op as LogOp, Permit};
 use millstream_types::{ConnId, Lsn, ObjectId};
 
@@ -21,8 +21,9 @@ use super::lane::WindowSizes;
 use super::lease::Has;
 use super::live::{Queue, Turn};
 use super::record::{LaneFacts, Record};
+use super::rest::Rests;
 use super::rows::QueueRows;
-use super::rows::head::{self, HeadKey};
+use super::rows::head::{self, Head, HeadKey};
 use super::timers::{Look, Timers};
 use super::topics::Topics;
 use crate::ctx::Asker;
@@ -55,6 +56,7 @@ pub(crate) struct Queues {
     pub(crate) unmarked: VecDeque<ObjectId>,
     pub(crate) record: Record,
     pub(crate) ids: IdWindow,
+    pub(crate) rests: Rests,
     /// Topics that queues are subscribed to.
     pub(crate) topics: Topics,
     pub(crate) taken: Taken,
@@ -81,6 +83,9 @@ impl Default for Live {
 }
 
 impl Live {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
     pub(crate) fn get(&self, id: ObjectId) -> Option<&Queue> {
         self.0.get(&id).map(|q| &**q)
     }
@@ -119,16 +124,20 @@ impl Queues {
         let rows = &state.queues;
         self.epoch = epoch;
         self.now = now;
+        // Most queues are empty: they are not even looked up.
+        let has_messages = |h: &Head| h.lanes.values().any(|l| l.floor < l.next);
+        let full: HashSet<ObjectId> =
+            rows.heads.iter().filter(|h| has_messages(h.1)).map(|h| h.0.0).collect();
+        self.directory.reserve(rows.defs.len());
         for (key, row) in rows.defs.iter() {
             let def = self.directory.put(row.def(key));
             self.topics.subscribed(state, &def, None);
-            let head = rows.heads.get(&HeadKey(def.id));
             let is_subscription = def.source.is_some();
-            if head.is_some_and(|h| h.riding && (is_subscription || !h.lanes.is_empty())) && !self.clean {
-                self.unmarked.push_back(def.id);
-            }
-            let has_messages = head.is_some_and(|h| h.lanes.values().any(|l| l.floor < l.next));
-            if has_messages || is_subscription || def.policy.expires_ms.is_some() {
+            if full.contains(&def.id) || is_subscription || def.policy.expires_ms.is_some() {
+                let head = rows.heads.get(&HeadKey(def.id));
+                if head.is_some_and(|h| h.riding && (is_subscription || !h.lanes.is_empty())) && !self.clean {
+                    self.unmarked.push_back(def.id);
+                }
                 self.load(rows, def.id);
                 self.mark_runnable(def.id);
             }
@@ -147,7 +156,7 @@ impl Queues {
         self.durable = self.durable.max(lsn);
         self.show_records(lsn);
         while let Some((_, id, lane, end)) = self.shown.pop_front_if(|s| s.0 <= lsn) {
-            if let Some(lane) = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(&lane)) {
+            if let Some(lane) = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(lane)) {
                 lane.visible = lane.visible.max(end);
                 self.mark_runnable(id);
             }
@@ -168,7 +177,8 @@ impl Queues {
         if !(self.runnable.is_empty() && self.untidy.is_empty() && self.unmarked.is_empty()) {
             return Some(self.now.mono_ms);
         }
-        let at = self.timers.next_ms().into_iter().chain(self.ids.next_ms()).min()?;
+        let others = self.ids.next_ms().into_iter().chain(self.rests.next_ms());
+        let at = self.timers.next_ms().into_iter().chain(others).min()?;
         Some(self.now.mono_ms.saturating_add(at.saturating_sub(self.now.wall_ms)))
     }
 
@@ -192,9 +202,11 @@ impl Queues {
     pub(crate) fn load(&mut self, rows: &QueueRows, id: ObjectId) -> Option<&mut Queue> {
         if self.live.get(id).is_none() {
             let def = self.directory.by_id(id)?;
+            let kept = self.rests.take(id);
             let (mut turn, live) = self.turn(rows);
-            let queue = Queue::of(def, &mut turn);
+            let queue = Queue::of(def, kept, &mut turn);
             live.insert(queue);
+            self.rests.list(id, self.now.wall_ms);
         }
         self.live.get_mut(id)
     }
@@ -236,7 +248,7 @@ impl Queues {
         let facts = |id: ObjectId, number: u16| {
             let Some(queue) = live.get_mut(id) else { return LaneFacts { purge_no: 0, floor: 0 } };
             let purge_no = queue.purge_no;
-            let Some(lane) = queue.lanes.get_mut(&number) else { return LaneFacts { purge_no, floor: 0 } };
+            let Some(lane) = queue.lanes.get_mut(number) else { return LaneFacts { purge_no, floor: 0 } };
             lane.tidy.recorded = lane.floor;
             LaneFacts { purge_no, floor: lane.floor }
         };
@@ -246,7 +258,7 @@ impl Queues {
         });
         for (id, number, pos, no) in numbers {
             taken.number((id, number, pos), no);
-            let lane = live.get_mut(id).and_then(|q| q.lanes.get_mut(&number));
+            let lane = live.get_mut(id).and_then(|q| q.lanes.get_mut(number));
             if let Some(lease) = lane.and_then(|l| l.leases.get_mut(pos)) {
                 lease.no = no;
                 if lease.until_ms != u64::MAX {
@@ -256,7 +268,7 @@ impl Queues {
         }
         let touched = record.take_touched();
         for (id, number, _) in &touched {
-            if let Some(lane) = live.get_mut(*id).and_then(|q| q.lanes.get_mut(number)) {
+            if let Some(lane) = live.get_mut(*id).and_then(|q| q.lanes.get_mut(*number)) {
                 super::tidy::floor_pieces(lane, &cx.state.queues, record);
             }
         }
@@ -279,7 +291,7 @@ impl Queues {
 
     /// Something of a chunk was settled: the floor may move.
     fn settled(&mut self, cx: &Cx<'_>, id: ObjectId, number: u16, chunk: u64) {
-        let Some(lane) = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(&number)) else { return };
+        let Some(lane) = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(number)) else { return };
         if chunk >= lane.floor / super::rows::set::CHUNK {
             lane.tidy.retire.insert(chunk);
         }
@@ -499,6 +511,7 @@ impl Queues {
             && queue.consumers.stop_waiting((session, ticket)).is_some()
         {
             queue.used_ms = cx.now.wall_ms;
+            self.may_rest(id);
             cx.answer(Asker { session, ticket }, Lsn(0), QueueReply::Received(Ok(Vec::new())));
         }
         self.forget_if_empty(session);
@@ -514,6 +527,7 @@ impl Queues {
         for (ticket, id) in waits {
             if let Some(queue) = self.live.get_mut(id) {
                 queue.consumers.stop_waiting((session, ticket));
+                self.may_rest(id);
             }
         }
         for (consumer, id) in consumers {
@@ -557,13 +571,16 @@ impl Queues {
         self.tidy(cx);
         self.forget_ids(cx);
         self.wake_freed();
+        if self.unmarked.is_empty() {
+            self.rest();
+        }
     }
 
     /// Records what is marked as redelivered after an unclean end, before anything is delivered.
     fn mark_redelivered(&mut self, cx: &mut Cx<'_>) {
         while let Some(id) = self.unmarked.front().copied() {
             let Some(queue) = self.live.get(id) else {
-                // All its messages are settled: none can be delivered again.
+                // It was removed meanwhile.
                 self.unmarked.pop_front();
                 continue;
             };
@@ -581,18 +598,22 @@ impl Queues {
         if self.timers.len() < self.timers_max.max(TIMERS_LOW) {
             return;
         }
-        let live = &self.live;
-        self.timers.retain(|at, id, look| live.get(id).is_some_and(|q| q.wants(at, look)));
+        let (live, rests) = (&self.live, &self.rests);
+        let kept = |id, look| look == Look::Idle && rests.kept(id).is_some_and(|k| k.idle_timer);
+        self.timers.retain(|at, id, look| live.get(id).map_or_else(|| kept(id, look), |q| q.wants(at, look)));
         self.timers_max = self.timers.len().saturating_mul(2);
     }
 
     fn look(&mut self, cx: &mut Cx<'_>, id: ObjectId, look: Look) {
         let now_ms = cx.now.wall_ms;
+        if look == Look::Idle && self.rests.kept(id).is_some() {
+            self.load(&cx.state.queues, id);
+        }
         let (mut turn, live) = self.turn(&cx.state.queues);
         let Some(queue) = live.get_mut(id) else { return };
         match look {
             Look::Lease(number, pos, no) => {
-                let lease = queue.lanes.get(&number).and_then(|l| l.leases.get(pos));
+                let lease = queue.lanes.get(number).and_then(|l| l.leases.get(pos));
                 let Some(end) = lease
                     .filter(|l| l.has == Has::Consumer && l.no == no && l.until_ms <= now_ms)
                     .map(|l| l.until_ms)
@@ -604,12 +625,12 @@ impl Queues {
                 }
             }
             Look::Rest(number, pos) => {
-                let woken = queue.lanes.get_mut(&number).and_then(|l| l.wake(pos, now_ms));
+                let woken = queue.lanes.get_mut(number).and_then(|l| l.wake(pos, now_ms));
                 let Some(woken) = woken else { return };
                 queue.woken(number, woken);
             }
             Look::Head(number) => {
-                if let Some(lane) = queue.lanes.get_mut(&number) {
+                if let Some(lane) = queue.lanes.get_mut(number) {
                     lane.head_timer_ms = None;
                 }
             }
@@ -619,12 +640,12 @@ impl Queues {
             }
             Look::Read(number) => {
                 queue.keys.retry();
-                if let Some(lane) = queue.lanes.get_mut(&number) {
+                if let Some(lane) = queue.lanes.get_mut(number) {
                     lane.reading = None;
                 }
             }
             Look::Due(number) => {
-                if let Some(lane) = queue.lanes.get_mut(&number) {
+                if let Some(lane) = queue.lanes.get_mut(number) {
                     lane.delays.timer_ms = None;
                 }
             }

@@ -15,7 +15,7 @@ use millstream_log::{EntryHead, StateReader};
 use millstream_types::{LogId, Lsn, ObjectId};
 
 use self::chunk::{Chunk, ChunkKey, offset};
-use self::def::{DefRow, QueueName};
+use self::def::{DefRow, QueueName, Shared};
 use self::due::{Due, DueKey};
 use self::head::{Head, HeadKey};
 use self::ids::{IdsKey, IdsRow};
@@ -39,6 +39,7 @@ pub struct QueueRows {
     pub due: Table<DueKey, Due>,
     /// Ids of messages published lately, by queue and minute.
     pub ids: Table<IdsKey, IdsRow>,
+    shared: Shared,
 }
 
 impl QueueRows {
@@ -47,9 +48,11 @@ impl QueueRows {
     /// # Errors
     /// If the store fails or holds what cannot be read.
     pub fn load(rows: &Arc<dyn StateReader>) -> Result<Self, LoadError> {
-        let (defs, heads) = (Table::load(rows)?, Table::load(rows)?);
+        let mut shared = Shared::default();
+        let defs = Table::load_with(rows, |row| shared.share(row))?;
+        let heads = Table::load(rows)?;
         let (chunks, due, ids) = (Table::load(rows)?, Table::load(rows)?, Table::load(rows)?);
-        Ok(Self { defs, heads, chunks, due, ids })
+        Ok(Self { defs, heads, chunks, due, ids, shared })
     }
 
     /// Applies one effect of record `lsn` to the row it names.
@@ -58,7 +61,7 @@ impl QueueRows {
     /// If it cannot be read.
     pub fn apply_effect(&mut self, lsn: Lsn, key: &[u8], bytes: &[u8]) -> Result<(), DecodeError> {
         match key.first() {
-            Some(&family::QUEUE) => self.defs.apply_effect(lsn, key, bytes),
+            Some(&family::QUEUE) => self.defs.apply_effect(lsn, key, bytes, &mut self.shared),
             Some(&family::HEAD) => self.heads.apply_effect(lsn, key, bytes),
             Some(&family::CHUNK) => self.chunks.apply_effect(lsn, key, bytes),
             Some(&family::DUE) => self.due.apply_effect(lsn, key, bytes),

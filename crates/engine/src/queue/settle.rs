@@ -120,7 +120,7 @@ impl Queues {
             let (mut turn, live) = self.turn(&cx.state.queues);
             let parked = |q: &Queue| {
                 q.lanes
-                    .get(&i.lane)
+                    .get(i.lane)
                     .and_then(|l| l.leases.get(i.pos))
                     .is_some_and(|l| matches!(l.has, Has::Parked(_)))
             };
@@ -163,7 +163,7 @@ impl Queue {
 
     /// The positions of a run that are looked at; an error if that is not all of it.
     pub(super) fn positions(&self, run: Run) -> Result<(Range<u64>, Result<(), SettleError>), SettleError> {
-        let next = self.lanes.get(&run.lane).ok_or(SettleError::Unknown)?.next;
+        let next = self.lanes.get(run.lane).ok_or(SettleError::Unknown)?.next;
         let end = run.pos.saturating_add(u64::from(run.len));
         let looked_at = end.min(run.pos.saturating_add(u64::from(RUN_MAX))).min(next);
         let all = if looked_at < end { Err(SettleError::Unknown) } else { Ok(()) };
@@ -179,7 +179,7 @@ impl Queue {
         pos: u64,
         no: u32,
     ) -> Result<(), SettleError> {
-        let lane = self.lanes.get(&number).ok_or(SettleError::Unknown)?;
+        let lane = self.lanes.get(number).ok_or(SettleError::Unknown)?;
         if let Some(lease) = lane.leases.get(pos) {
             return match lease.has {
                 _ if lease.no != no => Err(SettleError::Stale),
@@ -233,7 +233,7 @@ impl Queue {
 
     fn extend_one(&mut self, turn: &mut Turn<'_>, number: u16, pos: u64, lease_ms: u64) {
         let id = self.id();
-        let Some(lease) = self.lanes.get_mut(&number).and_then(|l| l.leases.get_mut(pos)) else { return };
+        let Some(lease) = self.lanes.get_mut(number).and_then(|l| l.leases.get_mut(pos)) else { return };
         // A lease without end has none to move.
         if lease.until_ms == u64::MAX {
             return;

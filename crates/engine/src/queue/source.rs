@@ -12,7 +12,7 @@ pub const SUBSCRIBED_PARTITIONS_MAX: usize = 256;
 pub const SUBSCRIPTIONS_MAX: usize = 64;
 
 /// The topic whose records a queue hands out. The queue's lanes are its partitions, positions are offsets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
     /// Its name, in the queue's namespace.
     pub topic: String,

@@ -3,6 +3,7 @@
 //! Start at [`Queues::tidy`]. A busy lane says it with its settlements ([`floor_pieces`]); one that rests says it once the floor has
 //! stood for a second.
 
+use millstream_log::Permit;
 use millstream_types::ObjectId;
 
 use super::TIDY_MS;
@@ -21,7 +22,7 @@ use crate::codec::Enc;
 /// Rows of chunks that go with one record, per lane.
 const GONE_MAX: usize = 16;
 /// Lanes looked at in one turn.
-const TURN_LANES_MAX: usize = 64;
+const TURN_LANES_MAX: usize = 512;
 /// Room for a record, bytes.
 const RECORD_BYTES: usize = 64 << 10;
 /// Rows of delays that go with one record.
@@ -49,12 +50,21 @@ fn forget_chunks(lane: &mut Lane, rows: &QueueRows, record: &mut Record) {
     }
 }
 
+/// The chunk in which the floor stands goes too, when nothing is left of the lane: what comes next begins it anew.
+fn forget_last_chunk(lane: &Lane, rows: &QueueRows, record: &mut Record) {
+    let key = ChunkKey::of(lane.queue, lane.number, lane.floor);
+    if !lane.is_fed() && lane.floor == lane.next && rows.chunks.get(&key).is_some() {
+        record.chunk(&key, lane.purge_no, chunk::put_gone);
+    }
+}
+
 impl Queues {
-    /// Records what is to be said of floors.
+    /// Records what is to be said of floors: of many lanes in one record.
     pub(super) fn tidy(&mut self, cx: &mut Cx<'_>) {
+        let (mut permit, mut said) = (None, Vec::new());
         for _ in 0..self.untidy.len().min(TURN_LANES_MAX) {
             let Some((id, number)) = self.untidy.pop_front() else { break };
-            let Some(lane) = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(&number)) else { continue };
+            let Some(lane) = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(number)) else { continue };
             lane.tidy.timer = false;
             // What was passed over does not wait for a floor that never stands.
             let skips_ms = lane.tidy.skips.due_ms().unwrap_or(u64::MAX);
@@ -64,21 +74,41 @@ impl Queues {
                 self.timers.at(stood, id, Look::Floor(number));
                 continue;
             }
-            let Some(permit) = cx.log.spare(RECORD_BYTES) else {
+            if permit.is_none() {
+                permit = cx.log.spare(RECORD_BYTES);
+            }
+            let Some(granted) = permit.take() else {
                 lane.tidy.timer = true;
                 self.untidy.push_front((id, number));
                 return;
             };
             self.say_floor(cx, id, number);
-            self.commit(cx, permit, None, |_| &[]);
+            said.push((id, number));
+            if self.record.bytes_bound() < RECORD_BYTES / 4 {
+                permit = Some(granted);
+            } else {
+                self.said(cx, granted, &mut said);
+            }
+        }
+        if let Some(permit) = permit {
+            self.said(cx, permit, &mut said);
+        }
+    }
+
+    /// Makes the record, and looks at what it left to be said.
+    fn said(&mut self, cx: &mut Cx<'_>, permit: Permit, said: &mut Vec<(ObjectId, u16)>) {
+        self.commit(cx, permit, None, |_| &[]);
+        for (id, number) in said.drain(..) {
             if self.live.get(id).is_some_and(Queue::is_subscription) {
                 // It may read on.
                 self.mark_runnable(id);
             }
-            let lane = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(&number));
+            let lane = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(number));
             if let Some(lane) = lane.filter(|l| l.untidy()) {
                 lane.tidy.timer = true;
                 self.untidy.push_back((id, number));
+            } else {
+                self.may_rest(id);
             }
         }
     }
@@ -87,7 +117,7 @@ impl Queues {
         let Self { live, record, .. } = self;
         let Some(queue) = live.get_mut(id) else { return };
         let purge_no = queue.purge_no;
-        let Some(lane) = queue.lanes.get_mut(&number) else { return };
+        let Some(lane) = queue.lanes.get_mut(number) else { return };
         let rows = &cx.state.queues;
         if lane.tidy.recorded < lane.floor {
             lane.tidy.recorded = lane.floor;
@@ -95,6 +125,7 @@ impl Queues {
             record.head(id, |out| head::put_settled(out, number, floor, 0, 0));
         }
         forget_chunks(lane, rows, record);
+        forget_last_chunk(lane, rows, record);
         super::topics::say_skips(lane, record, RECORD_BYTES / 2);
         lane.trim(record, lane.floor);
         while record.bytes_bound() < RECORD_BYTES / 2 {

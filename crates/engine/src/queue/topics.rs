@@ -213,7 +213,7 @@ impl Skips {
 impl Queue {
     /// Whether its messages are the records of a topic.
     pub(crate) fn is_subscription(&self) -> bool {
-        self.def.source.is_some()
+        self.terms.source.is_some()
     }
 
     /// What it did not hand out.
@@ -230,17 +230,17 @@ impl Queue {
 
     /// A lane for each partition of its topic that it has none for.
     pub(super) fn feed(&mut self, turn: &Turn<'_>) {
-        let Some(uuid) = self.def.source.as_ref().map(|s| s.uuid) else { return };
+        let Some(uuid) = self.terms.source.as_ref().map(|s| s.uuid) else { return };
         let Some(fed) = turn.topics.fed.get(&uuid) else { return };
         let head = turn.rows.heads.get(&HeadKey(self.id()));
         let most = turn.sizes.window;
         let window = (most * WINDOWS / fed.logs.len().max(1)).clamp(WINDOW_MIN.min(most), most);
         for log in &fed.logs {
             let Some(part) = turn.topics.parts.get(log) else { continue };
-            if self.lanes.contains_key(&part.lane) {
+            if self.lanes.contains_key(part.lane) {
                 continue;
             }
-            let before = head.and_then(|h| h.lanes.get(&part.lane)).copied().unwrap_or_default();
+            let before = head.and_then(|h| h.lanes.get(part.lane)).copied().unwrap_or_default();
             let before = LaneHead { next: part.next, ..before };
             let sizes = WindowSizes { window, ..turn.sizes };
             let mut lane = Lane::of(self.id(), part.lane, self.purge_no, &before, sizes, Ordering::None);
@@ -252,7 +252,7 @@ impl Queue {
 
     /// Takes what was read of a lane from `from` on.
     fn take_records(&mut self, rows: &QueueRows, number: u16, from: u64, records: &Records, now_ms: u64) {
-        let Some(mut lane) = self.lanes.get_mut(&number) else { return };
+        let Some(mut lane) = self.lanes.get_mut(number) else { return };
         let (mut passed, bad) = (0, &records.unreadable);
         let mut at = from.max(lane.scan);
         for r in records.taken.iter().filter(|r| r.offset < records.next) {
@@ -268,7 +268,7 @@ impl Queue {
             }
             if let Some(back) = back {
                 self.give_back(number, back);
-                let Some(again) = self.lanes.get_mut(&number) else { return };
+                let Some(again) = self.lanes.get_mut(number) else { return };
                 lane = again;
             }
         }
@@ -280,7 +280,7 @@ impl Queue {
 
     /// Retention took what lies below `before`: `n` messages that were not settled, wherever they are.
     fn lose(&mut self, turn: &mut Turn<'_>, number: u16, before: u64, n: u64) {
-        let Some(lane) = self.lanes.get(&number) else { return };
+        let Some(lane) = self.lanes.get(number) else { return };
         let gone: Vec<_> = lane.leases.sorted().into_iter().take_while(|l| l.slot.pos < before).collect();
         let mut away = gone.len() as u64;
         // Those that the mover was told of do not come back from it.
@@ -291,7 +291,7 @@ impl Queue {
         for lease in gone {
             self.end_lease(turn, number, lease.slot.pos);
         }
-        let Some(lane) = self.lanes.get_mut(&number) else { return };
+        let Some(lane) = self.lanes.get_mut(number) else { return };
         let (rested, ready_bytes) = lane.drop_below(before);
         for bytes in rested {
             self.scheduled.sub(bytes);
@@ -391,7 +391,7 @@ impl Queues {
         self.topics.shown.push_back((lsn, log, end));
         for id in self.topics.queues(&uuid) {
             let Some(queue) = self.live.get_mut(id) else { continue };
-            if let Some(lane) = queue.lanes.get_mut(&lane) {
+            if let Some(lane) = queue.lanes.get_mut(lane) {
                 lane.next = next;
                 queue.ready.n += n;
             }
@@ -405,7 +405,7 @@ impl Queues {
             part.visible = part.visible.max(end);
             let Part { uuid, lane, visible, .. } = *part;
             for id in self.topics.queues(&uuid).collect::<Vec<_>>() {
-                let lane = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(&lane));
+                let lane = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(lane));
                 if let Some(lane) = lane.filter(|l| l.visible < visible) {
                     lane.visible = visible;
                     self.mark_runnable(id);
@@ -451,7 +451,7 @@ impl Queues {
         let (number, queues) = self.topics.fed_by(log).unwrap_or_default();
         let mut lost = Vec::new();
         for id in queues {
-            let lane = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(&number));
+            let lane = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(number));
             let Some(lane) = lane.filter(|l| l.floor < before) else { continue };
             let left = lane.unsettled_below(&cx.state.queues, before);
             let passed = lane.tidy.skips.cut(before);
@@ -476,7 +476,7 @@ impl Queues {
 
     /// What a lane passed over is recorded soon, much of it at once.
     fn record_skips(&mut self, id: ObjectId, number: u16) {
-        let Some(lane) = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(&number)) else { return };
+        let Some(lane) = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(number)) else { return };
         match lane.tidy.skips.due_ms() {
             Some(0) => self.untidy.push_back((id, number)),
             Some(at) if !lane.tidy.timer => {
@@ -491,7 +491,7 @@ impl Queues {
     pub(crate) fn records_read(&mut self, rows: &QueueRows, now: Now, read: RecordsRead) {
         let RecordsRead { asked, records } = read;
         let Some(queue) = self.live.get_mut(asked.queue) else { return };
-        let Some(lane) = queue.lanes.get_mut(&asked.lane) else { return };
+        let Some(lane) = queue.lanes.get_mut(asked.lane) else { return };
         if lane.reading != Some(asked.token) {
             return;
         }

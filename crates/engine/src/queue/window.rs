@@ -23,7 +23,7 @@ impl Queues {
         let number = asked.lane;
         let Some(queue) = self.live.get_mut(asked.queue) else { return };
         let of_key = queue.keys.read_of(asked.token);
-        let Some(lane) = queue.lanes.get_mut(&number) else { return };
+        let Some(lane) = queue.lanes.get_mut(number) else { return };
         if of_key.is_none() {
             if lane.reading != Some(asked.token) {
                 return;
@@ -58,12 +58,12 @@ impl Queues {
             queue.keys.was_read(number, hash, slots, end, met);
         } else {
             for slot in heads.iter().filter_map(slot_of) {
-                let Some(lane) = queue.lanes.get_mut(&number) else { break };
+                let Some(lane) = queue.lanes.get_mut(number) else { break };
                 if let Some(back) = lane.meet(rows, slot) {
                     queue.give_back(number, back);
                 }
             }
-            let Some(lane) = queue.lanes.get_mut(&number) else { return };
+            let Some(lane) = queue.lanes.get_mut(number) else { return };
             for lost in lane.step_over(asked.from, end) {
                 queue.rests(lost.key_hash, false);
             }

@@ -8,7 +8,9 @@ mod transactions;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use millstream_engine::EngineConfig;
 use millstream_engine::op::{Reply, Ticket};
+use millstream_engine::queue::REST_MS;
 use millstream_engine::queue::api::*;
 use millstream_engine::queue::policy::*;
 use millstream_engine::queue::rows::QueueRows;
@@ -65,10 +67,13 @@ impl Run {
     }
 
     pub fn with(seed: u64, bug: Option<Bug>) -> Self {
-        let mut world = World::seeded(small_windows(), seeded());
+        let mut dice = Dice::new(seed);
+        // Of every other history, queues leave memory as soon as they can.
+        let queue_rest_ms = *dice.of(&[0, REST_MS]);
+        let mut world = World::seeded(EngineConfig { queue_rest_ms, ..small_windows() }, seeded());
         world.bug = bug;
         let mut run = Self {
-            dice: Dice::new(seed),
+            dice,
             world,
             model: Model::default(),
             kept: vec![(0, Model::default())],

@@ -5,7 +5,7 @@
 //! - [`history`]: random histories; a failing seed says how to run it again.
 //! - [`bugs`]: promises broken on purpose, which the histories must notice.
 //! - [`subscriptions`]: queues over a topic, rules and histories.
-//! - [`behaviour`], [`at_once`], [`definitions`], [`keys`], [`ids`], [`nastiest`]: rules with numbers one can check by hand.
+//! - [`behaviour`], [`at_once`], [`definitions`], [`keys`], [`ids`], [`rest`], [`nastiest`]: rules with numbers one can check by hand.
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 #[path = "../support/mod.rs"]
@@ -22,5 +22,6 @@ mod limits;
 mod model;
 mod nastiest;
 mod receives;
+mod rest;
 mod subscriptions;
 mod world;

@@ -75,7 +75,12 @@ pub fn record_bytes(offset: u64) -> u32 {
 pub fn small_windows() -> EngineConfig {
     let queue_windows = WindowSizes { window: 16, tail: 64, due: 64, aside: 3, keys_bytes: 2_000 };
     // Clocks that are set do not take offsets away.
-    EngineConfig { queue_windows, offsets_retention_ms: u64::MAX / 4, ..EngineConfig::default() }
+    EngineConfig {
+        queue_windows,
+        offsets_retention_ms: u64::MAX / 4,
+        queue_rest_ms: 0,
+        ..EngineConfig::default()
+    }
 }
 
 impl World {

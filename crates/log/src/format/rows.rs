@@ -349,8 +349,18 @@ pub(crate) fn encode_object(row_lsn: u64, value: &[u8]) -> Vec<u8> {
 /// # Errors
 /// If it is damaged.
 pub(crate) fn decode_object(value: &[u8]) -> Result<(u64, Vec<u8>), StoreError> {
-    let lsn = array_at(value, 0).map(u64::from_le_bytes).ok_or_else(damaged)?;
-    Ok((lsn, value.get(8..).unwrap_or_default().to_vec()))
+    Ok((object_lsn(value)?, value.get(OBJECT_HEAD_BYTES..).unwrap_or_default().to_vec()))
+}
+
+/// What stands before the engine's bytes in the value of a row of engine state.
+pub(crate) const OBJECT_HEAD_BYTES: usize = 8;
+
+/// The LSN that a row of engine state includes.
+///
+/// # Errors
+/// If it is damaged.
+pub(crate) fn object_lsn(value: &[u8]) -> Result<u64, StoreError> {
+    array_at(value, 0).map(u64::from_le_bytes).ok_or_else(damaged)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 //! 6 `key_hash u64` and the rest as 1: the same of messages with this key, in a queue that orders by key;
 //! 2 `off u16 · len u16 · cause u8`: a run is settled;
 //! 3 `off u16 · len u16 · state · deliveries u16 · attempts u16`: what is known of a run is now this;
-//! 4: the row goes, the floor is past it;
+//! 4: the row goes: the floor is past it, or nothing is left of the lane;
 //! 5 `purge_no u32 · n u16 · n × off u16`: this purge keeps these exceptions and nothing else;
 //! 7 `ms u64`: consumers are handed then what is leased by the items behind this one, the first time if its deliveries are 1.
 

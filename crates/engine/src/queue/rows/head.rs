@@ -15,14 +15,13 @@
 //! 6 `lane u16 · floor u64 · skipped u64 · unreadable u64`: as 1, of records that a subscription does not hand out.
 //! A queue that was never written has no row.
 
-use std::collections::BTreeMap;
-
 use millstream_log::EntryHead;
 use millstream_types::{Lsn, ObjectId};
 
 use crate::attrs::SingleAttrs;
 use crate::codec::{Dec, DecodeError, Enc};
 use crate::queue::api::TopicCounts;
+use crate::queue::lanes::Lanes;
 use crate::rows::{KeyDec, RowKey, RowValue, family};
 use crate::table::Table;
 
@@ -63,7 +62,7 @@ pub struct Head {
     /// A consumer took deliveries before their leases were durable.
     pub riding: bool,
     /// Lanes in use.
-    pub lanes: BTreeMap<u16, LaneHead>,
+    pub lanes: Lanes<LaneHead>,
     /// What a subscription did not hand out.
     pub topic: TopicCounts,
 }
@@ -94,7 +93,7 @@ impl RowValue for Head {
         out.u8(if self.riding { FLAG_RIDING } else { 0 });
         out.u32(self.purge_no);
         out.len_u32(self.lanes.len());
-        for (lane, l) in &self.lanes {
+        for (lane, l) in self.lanes.iter() {
             out.u16(*lane);
             for v in
                 [l.next, l.floor, l.purged_to, l.mark_below, l.appended_bytes, l.settled, l.settled_bytes]
@@ -118,7 +117,7 @@ impl RowValue for Head {
             return Err(DecodeError::Value { what: "head flags" });
         }
         let purge_no = d.u32()?;
-        let mut lanes = BTreeMap::new();
+        let mut lanes = Lanes::default();
         for _ in 0..d.len(58)? {
             let lane = d.u16()?;
             let l = LaneHead {
@@ -195,25 +194,25 @@ fn apply_items(head: &mut Head, mut d: Dec<'_>) -> Result<(), DecodeError> {
     while !d.is_empty() {
         match d.u8()? {
             SETTLED => {
-                let lane = head.lanes.entry(d.u16()?).or_default();
+                let lane = head.lanes.get_or_default(d.u16()?);
                 lane.floor = lane.floor.max(d.u64()?);
                 lane.settled = lane.settled.saturating_add(u64::from(d.u32()?));
                 lane.settled_bytes = lane.settled_bytes.saturating_add(d.u64()?);
             }
             PURGED => {
                 head.purge_no = head.purge_no.max(d.u32()?);
-                let lane = head.lanes.entry(d.u16()?).or_default();
+                let lane = head.lanes.get_or_default(d.u16()?);
                 lane.purged_to = lane.purged_to.max(d.u64()?);
                 lane.settled = lane.settled.saturating_add(d.u64()?);
                 lane.settled_bytes = lane.settled_bytes.saturating_add(d.u64()?);
             }
             RIDING => head.riding = true,
             MARK => {
-                let lane = head.lanes.entry(d.u16()?).or_default();
+                let lane = head.lanes.get_or_default(d.u16()?);
                 lane.mark_below = lane.mark_below.max(d.u64()?);
             }
             LOST => {
-                let lane = head.lanes.entry(d.u16()?).or_default();
+                let lane = head.lanes.get_or_default(d.u16()?);
                 lane.floor = lane.floor.max(d.u64()?);
                 let n = d.u64()?;
                 lane.settled = lane.settled.saturating_add(n);
@@ -221,7 +220,7 @@ fn apply_items(head: &mut Head, mut d: Dec<'_>) -> Result<(), DecodeError> {
                 head.topic.lost = head.topic.lost.saturating_add(n);
             }
             SKIPPED => {
-                let lane = head.lanes.entry(d.u16()?).or_default();
+                let lane = head.lanes.get_or_default(d.u16()?);
                 lane.floor = lane.floor.max(d.u64()?);
                 let (skipped, unreadable) = (d.u64()?, d.u64()?);
                 lane.settled = lane.settled.saturating_add(skipped).saturating_add(unreadable);
@@ -243,7 +242,7 @@ impl Table<HeadKey, Head> {
     /// Applies an append.
     pub fn apply_append(&mut self, lsn: Lsn, e: &EntryHead<'_>, attrs: &SingleAttrs) {
         self.apply(lsn, &HeadKey(e.log.object()), |row| {
-            let lane = row.get_or_insert_default().lanes.entry(e.log.lane()).or_default();
+            let lane = row.get_or_insert_default().lanes.get_or_default(e.log.lane());
             lane.next = lane.next.max(e.pos.saturating_add(u64::from(e.count)));
             let bytes = payload_bytes(e.body_len, attrs.envelope_len);
             lane.appended_bytes = lane.appended_bytes.saturating_add(u64::from(bytes));
@@ -282,6 +281,7 @@ mod tests {
         #[test]
         fn a_head_comes_back_as_it_was_written(purge_no: u32, riding: bool, lanes in btree_map(any::<u16>(), lane(), 0..4), topic in any::<[u64; 3]>()) {
             let [lost, skipped, unreadable] = topic.map(|n| if riding { n } else { 0 });
+            let lanes = lanes.into_iter().collect();
             let head = Head { purge_no, riding, lanes, topic: TopicCounts { lost, skipped, unreadable } };
             let mut bytes = Vec::new();
             head.put(&mut bytes);
@@ -312,7 +312,7 @@ mod tests {
             LaneHead { floor: 10, mark_below: 12, settled: 5, settled_bytes: 45, ..LaneHead::default() };
         let four = LaneHead { purged_to: 90, settled: 60, settled_bytes: 600, ..LaneHead::default() };
         let five = LaneHead { floor: 20, settled: 10, settled_bytes: 70, ..LaneHead::default() };
-        assert_eq!(head.lanes, BTreeMap::from([(3, three), (4, four), (5, five)]));
+        assert_eq!(head.lanes, [(3, three), (4, four), (5, five)].into_iter().collect());
         assert_eq!(head.topic, TopicCounts { lost: 7, skipped: 2, unreadable: 1 });
     }
 }

@@ -324,7 +324,7 @@ pub(super) fn apply(rows: &mut QueueRows, n: u64, record: &[Logged]) {
 /// What rows say of a message: as `Msg::recorded` and `Msg::touched`.
 pub(super) fn recorded(rows: &QueueRows, queue: ObjectId, m: &Msg) -> ((St, u16, u16, u32), bool) {
     let head = rows.heads.get(&HeadKey(queue)).cloned().unwrap_or_default();
-    let lane = head.lanes.get(&m.lane).copied().unwrap_or_default();
+    let lane = head.lanes.get(m.lane).copied().unwrap_or_default();
     let chunk = rows.chunk(queue, m.lane, m.pos, head.purge_no);
     let e = chunk.and_then(|c| c.exception((m.pos % 4_096) as u16));
     let settled = chunk.is_some_and(|c| c.settled.has((m.pos % 4_096) as u16));
