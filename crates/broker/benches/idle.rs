@@ -148,7 +148,7 @@ fn name(n: u64) -> String {
 
 /// Says what was measured, and waits to be killed or told to end.
 async fn measured(broker: Broker) {
-    tokio::time::sleep(REST).await;
+    tokio::time::sleep(REST).await; // tidy: pacing
     println!("rss={}\nmeasured", resident_mib().0);
     tokio::task::spawn_blocking(move || {
         std::io::stdin().lines().for_each(drop);
