@@ -205,7 +205,9 @@ def _(place):
     server.run("produce", "dead", stdin="".join("%d\n" % n for n in range(2_000)))
     ready(server, "dead", 2_000)
     command = subprocess.Popen([place.binary, "queue", "redrive", "dead", "--to", "back", "--rate", "100", "--server", server.http],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(), cwd=place.folder, text=True)
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(), cwd=place.folder, text=True,
+                               # A suite in the background of a shell ignores it, and what it starts would too.
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
     def latest():
         [told] = server.ok("queue", "redrives", "dead", "--json").json()["redrives"]
