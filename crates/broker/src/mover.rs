@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_engine::op::{AppendItem, AppendKind, Op, Reply};
+use millstream_engine::queue::PUBLISH_ACTS_BYTES;
 use millstream_engine::queue::api::{
     Cause, MoveError, MoveItem, MoveThen, MoveWork, Publish, QueueDef, QueueOp, QueueReply, Target,
 };
@@ -21,7 +22,7 @@ use crate::bodies::{BodyError, Place, QueueMessage};
 use crate::broker::Broker;
 use crate::deaths::DeathReason;
 use crate::error::{CallError, Refused};
-use crate::publish::{DROPS_BYTES, Routing, TARGET_BYTES, Within, partition, route};
+use crate::publish::{Routing, TARGET_BYTES, Within, partition, route};
 use crate::queue_settings::QueueSettings;
 use crate::routing::RouteScratch;
 use crate::session::{ITEM_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Session, SessionOptions};
@@ -256,7 +257,8 @@ pub(crate) fn moving(
             Routing::Queue(def) => {
                 let own_key = session.broker().key_hash_in(&body.message, &def);
                 to.push(Target { key_hash: own_key, ..Target::from(def.id) });
-                bytes += TARGET_BYTES + DROPS_BYTES + own_key.map_or(0, |_| body_len + ITEM_OVERHEAD_BYTES);
+                bytes +=
+                    TARGET_BYTES + PUBLISH_ACTS_BYTES + own_key.map_or(0, |_| body_len + ITEM_OVERHEAD_BYTES);
             }
             Routing::Topic(topic) => {
                 let key = body.message.key.as_ref();

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use millstream_engine::catalogue::{Snapshot, Topic};
 use millstream_engine::exchange::TargetKind;
 use millstream_engine::op::{AppendItem, AppendKind, Op, Reply, Tolerance, Transact, Transacted};
+use millstream_engine::queue::PUBLISH_ACTS_BYTES;
 use millstream_engine::queue::api::{Publish, Published, QueueDef, QueueOp, QueueReply, Refusal, Target};
 use millstream_engine::queue::directory::Directory;
 use millstream_log::Class;
@@ -30,9 +31,8 @@ use crate::session::{Core, ITEM_OVERHEAD_BYTES, Session};
 
 /// A message whose targets went while it was on its way is routed again, so often.
 pub(crate) const ROUTE_TRIES_MAX: usize = 3;
-/// Room of a message in one queue, body apart, and what it may drop there to make room.
+/// Room of a message in one queue, body and [`PUBLISH_ACTS_BYTES`] apart.
 pub(crate) const TARGET_BYTES: usize = 256;
-pub(crate) const DROPS_BYTES: usize = 4 * 180;
 
 /// A message to be published. Exchange and routing keys are in it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -261,7 +261,7 @@ impl Routed {
                     // What has attrs of its own has the body apart.
                     self.queue_bytes += own_key.map_or(0, |_| body_len + ITEM_OVERHEAD_BYTES);
                     let limited = def.policy.messages_max.is_some() || def.policy.bytes_max.is_some();
-                    self.queue_bytes += TARGET_BYTES + if limited { DROPS_BYTES } else { 0 };
+                    self.queue_bytes += TARGET_BYTES + if limited { PUBLISH_ACTS_BYTES } else { 0 };
                 }
                 Routing::Topic(topic) if wanted(index, Place::Topic(topic.def.uuid)) => {
                     if body_len > core.broker.topic_policy(topic).message_bytes_max as usize {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_engine::op::{Op, Reply};
+use millstream_engine::queue::PUBLISH_ACTS_BYTES;
 use millstream_engine::queue::api::{Publish, Published, QueueDef, QueueOp, QueueReply, Refusal, Target};
 use millstream_log::Class;
 use millstream_types::LogId;
@@ -14,7 +15,7 @@ use thiserror::Error;
 use crate::asked::Asked;
 use crate::envelope::EnvelopeError;
 use crate::error::CallError;
-use crate::publish::{DROPS_BYTES, NewMessage, TARGET_BYTES, timestamp_ms};
+use crate::publish::{NewMessage, TARGET_BYTES, timestamp_ms};
 use crate::session::{ITEM_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Session};
 
 /// Where a message is that a queue took.
@@ -121,8 +122,8 @@ impl Session {
             body,
         };
         let limited = queue.policy.messages_max.is_some() || queue.policy.bytes_max.is_some();
-        let drops = if limited { DROPS_BYTES } else { 0 };
-        Ok((publish, body_len + ITEM_OVERHEAD_BYTES + TARGET_BYTES + drops))
+        let acts = if limited { PUBLISH_ACTS_BYTES } else { 0 };
+        Ok((publish, body_len + ITEM_OVERHEAD_BYTES + TARGET_BYTES + acts))
     }
 }
 

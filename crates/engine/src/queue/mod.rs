@@ -36,6 +36,7 @@ mod window;
 
 pub use self::dispatch::DELIVERY_BYTES;
 pub use self::lane::WindowSizes;
+pub use self::publish::PUBLISH_ACTS_BYTES;
 pub use self::rest::REST_MS;
 
 /// A floor that stood so long is recorded, and what is settled past it retired, milliseconds.

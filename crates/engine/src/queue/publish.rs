@@ -13,7 +13,7 @@ use super::lease::{Has, Lease};
 use super::live::{Queue, Turn};
 use super::policy::{DELAY_MS_MAX, Ordering, Overflow};
 use super::queues::{Cx, Queues};
-use super::record::Act;
+use super::record::{ACTION_BYTES, Act};
 use super::rows::QueueRows;
 use super::rows::chunk::{Known, State};
 use super::rows::head::payload_bytes;
@@ -22,6 +22,8 @@ use crate::ctx::Asker;
 
 /// A message that comes in has at most so many handed out or dropped for it; what is over after that goes in later turns.
 const ACTS_PER_PUBLISH: usize = 4;
+/// Room in a record for what is handed out or dropped because a message comes in.
+pub const PUBLISH_ACTS_BYTES: usize = ACTS_PER_PUBLISH * ACTION_BYTES;
 
 /// A queue that takes a message: when it is due there, the hash of its key, and where it goes.
 pub(super) type Place = ((Option<u64>, Option<u64>), (LogId, u64));
@@ -168,11 +170,12 @@ impl Queues {
         let watched = message.dedup.filter(|_| queue.policy().id_window_ms.is_some());
         let due_ms = queue.due_ms(target, now_ms);
         let key_hash = target.key_hash.or(message.key_hash);
-        if queue.refuses(due_ms, Tally::one(bytes)) {
+        let mut full = queue.refuses(due_ms, Tally::one(bytes));
+        if full {
             self.make_way(rows, id, bytes);
+            full = self.live.get(id).ok_or(Refusal::Gone)?.refuses(due_ms, Tally::one(bytes));
         }
         let queue = self.live.get_mut(id).ok_or(Refusal::Gone)?;
-        let full = queue.refuses(due_ms, Tally::one(bytes));
         let policy = queue.policy();
         let dead_letters = policy.overflow == Overflow::RejectDeadLetter && policy.dead_letter;
         if full && !dead_letters {
