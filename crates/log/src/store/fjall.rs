@@ -179,12 +179,12 @@ impl FjallStore {
     /// Bytes that the next merge writes at most before it gives any back.
     fn next_merge_bytes(&self) -> u64 {
         let version = self.rows.tree.current_version();
-        let (fresh, mut first) = (version.l0().size(), 0);
-        for level in version.iter_levels().skip(1) {
-            if first == 0 {
-                first = level.size();
-            }
-        }
+        let fresh = version.l0().size();
+        let first = version
+            .iter_levels()
+            .skip(1)
+            .find_map(|level| (level.size() > 0).then(|| level.size()))
+            .unwrap_or(0);
         let largest = version.iter_tables().map(|table| table.metadata.file_size).max().unwrap_or(0);
         let lower = (largest * LEVEL_MERGE_TABLES).min(self.rows.tree.disk_space());
         (fresh + first).max(lower)
