@@ -8,9 +8,7 @@
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +18,7 @@ use millstream_broker::{
 };
 use millstream_env::Env;
 use millstream_log::DiskLog;
+use millstream_testkit::process::{Used, child, measured_and_killed, resident_mib};
 use millstream_types::Namespace;
 
 /// As in the server.
@@ -56,10 +55,10 @@ fn run(counts: &[u64]) {
         let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-idle-{}", std::process::id()));
         std::fs::create_dir_all(&place).unwrap();
         let dir = place.display().to_string();
-        let made = child(&["--make", &dir, &queues.to_string()], false);
-        let killed = child(&["--open", &dir, &queues.to_string()], true);
+        let made = measured_and_killed(&["--make", &dir, &queues.to_string()]);
+        let killed = measured_and_ended(&["--open", &dir, &queues.to_string()]);
         let disk = bytes_in(&place) / 1_000_000;
-        let clean = child(&["--open", &dir, &queues.to_string()], false);
+        let clean = measured_and_killed(&["--open", &dir, &queues.to_string()]);
         std::fs::remove_dir_all(&place).unwrap();
         println!(
             "| {queues} | {:.0} | {} | {} | {:.2} | {:.2} | {} | {} | {:.2} | {:.2} | {} | {} | {disk} |",
@@ -83,52 +82,13 @@ fn bytes_in(dir: &Path) -> u64 {
     all.map(|e| if e.path().is_dir() { bytes_in(&e.path()) } else { e.metadata().unwrap().len() }).sum()
 }
 
-/// Runs a child until it has measured; then kills it, or lets it end.
-fn child(words: &[&str], ends: bool) -> HashMap<String, f64> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(words)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut values = HashMap::new();
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
-        eprint!("{line} ");
-        if line == "measured" {
-            break;
-        }
-        let (name, value) = line.split_once('=').unwrap();
-        values.insert(name.to_owned(), value.parse().unwrap());
-    }
-    eprintln!();
-    if ends {
-        drop(child.stdin.take());
-    } else {
-        child.kill().unwrap(); // SIGKILL
-    }
+/// Runs a child until it has measured, and lets it end.
+fn measured_and_ended(words: &[&str]) -> HashMap<String, f64> {
+    let (values, mut child) = child(words, "measured");
+    drop(child.stdin.take());
     child.wait().unwrap();
     assert!(!values.is_empty(), "the process ended early: {words:?}");
     values
-}
-
-/// Resident memory of this process: now and at most, in MiB.
-fn resident_mib() -> (u64, u64) {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let field = |name| {
-        let line = status.lines().find_map(|l| l.strip_prefix(name)).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() >> 10
-    };
-    (field("VmRSS:"), field("VmHWM:"))
-}
-
-/// What all threads of this process have used so far.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let mut fields = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11);
-    let mut ticks = || fields.next().unwrap().parse::<f64>().unwrap();
-    // Linux says 100 ticks a second to every program.
-    (ticks() + ticks()) / 100.0
 }
 
 fn broker(dir: &Path) -> Broker {
@@ -215,7 +175,7 @@ async fn open(dir: &Path, queues: u64) {
     let clock = Env::os(dir).clock;
     let begun_ns = clock.mono_ns();
     let broker = broker(dir);
-    println!("seconds={}\ncpu={}", (clock.mono_ns() - begun_ns) as f64 / 1e9, cpu_seconds());
+    println!("seconds={}\ncpu={}", (clock.mono_ns() - begun_ns) as f64 / 1e9, Used::now().cpu_seconds);
     println!("opened_peak={}", resident_mib().1);
     let session = session(&broker);
     // All are there, and hold what they held.

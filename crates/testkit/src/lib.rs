@@ -2,6 +2,7 @@
 //!
 //! - [`log_contract`]: the one suite that every log passes. Start at [`log_contract!`].
 //! - [`model`]: a naive log and random histories with power cuts. Start at [`model::run`].
+//! - [`process`]: processes of a benchmark.
 //! - [`seeds`]: runs by seed.
 //! - [`under`]: the logs it runs over, with a power switch; [`wrapped`]: the same with a broken store.
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@
 pub mod block_on;
 pub mod log_contract;
 pub mod model;
+pub mod process;
 mod rot;
 pub mod seeds;
 pub mod seen;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use millstream_env::Env;
 use millstream_log::LogConfig;
+use millstream_testkit::process::{Used, resident_mib};
 
 use crate::backlog::{BATCH, LOG, Order, Settler, reads_per_second};
 use crate::engine::{Engine, Random};
 use crate::flow::{Fate, Flow};
-use crate::machine::{Used, resident_mib};
 use crate::quota::{Quota, held_bytes};
 use crate::turns::{Latency, Plan, Seen, drive};
 

@@ -1,11 +1,9 @@
 //! The cases, each in processes of its own. Start at [`run`].
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use millstream_log::LogConfig;
+use millstream_testkit::process::measured_and_killed;
 
 use crate::args::Args;
 use crate::child::SPLIT;
@@ -110,34 +108,9 @@ pub fn run(args: &Args, place: &Place) {
     }
 }
 
-/// Runs a child until it has measured, and kills it.
-fn child(words: &[String]) -> HashMap<String, f64> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .arg("--child")
-        .args(words)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut values = HashMap::new();
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
-        if line == "measured" {
-            break;
-        }
-        eprint!("{line} ");
-        let (name, value) = line.split_once('=').unwrap();
-        values.insert(name.to_owned(), value.parse().unwrap());
-    }
-    eprintln!();
-    child.kill().unwrap(); // SIGKILL
-    child.wait().unwrap();
-    assert!(!values.is_empty(), "the process ended early: {words:?}");
-    values
-}
-
 fn words(first: &str, dir: &Path, more: &[&dyn ToString]) -> Vec<String> {
     let more = more.iter().map(|word| word.to_string());
-    [first.to_owned(), dir.display().to_string()].into_iter().chain(more).collect()
+    ["--child".to_owned(), first.to_owned(), dir.display().to_string()].into_iter().chain(more).collect()
 }
 
 /// One load: what is published, and what becomes of it.
@@ -189,9 +162,12 @@ fn loads(args: &Args, case: &str) -> Vec<Load> {
 fn one_flow(args: &Args, place: &Place, case: &str, table: &mut Table) {
     for Load { name, fate, logs, size, bytes, live, disk, merge_budget_percent } in loads(args, case) {
         let dir = place.fresh("queues");
-        let load =
-            child(&words("flow", &dir, &[&fate, &logs, &size, &bytes, &live, &disk, &merge_budget_percent]));
-        let again = child(&words("reopen", &dir, &[]));
+        let load = measured_and_killed(&words(
+            "flow",
+            &dir,
+            &[&fate, &logs, &size, &bytes, &live, &disk, &merge_budget_percent],
+        ));
+        let again = measured_and_killed(&words("reopen", &dir, &[]));
         let ratio = load["held"] / load["live"].max(1.0);
         table.add(
             &name,
@@ -220,8 +196,8 @@ fn steady(args: &Args, place: &Place, table: &mut Table) {
     for (name, budget) in [("merging", args.budget), ("without merges", 0)] {
         let dir = place.fresh("steady");
         let of: [&dyn ToString; 5] = [&args.seconds, &args.live, &args.pace, &args.spare, &budget];
-        let seen = child(&words("steady", &dir, &of));
-        let again = child(&words("reopen", &dir, &[]));
+        let seen = measured_and_killed(&words("steady", &dir, &of));
+        let again = measured_and_killed(&words("reopen", &dir, &[]));
         let mut values: Vec<f64> =
             ["mbs", "p50", "p99", "written", "live", "mean", "most"].map(|name| seen[name]).to_vec();
         values.extend(SPLIT.map(|name| seen[name]));
@@ -241,10 +217,10 @@ fn backlogs(args: &Args, place: &Place, backlog: &mut Table, settled: &mut Table
                 continue;
             }
             let dir = place.fresh("backlog");
-            let filled = child(&words("fill", &dir, &[&size, &args.backlog]));
-            let again = child(&words("reopen", &dir, &[]));
+            let filled = measured_and_killed(&words("fill", &dir, &[&size, &args.backlog]));
+            let again = measured_and_killed(&words("reopen", &dir, &[]));
             for order in orders {
-                let seen = child(&words("settle", &dir, &[&order, &args.backlog, &size]));
+                let seen = measured_and_killed(&words("settle", &dir, &[&order, &args.backlog, &size]));
                 if order == "in-order" {
                     backlog.add(
                         &format!("{size} B"),

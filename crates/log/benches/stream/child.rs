@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use millstream_env::Env;
 use millstream_log::LogConfig;
+use millstream_testkit::process::{Used, resident_mib};
 use millstream_types::LogId;
 
 use crate::load::{self, Logs};
-use crate::machine::{Used, resident_mib};
 use crate::turns::{Plan, drive};
 
 pub fn run(words: &[String]) {

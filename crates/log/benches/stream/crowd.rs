@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use millstream_env::{Env, OpenMode};
 use millstream_log::{Level, Limits, LogConfig, ReadOutcome, Reader};
 use millstream_testkit::block_on::block_on;
+use millstream_testkit::process::{Used, resident_mib};
 use millstream_types::LogId;
 
 use crate::args::Args;
 use crate::load::{self, Logs};
-use crate::machine::{Place, Used, resident_mib};
+use crate::machine::Place;
 use crate::report::Table;
 use crate::turns::{Plan, drive};
 

@@ -1,12 +1,9 @@
 //! Stream-shaped load: appends to so many logs at full speed, bounded by what may be in flight; everything is kept. Each round runs in
 //! a process of its own, which is killed under load; another opens the log again.
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
-
 use millstream_env::Env;
 use millstream_log::LogConfig;
+use millstream_testkit::process::child;
 
 use crate::args::Args;
 use crate::bare::{Bare, Files};
@@ -55,31 +52,12 @@ pub fn run(args: &Args, place: &Place) {
     restart.print();
 }
 
-fn child(words: &[String], until: &str) -> (HashMap<String, f64>, std::process::Child) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .arg("--child")
-        .args(words)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut values = HashMap::new();
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
-        if line == until {
-            break;
-        }
-        let (name, value) = line.split_once('=').unwrap();
-        values.insert(name.to_owned(), value.parse().unwrap());
-    }
-    (values, child)
-}
-
 fn one(args: &Args, place: &Place, logs: u64, size: usize) -> Vec<f64> {
     let dir = place.fresh("log");
     let path = dir.display().to_string();
     let words = |first: &str, more: &[u64]| {
         let more = more.iter().map(u64::to_string);
-        [first.to_owned(), path.clone()].into_iter().chain(more).collect::<Vec<_>>()
+        ["--child".to_owned(), first.to_owned(), path.clone()].into_iter().chain(more).collect::<Vec<_>>()
     };
     let (load, mut process) = child(&words("load", &[logs, size as u64, args.bytes]), "measured");
     process.kill().unwrap(); // SIGKILL, while it goes on appending

@@ -1,4 +1,4 @@
-//! The machine, this process as the kernel counts it, and the place where the data lies.
+//! The machine, and the place where the data lies.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -61,34 +61,4 @@ pub fn line(root: &Path) -> String {
         told("uname", &["-r"]),
         load.join(" ")
     )
-}
-
-/// What this process has used so far.
-#[derive(Clone, Copy, Debug)]
-pub struct Used {
-    pub cpu_seconds: f64,
-    /// Sent to the block layer, whoever wrote it.
-    pub write_bytes: u64,
-}
-
-fn field(text: &str, name: &str) -> u64 {
-    let line = text.lines().find_map(|l| l.strip_prefix(name));
-    line.and_then(|l| l.split_whitespace().next()).and_then(|v| v.parse().ok()).unwrap_or(0)
-}
-
-impl Used {
-    pub fn now() -> Self {
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-        let mut fields = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11);
-        let mut ticks = || fields.next().unwrap().parse::<f64>().unwrap();
-        let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
-        let per_second: f64 = told("getconf", &["CLK_TCK"]).parse().unwrap_or(100.0);
-        Self { cpu_seconds: (ticks() + ticks()) / per_second, write_bytes: field(&io, "write_bytes:") }
-    }
-}
-
-/// Resident memory of this process: now and at most, in MiB.
-pub fn resident_mib() -> (u64, u64) {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    (field(&status, "VmRSS:") >> 10, field(&status, "VmHWM:") >> 10)
 }
