@@ -6,14 +6,10 @@ Writers that retry, a consumer that reads along and a committer live through all
 again while it is full, a deleted topic and then retention give room back, another program takes all of it. At no time is the broker restarted to get going. Needs root,
 for a file system of its own; where none can be mounted that is said, and counted as skipped."""
 
-import argparse
-import errno
 import http.client
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
@@ -21,17 +17,15 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from broker import Broker, free_address
-from checks import Checks
 from clients import RECONNECT, Along, Committer, Writer, look_back
 from ledger import Ledger, missing, out_of_order
-from mounts import KINDS, NotHere, mounted
+from mounts import MIB, Eater, on_each
 
 TOPIC = "kept"
 PARTITIONS = 2
 WASTE = ("deleted", "trimmed")
 WASTE_BYTES = 200_000
 WIDE, WIDE_PARTITIONS, WIDE_METADATA_BYTES, WIDE_COMMITS = "wide", 100, 4_000, 300
-MIB = 1 << 20
 WITHIN_S = 90
 MORE_COMMITS = 20
 SERVED_RECORDS = 1_000  # before the disk fills
@@ -227,18 +221,12 @@ class Test:
 
     def eaten(self):
         """Another program takes all that is free, the reserve too, and gives it back."""
-        path, faults = os.path.join(self.broker.data, "another-program"), []
-        with open(path, "wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(MIB))
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
+        eater, faults = Eater(os.path.join(self.broker.data, "another-program")), []
+        eater.eat()
         self.until("publishing is held", self.held)
         faults += self.goes_on() + self.readable()
         self.that("with nothing left at all, offsets are committed and groups joined", faults)
-        self.room_by("another program", lambda: os.remove(path))
+        self.room_by("another program", eater.leave)
 
     def finish(self):
         faults = []
@@ -280,35 +268,15 @@ class Test:
         self.broker.end()
 
 
-def main():
-    parser = argparse.ArgumentParser(description="a full disk under load")
-    parser.add_argument("--binary", required=True)
-    parser.add_argument("--only", choices=KINDS)
-    parser.add_argument("--mib", type=int, default=256, help="size of the file system")
-    arguments = parser.parse_args()
-    checks = Checks()
-    for kind in KINDS:
-        if arguments.only not in (None, kind):
-            continue
-        directory = tempfile.mkdtemp(prefix="full-disk-")
-        test = Test(kind, os.path.abspath(arguments.binary), directory, checks)
-        failed = checks.failed
-        try:
-            with mounted(kind, os.path.join(directory, "data"), arguments.mib):
-                try:
-                    test.run()
-                except Exception as error:  # whatever stops the test is its failure
-                    test.that("the test runs to its end", ["%s: %s" % (type(error).__name__, error)])
-                finally:
-                    test.end()
-        except NotHere as why:
-            checks.skip("full disk, %s" % kind, why)
-        if checks.failed == failed:
-            shutil.rmtree(directory)
-        else:
-            print("kept for a look: %s" % directory, file=sys.stderr)
-    return checks.close()
+def run(kind, binary, directory, checks):
+    test = Test(kind, binary, directory, checks)
+    try:
+        test.run()
+    except Exception as error:  # whatever stops the test is its failure
+        test.that("the test runs to its end", ["%s: %s" % (type(error).__name__, error)])
+    finally:
+        test.end()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(on_each("full disk", "a full disk under load", 256, run))
