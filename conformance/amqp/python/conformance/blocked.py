@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 
-from .frames import Wire
+from .frames import Wire, published
 from .harness import check, count, deliveries, equal, that, unique, until
 
 BODY = b"m" * 60_000
@@ -19,16 +19,6 @@ HEARTBEATS = 5
 BLOCKED, UNBLOCKED, ACK = (10, 60), (10, 61), (60, 80)
 
 
-def short(text):
-    return bytes([len(text)]) + text.encode()
-
-
-def message(queue):
-    method = struct.pack(">HH", 60, 40) + b"\0\0\0" + short(queue) + b"\0"
-    header = struct.pack(">HHQHB", 60, 0, len(BODY), 1 << 12, 2)
-    return b"".join(struct.pack(">BHI", kind, 1, len(payload)) + payload + b"\xce" for kind, payload in ((1, method), (2, header), (3, BODY)))
-
-
 class Publisher(Wire):
     """Sends as much as its socket takes; notes what it is told."""
 
@@ -37,7 +27,7 @@ class Publisher(Wire):
         self.open(heartbeat=HEARTBEAT, capabilities=capabilities).channel()
         self.method(1, 85, 10, b"\0")
         self.expect(85, 11)
-        self.message, self.rest, self.sent, self.confirmed, self.beats, self.told, self.lived = message(queue), b"", 0, 0, 0, [], 0.0
+        self.message, self.rest, self.sent, self.confirmed, self.beats, self.told, self.lived = published(queue, BODY), b"", 0, 0, 0, [], 0.0
 
     def send(self):
         """As much as goes now of a message and of what was begun; whether anything went."""

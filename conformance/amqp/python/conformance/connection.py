@@ -2,7 +2,7 @@
 
 import struct
 
-from .frames import Wire
+from .frames import Wire, short
 from .harness import check, deliveries, equal, quiet, refused, that, unique, until
 
 
@@ -34,8 +34,7 @@ def less(context):
         channel.confirm_delivery()
         channel.queue_declare(queue)
         channel.basic_publish("", queue, b"x" * 10_000)
-    name = bytes([len(queue)]) + queue.encode()
-    wire.method(1, 60, 70, b"\0\0" + name + b"\1")
+    wire.method(1, 60, 70, b"\0\0" + short(queue) + b"\1")
     wire.expect(60, 71)
     equal(wire.receive()[0], 2, "a header")
     body = b""
@@ -45,7 +44,7 @@ def less(context):
         that(len(piece) + 8 <= 4096, f"a frame of {len(piece) + 8} bytes")
         body += piece
     equal(body, b"x" * 10_000)
-    wire.method(1, 50, 40, b"\0\0" + name + b"\0")
+    wire.method(1, 50, 40, b"\0\0" + short(queue) + b"\0")
     wire.expect(50, 41)
     # A third channel was not agreed on.
     wire.channel(2).method(3, 20, 10, b"\0")
@@ -119,7 +118,6 @@ def flow_off(context):
 @check("calls that want no answer get none, and are done")
 def no_wait(context):
     queue, exchange = unique("nowait"), unique("exchange")
-    short = lambda text: bytes([len(text)]) + text.encode()
     wire = Wire(context).open().channel()
     none = struct.pack(">I", 0)
     wire.method(1, 40, 10, b"\0\0" + short(exchange) + short("direct") + b"\x10" + none)
@@ -150,7 +148,6 @@ def no_wait(context):
 @check("no-local changes nothing: a connection gets its own messages")
 def no_local(context):
     queue = unique("local")
-    short = lambda text: bytes([len(text)]) + text.encode()
     with context.connect() as connection:
         connection.channel().queue_declare(queue)
         wire = Wire(context).open().channel()

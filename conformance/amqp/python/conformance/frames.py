@@ -9,6 +9,18 @@ from .harness import check, equal, that, unique
 CLOSE = (10, 50)
 
 
+def short(text):
+    """A short string."""
+    return bytes([len(text)]) + text.encode()
+
+
+def published(queue, body):
+    """The frames of a persistent message to a queue, on channel 1."""
+    method = struct.pack(">HH", 60, 40) + b"\0\0\0" + short(queue) + b"\0"
+    header = struct.pack(">HHQHB", 60, 0, len(body), 1 << 12, 2)
+    return b"".join(struct.pack(">BHI", kind, 1, len(payload)) + payload + b"\xce" for kind, payload in ((1, method), (2, header), (3, body)))
+
+
 class Wire:
     """A socket that speaks frames."""
 

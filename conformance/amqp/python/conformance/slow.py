@@ -5,7 +5,7 @@ import os
 import socket
 import struct
 
-from .frames import Wire
+from .frames import Wire, published, short
 from .harness import check, count, deliveries, equal, quiet, take, that, unique, until
 
 MIB = 1 << 20
@@ -14,19 +14,13 @@ BODY = b"m" * 4096
 RESIDENT_MIB_MAX = 96
 
 
-def short(text):
-    return bytes([len(text)]) + text.encode()
-
-
 def publish(wire, queue, n, body=BODY):
     """Publishes so many persistent messages at once, and waits until all are confirmed."""
     # Another check may have publishers held for a while.
     wire.socket.settimeout(60)
     wire.method(1, 85, 10, b"\0")
     wire.expect(85, 11)
-    method = struct.pack(">HH", 60, 40) + b"\0\0\0" + short(queue) + b"\0"
-    header = struct.pack(">HHQHB", 60, 0, len(body), 1 << 12, 2)
-    frames = b"".join(struct.pack(">BHI", kind, 1, len(payload)) + payload + b"\xce" for kind, payload in ((1, method), (2, header), (3, body)))
+    frames = published(queue, body)
     sent = confirmed = 0
     while confirmed < n:
         while sent < n and sent - confirmed < 1_000:
