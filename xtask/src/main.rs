@@ -42,10 +42,10 @@ usage: cargo xtask COMMAND
       the client programs against Apache Kafka, RabbitMQ or ElasticMQ, this broker, or a broker that is already there
   bench kafka [--seconds N] [--rounds N] [--quick] [--partitions 6,500] [--binary PATH]
       Apache Kafka's own perf tools against both brokers, interleaved
-  bench amqp [--seconds N] [--rounds N] [--quick] [--backlog N] [--only SUBSTRING] [--binary PATH]
+  bench amqp [--own-tool] [--seconds N] [--rounds N] [--quick] [--backlog N] [--only SUBSTRING] [--binary PATH]
              [--deep N] [--out-of-order N] [--idle-queues N] [--idle-connections N]
-      RabbitMQ's PerfTest against RabbitMQ (classic and quorum queues) and this broker, interleaved; or, with a load tool of our own,
-      each by its flag and nothing else then:
+      RabbitMQ's PerfTest, or with --own-tool a load tool of our own that takes little of the machine, against RabbitMQ (classic and
+      quorum queues) and this broker, interleaved; or, with our own tool, each by its flag and nothing else then:
         --deep               N messages of 256 bytes in one queue of ours (for the issue 10000000): filling, memory, restart after
                              kill -9, and draining from the disk beside draining what is in memory
         --out-of-order       N messages (at most 1200000) of ours: every third acknowledged, the others given back, kill -9, restart,

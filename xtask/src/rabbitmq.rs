@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::process::{Scratch, Server, free_ports};
+use crate::process::{Scratch, Server, free_ports, output};
 
 /// It starts within this.
 const STARTED_WITHIN: Duration = Duration::from_mins(2);
@@ -61,6 +61,12 @@ impl RabbitMq {
         let file = self.data.path().join("pid");
         let said = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         said.trim().parse().context("RabbitMQ's pid file")
+    }
+
+    /// Its name and version, as it says them itself.
+    pub fn version(&self) -> Result<String> {
+        let said = output(Command::new("sh").arg("-c").arg(format!("{} version", self.admin)))?;
+        Ok(format!("RabbitMQ {}", said.trim()))
     }
 
     /// SIGTERM; any exit status will do.

@@ -2,12 +2,8 @@
 //! log alone, and of very many idle queues in the broker alone.
 
 mod amqp;
-mod amqpidle;
-mod amqpload;
-mod amqpqueue;
 mod kafka;
 mod perf;
-mod perftest;
 mod report;
 mod sqs;
 mod sqsload;

@@ -26,10 +26,11 @@ impl Usage {
         Ok(ticks(&stat, UTIME).context("/proc/PID/stat")? / self.ticks_per_second)
     }
 
-    /// Processor seconds of the programs that this tool ran to their end.
+    /// Processor seconds of this tool, all its threads, and of the programs that it ran to their end.
     pub fn tools_cpu_seconds(&self) -> Result<f64> {
         let stat = std::fs::read_to_string("/proc/self/stat")?;
-        Ok(ticks(&stat, CUTIME).context("/proc/self/stat")? / self.ticks_per_second)
+        let of = |at| ticks(&stat, at).context("/proc/self/stat");
+        Ok((of(UTIME)? + of(CUTIME)?) / self.ticks_per_second)
     }
 
     /// Reads of files so far: of the operating system, whatever their size. Sockets do not count.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::amqpload::Client;
-use super::report::Report;
-use super::usage::Usage;
+use super::client::{Client, Kind};
+use crate::bench::report::Report;
+use crate::bench::usage::Usage;
 use crate::clock::pause;
 use crate::millstream::Millstream;
 use crate::process::Scratch;
@@ -40,7 +40,8 @@ pub(super) fn run(
     for subject in &subjects {
         if queues > 0 {
             subject.takes(report, &format!("{queues} idle durable queues"), || {
-                Client::open(subject.address)?.declare((0..queues).map(|n| format!("idle-{n}")))
+                Client::open(subject.address)?
+                    .declare((0..queues).map(|n| format!("idle-{n}")), Kind::Durable)
             })?;
         }
         if connections > 0 {

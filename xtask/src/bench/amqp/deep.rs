@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::amqpload::{Acks, Client};
-use super::report::Report;
-use super::usage::Usage;
+use super::client::{Acks, Client, Kind};
+use super::load::BACKLOG;
+use super::wire;
+use crate::bench::report::Report;
+use crate::bench::usage::Usage;
+use crate::clock::Moment;
 use crate::millstream::Millstream;
 
 const QUEUE: &str = "deep";
@@ -18,6 +21,9 @@ const BODY_BYTES: usize = 1024;
 const DRAINED: u64 = 500_000;
 /// The broker leases at most a million of a queue: of more, the last would never be delivered while the others are out.
 const OUT_OF_ORDER_MAX: u64 = 1_200_000;
+
+/// How a queue is drained in order.
+const IN_ORDER: (u16, Acks) = (BACKLOG.prefetch, Acks::Together(BACKLOG.acked_together));
 
 /// A broker that is measured while something is done to it.
 struct Watched {
@@ -48,16 +54,29 @@ impl Watched {
 
 fn fill(broker: &Millstream, report: &mut Report, what: &str, messages: u64, body: usize) -> Result<()> {
     let mut client = Client::open(&broker.amqp)?;
-    client.declare(std::iter::once(QUEUE.to_owned()))?;
-    let watched = Watched::of(broker)?;
-    let took = client.fill(QUEUE, messages, body)?;
-    watched.add(report, &format!("{what}, filled with confirms"), messages, took)
+    client.declare(std::iter::once(QUEUE.to_owned()), Kind::Durable)?;
+    client.select()?;
+    let message = wire::message("", QUEUE, true, body)?;
+    let (watched, started) = (Watched::of(broker)?, Moment::now());
+    client.publish(&message, BACKLOG.unconfirmed_max, |sent, _| sent < messages)?;
+    watched.add(report, &format!("{what}, filled with confirms"), messages, started.elapsed())
 }
 
-fn drain(broker: &Millstream, report: &mut Report, what: &str, messages: u64, acks: Acks) -> Result<()> {
-    let client = Client::open(&broker.amqp)?;
+/// `prefetch` 0: without end.
+fn drain(
+    broker: &Millstream,
+    report: &mut Report,
+    what: &str,
+    messages: u64,
+    (prefetch, acks): (u16, Acks),
+) -> Result<()> {
+    let mut client = Client::open(&broker.amqp)?;
     let watched = Watched::of(broker)?;
-    let took = client.drain(QUEUE, messages, acks)?;
+    client.subscribe(QUEUE, prefetch)?;
+    let started = Moment::now();
+    client.consume(acks, |got| got < messages)?;
+    let took = started.elapsed();
+    client.close()?;
     watched.add(report, what, messages, took)
 }
 
@@ -84,16 +103,16 @@ pub(super) fn deep(binary: &Path, place: &Path, messages: u64, report: &mut Repo
     eprintln!("{what}");
     fill(&broker, report, &what, messages, DEEP_BODY_BYTES)?;
     let broker = restart(broker, binary, place, report, &what)?;
-    drain(&broker, report, &format!("{what}: the first {part} right after that"), part, Acks::All)?;
+    drain(&broker, report, &format!("{what}: the first {part} right after that"), part, IN_ORDER)?;
     let next = part.min(messages - part);
     if next > 0 {
-        drain(&broker, report, &format!("{what}: the next {next}"), next, Acks::All)?;
+        drain(&broker, report, &format!("{what}: the next {next}"), next, IN_ORDER)?;
     }
     broker.stop()?;
     let broker = Millstream::start(binary, place, &[])?;
     let hot = format!("{} just filled", 2 * part);
     fill(&broker, report, &hot, 2 * part, DEEP_BODY_BYTES)?;
-    drain(&broker, report, &format!("{hot}: the first {part}"), part, Acks::All)?;
+    drain(&broker, report, &format!("{hot}: the first {part}"), part, IN_ORDER)?;
     broker.stop()
 }
 
@@ -104,10 +123,10 @@ pub(super) fn out_of_order(binary: &Path, place: &Path, messages: u64, report: &
     eprintln!("{what}");
     let broker = Millstream::start(binary, place, &[])?;
     fill(&broker, report, &what, messages, BODY_BYTES)?;
-    drain(&broker, report, &format!("{what}: delivered"), messages, Acks::EveryThird)?;
+    drain(&broker, report, &format!("{what}: delivered"), messages, (0, Acks::EveryThird))?;
     let broker = restart(broker, binary, place, report, &what)?;
     let rest = messages - messages / 3;
-    drain(&broker, report, &format!("{what}: the rest"), rest, Acks::All)?;
+    drain(&broker, report, &format!("{what}: the rest"), rest, IN_ORDER)?;
     let left = Client::open(&broker.amqp)?.depth(QUEUE)?;
     ensure!(left == 0, "{left} messages more than there should be");
     broker.stop()
