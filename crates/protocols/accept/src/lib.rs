@@ -6,11 +6,10 @@ mod count;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use count::{Count, During};
@@ -43,7 +42,6 @@ pub async fn serve<C>(
 {
     let Limits { protocol, connections_max, drain_max } = limits;
     let (stop, stopped) = watch::channel(false);
-    let room = Arc::new(Semaphore::new(connections_max));
     let mut tasks = JoinSet::new();
     tokio::pin!(shutdown);
     loop {
@@ -60,19 +58,18 @@ pub async fn serve<C>(
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+        // Those that ended leave room.
+        while tasks.try_join_next().is_some() {}
+        if tasks.len() >= connections_max {
             tracing::warn!(%peer, max = connections_max, "{protocol} connection closed: too many connections");
             refused();
             continue;
-        };
+        }
         if socket.set_nodelay(true).is_err() {
             continue; // it has gone already
         }
-        let served = connection(socket, peer, stopped.clone());
-        tasks.spawn(async move {
-            served.await;
-            drop(place);
-        });
+        // As it is: a task that only waits for another future holds it twice.
+        tasks.spawn(connection(socket, peer, stopped.clone()));
     }
     drop(listener);
     // Nobody listening is the case of no connection.

@@ -74,9 +74,9 @@ pub(crate) struct Channel {
     number: u16,
     link: Arc<Link>,
     session: Session,
-    inbox: mpsc::Receiver<Parcel>,
+    inbox: mpsc::Receiver<Box<Parcel>>,
     /// Of what came in last: what is not begun.
-    parcel: Option<Parcel>,
+    parcel: Option<Box<Parcel>>,
     /// `confirm.select` was said.
     confirming: bool,
     /// `tx.select` was said.
@@ -97,7 +97,12 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    pub(crate) fn new(number: u16, link: Arc<Link>, session: Session, inbox: mpsc::Receiver<Parcel>) -> Self {
+    pub(crate) fn new(
+        number: u16,
+        link: Arc<Link>,
+        session: Session,
+        inbox: mpsc::Receiver<Box<Parcel>>,
+    ) -> Self {
         link.stats().channels.add(1);
         Self {
             number,
@@ -120,7 +125,7 @@ impl Channel {
     }
 
     /// Runs it to its end. Dropping the session then gives back what it had leased.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         let served = self.serve().await;
         let finished = self.finish().await;
         if std::mem::take(&mut self.held) {
@@ -209,7 +214,10 @@ impl Channel {
             let end = match command {
                 Command::Fail(exception) => return Err(exception),
                 Command::Publish(publish, content) => {
-                    self.publish(publish, content).await.map_err(|e| e.on(BASIC_PUBLISH))?;
+                    self.publish(publish, content).map_err(|e| e.on(BASIC_PUBLISH))?;
+                    if self.batch.is_full() {
+                        self.flush().await.map_err(|e| e.on(BASIC_PUBLISH))?;
+                    }
                     None
                 }
                 Command::Method(method) => {
@@ -321,7 +329,7 @@ impl Channel {
 }
 
 /// Waits until there is something in a parcel that is not begun; false: nothing more comes. May be dropped and called again.
-async fn arrive(parcel: &mut Option<Parcel>, inbox: &mut mpsc::Receiver<Parcel>) -> bool {
+async fn arrive(parcel: &mut Option<Box<Parcel>>, inbox: &mut mpsc::Receiver<Box<Parcel>>) -> bool {
     if parcel.is_none() {
         *parcel = inbox.recv().await;
     }

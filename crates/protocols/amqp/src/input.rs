@@ -1,5 +1,8 @@
 //! Frames off a socket. Start at [`Input`].
 
+use std::future::Future as _;
+use std::io;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -12,7 +15,7 @@ use crate::greeting::{self, Greeting};
 
 /// Room that a read has while more comes than fits.
 const READ_BYTES: usize = 64 << 10;
-/// Room that it has else: a connection that says little holds no more than this.
+/// Room that it has else: a connection that says little holds no more than this, and none while it waits.
 const READ_BYTES_FEW: usize = 1 << 10;
 
 /// Why there is no further frame.
@@ -20,7 +23,7 @@ const READ_BYTES_FEW: usize = 1 << 10;
 pub(crate) enum InputError {
     /// The other side closed, or the socket failed.
     #[error("the client went away")]
-    Gone(#[from] Option<std::io::Error>),
+    Gone(#[from] Option<io::Error>),
     /// Nothing came for too long.
     #[error("nothing came for {0:?}")]
     Silent(Duration),
@@ -90,18 +93,15 @@ impl<R: AsyncRead + Unpin> Input<R> {
         if self.buffer.is_empty() && self.room < READ_BYTES && self.buffer.capacity() > self.room {
             self.buffer = BytesMut::new();
         }
-        if self.buffer.capacity() - self.buffer.len() < self.room / 4 {
-            self.buffer.reserve(self.room);
-        }
-        let free = self.buffer.capacity() - self.buffer.len();
-        let reading = self.socket.read_buf(&mut self.buffer);
+        let (socket, buffer, room) = (&mut self.socket, &mut self.buffer, self.room);
+        let reading = std::future::poll_fn(|cx| poll_read(socket, buffer, room, cx));
         let read = match self.silence_max {
             None => reading.await,
             Some(max) => tokio::time::timeout(max, reading).await.map_err(|_| InputError::Silent(max))?,
         };
         match read {
-            Ok(0) => Err(InputError::Gone(None)),
-            Ok(n) => {
+            Ok((0, _)) => Err(InputError::Gone(None)),
+            Ok((n, free)) => {
                 match n {
                     _ if n >= free => self.room = READ_BYTES,
                     _ if n < READ_BYTES_FEW => self.room = READ_BYTES_FEW,
@@ -114,8 +114,28 @@ impl<R: AsyncRead + Unpin> Input<R> {
     }
 }
 
+/// Reads into the buffer: how much, of how much that there was room for. While it waits for the first bytes of a frame there is no room.
+fn poll_read<R: AsyncRead + Unpin>(
+    socket: &mut R,
+    buffer: &mut BytesMut,
+    room: usize,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<(usize, usize)>> {
+    if buffer.capacity() - buffer.len() < room / 4 {
+        buffer.reserve(room);
+    }
+    let free = buffer.capacity() - buffer.len();
+    let read = std::pin::pin!(socket.read_buf(buffer)).poll(cx);
+    // One that is busy needs it again at once.
+    if read.is_pending() && buffer.is_empty() && room == READ_BYTES_FEW {
+        *buffer = BytesMut::new();
+    }
+    read.map_ok(|n| (n, free))
+}
+
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use tokio::io::AsyncWriteExt as _;
 
     use super::*;
@@ -140,5 +160,7 @@ mod tests {
             input.next().await.unwrap();
         }
         assert!(input.buffer.capacity() <= READ_BYTES_FEW);
+        assert!(input.next().now_or_never().is_none());
+        assert_eq!(input.buffer.capacity(), 0, "it waits for what may never come");
     }
 }

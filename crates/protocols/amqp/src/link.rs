@@ -1,12 +1,12 @@
 //! What a connection's channels share.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use amq_protocol::protocol::{AMQPClass, connection};
 use millstream_broker::Broker;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::config::AmqpConfig;
 use crate::exception::Exception;
@@ -29,20 +29,17 @@ pub(crate) struct Link {
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) client: Client,
     pub(crate) peer: SocketAddr,
-    fault: mpsc::Sender<Exception>,
+    /// Why the whole connection ends.
+    fault: OnceLock<Exception>,
+    failed: Notify,
     /// Channels whose publishing is held because the disk is full.
     held: AtomicUsize,
 }
 
 impl Link {
-    pub(crate) fn new(
-        server: Arc<Server>,
-        outbox: Arc<Outbox>,
-        client: &Client,
-        peer: SocketAddr,
-        fault: mpsc::Sender<Exception>,
-    ) -> Self {
-        Self { server, outbox, client: client.clone(), peer, fault, held: AtomicUsize::new(0) }
+    pub(crate) fn new(server: Arc<Server>, outbox: Arc<Outbox>, client: Client, peer: SocketAddr) -> Self {
+        let (fault, failed, held) = (OnceLock::new(), Notify::new(), AtomicUsize::new(0));
+        Self { server, outbox, client, peer, fault, failed, held }
     }
 
     /// What the listener counts.
@@ -52,7 +49,19 @@ impl Link {
 
     /// Ends the whole connection. The first reason counts.
     pub(crate) fn fail(&self, exception: Exception) {
-        let _ = self.fault.try_send(exception);
+        if self.fault.set(exception).is_ok() {
+            self.failed.notify_one();
+        }
+    }
+
+    /// Waits for [`Self::fail`]. For the connection's reader alone.
+    pub(crate) async fn failure(&self) -> Exception {
+        loop {
+            if let Some(exception) = self.fault.get() {
+                return exception.clone();
+            }
+            self.failed.notified().await;
+        }
     }
 
     /// A channel's publishing is held: the client is told, once.

@@ -9,6 +9,7 @@ use millstream_types::Namespace;
 use crate::channel::Channel;
 use crate::channel::confirms::{Mandatory, internal_exchange};
 use crate::channel::settle::refused;
+use crate::channel::transactions::Transaction;
 use crate::content::Content;
 use crate::exception::Exception;
 use crate::key::partition_key;
@@ -45,6 +46,11 @@ impl Batch {
         (self.messages.len(), self.bytes)
     }
 
+    /// No more is to be added.
+    pub(super) fn is_full(&self) -> bool {
+        self.messages.len() >= BATCH_MESSAGES_MAX || self.bytes >= BATCH_BYTES_MAX
+    }
+
     /// All of it.
     pub(super) fn take(&mut self) -> (Vec<NewMessage>, Vec<(usize, Box<Mandatory>)>) {
         self.bytes = 0;
@@ -53,7 +59,8 @@ impl Batch {
 }
 
 impl Channel {
-    pub(super) async fn publish(&mut self, m: Publish, content: Content) -> Result<(), Exception> {
+    /// Adds a message to the batch, or to the transaction's. A batch that is full is to be published next.
+    pub(super) fn publish(&mut self, m: Publish, content: Content) -> Result<(), Exception> {
         if m.immediate {
             return Err(Exception::not_implemented("immediate=true"));
         }
@@ -104,13 +111,7 @@ impl Channel {
             delay_ms,
             ..NewMessage::default()
         });
-        if let Some(tx) = &self.tx {
-            return tx.check();
-        }
-        if self.batch.messages.len() >= BATCH_MESSAGES_MAX || self.batch.bytes >= BATCH_BYTES_MAX {
-            self.flush().await?;
-        }
-        Ok(())
+        self.tx.as_ref().map_or(Ok(()), Transaction::check)
     }
 
     /// Publishes what was gathered; if the disk is full, holds it.
