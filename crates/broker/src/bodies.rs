@@ -178,6 +178,9 @@ impl Broker {
     }
 
     async fn read_entries(&self, log: LogId, positions: &[u64]) -> Result<Vec<Entry>, ReadError> {
+        if log.object().is_transient() {
+            return Ok(self.shared().transient.get(log, positions));
+        }
         loop {
             let read = match self.streams().reader().get(log, positions) {
                 ReadOutcome::Ready(read) => read,

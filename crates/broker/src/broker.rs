@@ -127,14 +127,14 @@ impl Broker {
             .serve(clock.now())
             .map_err(|e| StoreError { file: "the engine's state".to_owned(), cause: e.to_string() })?;
         engine.durable(marks.get().durable);
-        let shared = Arc::new(Shared::new(clock, engine.queues()));
+        let shared = Arc::new(Shared::new(clock, engine.queues(), cfg.transient_bytes_max));
         shared.set_catalogue(engine.snapshot());
         shared.published.set(marks.get().durable);
         let news = Arc::clone(&shared);
         marks.on_durable(Arc::new(move |_, _| news.inbox.nudge()));
         let news = Arc::clone(&shared);
         sink.on_wanted(Arc::new(move || news.inbox.nudge()));
-        let mut sequencer = Sequencer::new(
+        let sequencer = Sequencer::new(
             engine,
             sequencer,
             Arc::clone(&gate),
@@ -142,7 +142,6 @@ impl Broker {
             sink,
             Arc::clone(&shared),
         );
-        sequencer.remove_transient();
         let thread = std::thread::Builder::new()
             .name("sequencer".to_owned())
             .spawn(move || turn::run(sequencer))
@@ -295,6 +294,16 @@ impl Broker {
     #[must_use]
     pub fn ids_remembered(&self) -> usize {
         self.shared().ids.load(Ordering::Relaxed)
+    }
+    /// Bytes that messages of transient queues take in memory.
+    #[must_use]
+    pub fn transient_bytes(&self) -> u64 {
+        self.shared().transient.bytes()
+    }
+    /// Whether nothing more is published to transient queues, because they take as much memory as they may.
+    #[must_use]
+    pub fn is_transient_full(&self) -> bool {
+        self.shared().transient.is_full()
     }
     /// Largest body of one append, bytes: what the log takes as one operation, whatever a topic's settings allow.
     #[must_use]

@@ -23,8 +23,8 @@ pub struct BrokerConfig {
     pub group_initial_rebalance_delay_ms: u64,
     /// `producers.expiry_ms`: what is known of an idle producer's sequence goes after so long. Default 24 hours.
     pub producer_expiry_ms: u64,
-    /// `session.inflight_bytes`: bytes one session may have in flight. Default 4 MiB.
-    pub session_inflight_bytes: usize,
+    /// `queues.transient_bytes_max`: bytes of memory for messages of transient queues, all together. Default 256 MiB.
+    pub transient_bytes_max: u64,
     /// The log's settings.
     pub log: LogConfig,
 }
@@ -42,7 +42,7 @@ impl Default for BrokerConfig {
             offsets_retention_ms: 7 * DAY_MS,
             group_initial_rebalance_delay_ms: 0,
             producer_expiry_ms: DAY_MS,
-            session_inflight_bytes: 4 << 20,
+            transient_bytes_max: 256 << 20,
             log: LogConfig::default(),
         }
     }

@@ -16,6 +16,9 @@ pub enum Refused {
     /// The disk is full: publishing stops until there is room.
     #[error("the disk is full")]
     DiskFull,
+    /// Messages of transient queues take as much memory as they may: publishing to such queues stops until some were settled.
+    #[error("the memory for messages of transient queues is full")]
+    MemoryFull,
     /// Larger than any record may be.
     #[error("{bytes} bytes in one step; the limit is {max}")]
     TooLarge {
@@ -36,7 +39,7 @@ impl Refused {
     /// Whether the same may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::DiskFull | Self::Overloaded)
+        matches!(self, Self::DiskFull | Self::MemoryFull | Self::Overloaded)
     }
 }
 

@@ -40,6 +40,7 @@ mod subscription;
 mod tasks;
 mod time;
 mod transaction;
+mod transient;
 mod tray;
 mod turn;
 mod users;

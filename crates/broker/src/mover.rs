@@ -21,7 +21,7 @@ use crate::auth::Principal;
 use crate::bodies::{BodyError, Place, QueueMessage};
 use crate::broker::Broker;
 use crate::deaths::DeathReason;
-use crate::error::{CallError, Refused};
+use crate::error::CallError;
 use crate::publish::{Routing, TARGET_BYTES, Within, partition, route};
 use crate::queue_settings::QueueSettings;
 use crate::routing::RouteScratch;
@@ -163,6 +163,11 @@ impl Mover {
         let within = Within { broker: &broker, ns: def.ns, inside: true };
         // An exchange that is not there is no target.
         let places = route(within, &mut self.scratch, &body.message).unwrap_or_default();
+        let is_transient = |q: &QueueDef| q.id.is_transient();
+        if broker.is_transient_full() && places.iter().filter_map(Routing::queue).any(is_transient) {
+            self.again(work);
+            return None;
+        }
         if places.is_empty() {
             if target.at_least_once {
                 self.again(work);
@@ -209,7 +214,7 @@ impl Mover {
                 Ok(())
             }
             // Nothing happened: all stay held.
-            Err(CallError::Refused(Refused::DiskFull | Refused::Overloaded)) => {
+            Err(CallError::Refused(why)) if why.is_retryable() => {
                 for work in works {
                     self.again(work);
                 }

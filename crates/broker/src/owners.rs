@@ -12,7 +12,7 @@ use millstream_types::{Namespace, ObjectId};
 
 use crate::auth::Principal;
 use crate::broker::Broker;
-use crate::error::{CallError, QueueCallError, Refused};
+use crate::error::{CallError, QueueCallError};
 use crate::queue_settings::owner_of;
 use crate::session::{Session, SessionOptions};
 
@@ -119,7 +119,7 @@ async fn remove(session: &Session, id: ObjectId, if_unused: bool, if_idle: bool)
     let change = QueueChange::Delete { id, if_unused, if_empty: false, if_idle };
     loop {
         match session.change_queue(change.clone(), 0).await {
-            Err(QueueCallError::Call(CallError::Refused(Refused::Overloaded | Refused::DiskFull))) => {
+            Err(QueueCallError::Call(CallError::Refused(why))) if why.is_retryable() => {
                 tokio::time::sleep(RETRY_WAIT).await;
             }
             Ok(_) | Err(QueueCallError::Queue(QueueError::InUse | QueueError::NotFound)) => return,

@@ -140,7 +140,8 @@ impl Session {
     /// Answered when what was accepted survives a crash, and all that the session submitted before; also where nothing was accepted.
     ///
     /// # Errors
-    /// `DiskFull`, `TooLarge` (more than one record takes), `Closed`: nothing of the batch was published, and it is given back.
+    /// `DiskFull`, `MemoryFull` (a transient queue is among its targets), `TooLarge` (more than one record takes), `Closed`: nothing of the
+    /// batch was published, and it is given back.
     pub async fn publish(&self, batch: Vec<NewMessage>) -> Result<Publishing, RefusedBatch> {
         match self.route_all(&batch).submit(self.core()).await {
             Ok((outcomes, pending)) => {
@@ -301,6 +302,7 @@ impl Routed {
         let of_queue = of_queue.into_iter().zip(queues.iter().map(ids)).collect();
         let of_topic = of_topic.into_iter().zip(topics.iter().map(|t| t.part)).collect();
         let room = queue_bytes + Session::append_bytes(&topics);
+        has_memory(&core.broker, &queues)?;
         let op = match (queues.is_empty(), topics.is_empty()) {
             // What goes nowhere is answered behind what was submitted before it.
             (true, true) => Op::Barrier,
@@ -320,6 +322,18 @@ impl Routed {
         let pending = core.submit(permit, op);
         Ok((outcomes, InFlight { pending, of_queue, of_topic }))
     }
+}
+
+/// Whether there is memory for messages of transient queues, if there are some among these.
+pub(crate) fn has_memory<'a>(
+    broker: &Broker,
+    messages: impl IntoIterator<Item = &'a Publish>,
+) -> Result<(), Refused> {
+    let is_transient = |p: &Publish| p.to.iter().any(|t| t.queue.is_transient());
+    if broker.is_transient_full() && messages.into_iter().any(is_transient) {
+        return Err(Refused::MemoryFull);
+    }
+    Ok(())
 }
 
 /// A queue or topic, for telling two apart.

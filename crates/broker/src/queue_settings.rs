@@ -112,9 +112,9 @@ impl QueueSettings {
         })
     }
 
-    /// Whether a queue goes at a restart.
-    pub(crate) fn goes_at_restart(def: &QueueDef) -> bool {
-        def.settings.contains_key(TRANSIENT) || def.settings.contains_key(OWNER)
+    /// Whether a queue does not outlive the broker's process.
+    pub(crate) fn is_transient(&self) -> bool {
+        !self.durable || self.owner.is_some()
     }
 
     pub(crate) fn to_map(&self) -> Result<BTreeMap<String, String>, QueueCallError> {

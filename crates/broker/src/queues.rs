@@ -150,8 +150,8 @@ impl Session {
                     return Err(QueueCallError::Locked);
                 }
                 alike(&def, &policy, &settings)?;
-                // The answer shows when the queue is durable. It may have gone meanwhile: then it is made.
-                if let Some(stats) = self.queue_stats(def.id, true).await? {
+                // The answer shows when the queue is durable, if it ever is. It may have gone meanwhile: then it is made.
+                if let Some(stats) = self.queue_stats(def.id, !def.id.is_transient()).await? {
                     return Ok(Declared { def, made: false, stats });
                 }
                 continue;
@@ -167,6 +167,7 @@ impl Session {
                 policy: policy.clone(),
                 settings: map.clone(),
                 source,
+                transient: settings.is_transient(),
             };
             match self.change_queue(change, map_bytes(&map) + lanes).await {
                 Ok(def) => {

@@ -27,7 +27,7 @@ use crate::bodies::{BodyError, Place, QueueMessage};
 use crate::broker::Broker;
 use crate::error::{CallError, QueueCallError, Refused};
 use crate::mover::{Decided, RETRY_WAIT, STEP_BYTES_MAX, STEP_MESSAGES_MAX, moving, submit_moves};
-use crate::publish::{Routing, TARGET_BYTES};
+use crate::publish::{Routing, TARGET_BYTES, has_memory};
 use crate::session::{ITEM_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Session, SessionOptions};
 use crate::transaction::STEP_BYTES;
 
@@ -231,11 +231,19 @@ impl Run {
         Ok(())
     }
 
-    /// Room for a record. A task waits for it while the disk is full.
-    async fn admit(&self, class: Class, bytes: usize) -> Result<Permit, Refused> {
+    /// Room for a record that moves these messages. A task waits for it while the disk is full, or the memory.
+    async fn admit(&self, class: Class, bytes: usize, record: &[Decided]) -> Result<Permit, Refused> {
+        let publishes = record.iter().filter_map(|d| match &d.then {
+            MoveThen::Publish { publish, .. } => Some(publish),
+            MoveThen::Release | MoveThen::Drop(_) => None,
+        });
         loop {
-            match self.session.admit(class, bytes).await {
-                Err(Refused::DiskFull | Refused::Overloaded) if self.task.is_some() && self.goes_on() => {
+            let admitted = match has_memory(&self.broker, publishes.clone()) {
+                Ok(()) => self.session.admit(class, bytes).await,
+                Err(full) => Err(full),
+            };
+            match admitted {
+                Err(why) if why.is_retryable() && self.task.is_some() && self.goes_on() => {
                     tokio::time::sleep(RETRY_WAIT).await;
                 }
                 result => return result,
@@ -246,7 +254,7 @@ impl Run {
     /// Holds some messages. They are durable as held when this returns.
     async fn hold(&mut self, max: u32) -> Result<Vec<MoveWork>, QueueCallError> {
         let room = RECORD_OVERHEAD_BYTES + max as usize * TARGET_BYTES;
-        let permit = self.admit(Class::Settle, room).await?;
+        let permit = self.admit(Class::Settle, room, &[]).await?;
         match self.session.submit(Some(permit), Op::Queue(QueueOp::Hold { queue: self.def.id, max })).await {
             Reply::Queue(QueueReply::Held(held)) => Ok(held.ok_or(QueueError::NotFound)?),
             _ => Err(CallError::FateUnknown.into()),
@@ -307,7 +315,7 @@ impl Run {
     /// Settles here and publishes there, and counts it, in one record. What a queue refuses stays held, and the others go without it.
     async fn submit(&mut self, mut record: Vec<Decided>, done: &mut Redriven) -> Result<(), End> {
         while !record.is_empty() {
-            let permit = self.admit(Class::Publish, room(&record)).await?;
+            let permit = self.admit(Class::Publish, room(&record), &record).await?;
             let op = self.transact(&record);
             let Reply::Transact(result) = self.session.submit(Some(permit), Op::Transact(Box::new(op))).await
             else {
@@ -379,7 +387,7 @@ impl Run {
             let (record, n): (Vec<_>, usize) = (step.iter().map(back).collect(), step.len());
             match submit_moves(&self.session, record).await {
                 Ok(_) => drop(self.held.drain(..n)),
-                Err(CallError::Refused(Refused::DiskFull | Refused::Overloaded)) => {
+                Err(CallError::Refused(why)) if why.is_retryable() => {
                     tokio::time::sleep(RETRY_WAIT).await;
                 }
                 Err(e) => return Err(e),

@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::consume::settle_bytes;
 use crate::error::{CallError, PublishError, Refused};
 use crate::publish::{
-    NewMessage, PublishOutcomes, PublishRefusal, ROUTE_TRIES_MAX, Routed, TARGET_BYTES, name_of,
+    NewMessage, PublishOutcomes, PublishRefusal, ROUTE_TRIES_MAX, Routed, TARGET_BYTES, has_memory, name_of,
 };
 use crate::session::{ITEM_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Session};
 
@@ -152,6 +152,7 @@ impl Session {
             if ops > TRANSACT_OPS_MAX || bytes > TRANSACT_BYTES_MAX {
                 return Err(TransactionError::TooLarge { ops, bytes });
             }
+            has_memory(self.broker(), &op.publishes)?;
             let publishes = !(op.appends.is_empty() && op.publishes.is_empty());
             let class = if publishes { Class::Publish } else { Class::Settle };
             let permit = self.admit(class, queue_bytes + room(&op)).await?;

@@ -25,9 +25,9 @@ use tokio::sync::watch;
 use crate::consume::{settle_bytes, settle_item};
 use crate::mailbox::{Mailbox, Published};
 use crate::mover::Moves;
-use crate::queue_settings::QueueSettings;
 use crate::routing::{Builder, Routes};
 use crate::time::BrokerClock;
+use crate::transient::TransientLogs;
 use crate::tray::Tray;
 
 /// Drafts decided in one turn.
@@ -159,6 +159,8 @@ pub(crate) struct Shared {
     pub(crate) moved: Arc<Moves>,
     /// Ids of messages that are remembered.
     pub(crate) ids: AtomicUsize,
+    /// Messages of queues that are in memory only.
+    pub(crate) transient: TransientLogs,
     pub(crate) catalogue: RwLock<Arc<Snapshot>>,
     pub(crate) routes: RwLock<Arc<Routes>>,
     /// Topics changed.
@@ -169,8 +171,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(clock: BrokerClock, directory: Arc<Directory>) -> Self {
+    pub(crate) fn new(clock: BrokerClock, directory: Arc<Directory>, transient_bytes_max: u64) -> Self {
         Self {
+            transient: TransientLogs::new(transient_bytes_max),
             published: Arc::default(),
             clock,
             directory,
@@ -212,12 +215,16 @@ impl Shared {
 struct Room<'a> {
     sequence: &'a mut dyn Sequence,
     gate: &'a Gate,
+    transient: &'a TransientLogs,
 }
 
 impl Commits for Room<'_> {
     // The log tells nobody but this thread: it lets readers see a record before its session is woken.
     fn commit(&mut self, permit: Permit, ops: &[millstream_log::Op<'_>], _: Option<ConnId>) -> Lsn {
         self.sequence.sequence(permit, ops, None)
+    }
+    fn keep(&mut self, ops: &[millstream_log::Op<'_>]) {
+        self.transient.keep(ops);
     }
     fn spare(&mut self, bytes: usize) -> Option<Permit> {
         self.gate.try_admit(Class::Settle, bytes).ok()
@@ -290,7 +297,8 @@ impl Sequencer {
         }
         if !self.lost {
             self.give_back(now);
-            let mut room = Room { sequence: &mut *self.sequence, gate: &self.gate };
+            let mut room =
+                Room { sequence: &mut *self.sequence, gate: &self.gate, transient: &self.shared.transient };
             self.engine.tick(now, &mut room, &mut self.effects);
         }
         self.sequence.end_turn();
@@ -315,7 +323,8 @@ impl Sequencer {
 
     /// Changes queues at once. `None`: there is no room.
     fn change(&mut self, now: Now, changes: Vec<QueueChange>, room: usize) -> Option<Result<(), QueueError>> {
-        let mut log = Room { sequence: &mut *self.sequence, gate: &self.gate };
+        let mut log =
+            Room { sequence: &mut *self.sequence, gate: &self.gate, transient: &self.shared.transient };
         let permit = log.spare(room)?;
         let op = Op::Queue(QueueOp::Change(changes));
         let draft = Draft { session: NOBODY, ticket: NOBODYS, op, permit: Some(permit) };
@@ -327,30 +336,6 @@ impl Sequencer {
         }
     }
 
-    /// Before anyone is served: queues that do not outlive a restart go. Waits for room where it takes much.
-    pub(crate) fn remove_transient(&mut self) {
-        let ids = self.shared.directory.ids_of(QueueSettings::goes_at_restart);
-        let (mut ids, mut room) = (ids.into_iter().peekable(), REMOVE_BYTES);
-        let (now, mut nothing) = (self.shared.clock.now(), Vec::new());
-        while let Some(id) = ids.peek().copied() {
-            let change = QueueChange::Delete { id, if_unused: false, if_empty: false, if_idle: false };
-            match self.change(now, vec![change], room) {
-                Some(Err(QueueError::Room { bytes })) if bytes > room => room = bytes,
-                Some(_) => {
-                    ids.next();
-                    room = REMOVE_BYTES;
-                }
-                None if self.marks.lost().is_some() => break,
-                None => {
-                    self.sequence.end_turn();
-                    self.shared.inbox.take(&mut nothing, IDLE_WAIT_MS);
-                }
-            }
-        }
-        self.sequence.end_turn();
-        self.answer();
-    }
-
     /// What reached nobody goes back to its place, as if it had not been handed out.
     fn give_back(&mut self, now: Now) {
         while let Some(session) = self.undelivered.first().map(|d| d.session) {
@@ -358,7 +343,8 @@ impl Sequencer {
             let n = self.undelivered.iter().take_while(of_session).take(GIVE_BACK_MAX).count();
             let items: Vec<SettleItem> =
                 self.undelivered.iter().take(n).map(|d| settle_item(d, Verb::Undelivered)).collect();
-            let mut room = Room { sequence: &mut *self.sequence, gate: &self.gate };
+            let mut room =
+                Room { sequence: &mut *self.sequence, gate: &self.gate, transient: &self.shared.transient };
             let Some(permit) = room.spare(settle_bytes(items.iter().map(|i| i.len))) else { return };
             let op = Op::Queue(QueueOp::Settle(items));
             let draft = Draft { session, ticket: NOBODYS, op, permit: Some(permit) };
@@ -368,7 +354,8 @@ impl Sequencer {
     }
 
     fn input(&mut self, now: Now, input: Input) {
-        let mut room = Room { sequence: &mut *self.sequence, gate: &self.gate };
+        let mut room =
+            Room { sequence: &mut *self.sequence, gate: &self.gate, transient: &self.shared.transient };
         match input {
             Input::Open(mailbox) => {
                 if self.lost {
@@ -385,7 +372,11 @@ impl Sequencer {
                 }
                 if !self.lost {
                     self.give_back(now);
-                    let mut room = Room { sequence: &mut *self.sequence, gate: &self.gate };
+                    let mut room = Room {
+                        sequence: &mut *self.sequence,
+                        gate: &self.gate,
+                        transient: &self.shared.transient,
+                    };
                     self.engine.session_gone(now, conn, &mut room, &mut self.effects);
                 }
             }

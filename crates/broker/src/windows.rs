@@ -49,6 +49,10 @@ async fn answer(broker: &Broker, asked: ReadWindow) -> Input {
 
 async fn read(broker: &Broker, asked: ReadWindow) -> WindowRead {
     let ReadWindow { log, mut from, end, max_entries, .. } = asked;
+    if log.object().is_transient() {
+        let limits = Limits { max_bytes: READ_BYTES, max_entries, end_pos: end };
+        return WindowRead { asked, heads: Ok(broker.shared().transient.heads(log, from, limits)) };
+    }
     let mut heads = Vec::new();
     // A read may stop where a file ends: only one that gives nothing says that there is no more.
     while from < end && heads.len() < max_entries {

@@ -9,9 +9,21 @@ pub struct RowEffect {
     pub key: Vec<u8>,
     /// The effect, version byte first.
     pub bytes: Vec<u8>,
+    /// Only memory has it: the row is of a transient queue, and goes with the process.
+    pub transient: bool,
 }
 
 impl RowEffect {
+    /// On a row that the state store has too.
+    #[must_use]
+    pub fn new(key: Vec<u8>, bytes: Vec<u8>) -> Self {
+        Self { key, bytes, transient: false }
+    }
+    /// The same, on a row that only memory has if `transient` says so.
+    #[must_use]
+    pub fn in_memory(self, transient: bool) -> Self {
+        Self { transient, ..self }
+    }
     /// As an operation of a record.
     #[must_use]
     pub fn op(&self) -> Op<'_> {

@@ -17,6 +17,7 @@ use crate::expiry::Expiry;
 use crate::group::{GroupConfig, Groups};
 use crate::live::Live;
 use crate::op::{Answer, AppendError, AppendItem, Commits, Draft, Effects, Now, Op, ProducerInfo, Reply};
+use crate::parts::Parts;
 use crate::queue::api::WindowRead;
 use crate::queue::directory::Directory;
 use crate::queue::ids::IDS_MAX;
@@ -173,10 +174,7 @@ impl Engine {
             Op::Catalogue(changes) => self.catalogue(asker, &changes, permit, log, out),
             Op::Trim { part, before } => self.trim(asker, part, before, permit, log, out),
             Op::DescribeProducers(part) => self.describe_producers(asker, part, out),
-            Op::Routing(changes) => {
-                let reply = self.change_routes(session, &changes, permit, log, out);
-                self.answer(asker, out, Reply::Routing(reply));
-            }
+            Op::Routing(changes) => self.change_routes(asker, &changes, permit, log, out),
             Op::ListBindings { ns, of, from } => {
                 let page = self.list_bindings(ns, &of, from);
                 self.answer(asker, out, Reply::Bindings(page));
@@ -298,6 +296,19 @@ impl Engine {
         lsn
     }
 
+    /// The same where something may be about transient queues: [`Lsn::UNRECORDED`] if all of it is.
+    pub(crate) fn commit_parts(
+        &mut self,
+        log: &mut dyn Commits,
+        permit: Permit,
+        parts: Parts<'_>,
+        waiter: ConnId,
+    ) -> Lsn {
+        let lsn = parts.commit(&mut self.state, log, permit, Some(waiter));
+        self.last_lsn = lsn.max(self.last_lsn);
+        lsn
+    }
+
     pub(crate) fn answer(&self, asker: Asker, out: &mut Effects, reply: Reply) {
         let Asker { session, ticket } = asker;
         out.answers.push(Answer { session, ticket, wait: self.last_lsn, reply });
@@ -403,7 +414,7 @@ impl Engine {
             Err(e) => Err(e),
             Ok(plan) => {
                 if !plan.changed.is_empty() {
-                    self.commit(log, writing(permit), &plan.ops(), Some(asker.session));
+                    self.commit_parts(log, writing(permit), plan.parts(), asker.session);
                     // A snapshot that was not published yet need not be copied.
                     drop(out.catalogue.take());
                     self.live.changed(&self.state, &plan.changed);

@@ -18,6 +18,7 @@ pub mod group;
 mod live;
 pub mod op;
 pub mod partition;
+mod parts;
 pub mod queue;
 mod replay;
 mod routes;

@@ -49,6 +49,9 @@ pub struct Draft {
 pub trait Commits {
     /// Puts one record in order; see `millstream_log::Sequence::sequence`.
     fn commit(&mut self, permit: Permit, ops: &[millstream_log::Op<'_>], waiter: Option<ConnId>) -> Lsn;
+    /// Of transient queues: their messages, and which of them nobody will read again. They are in no record; who reads finds them under
+    /// the same names. Effects among them are the engine's own affair.
+    fn keep(&mut self, ops: &[millstream_log::Op<'_>]);
     /// Room for a record of the engine's own making, class Settle; `None`: try again in a later turn.
     fn spare(&mut self, bytes: usize) -> Option<Permit>;
     /// Largest single operation that the log takes, encoded.

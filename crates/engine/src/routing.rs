@@ -5,16 +5,16 @@
 use std::ops::Bound;
 
 use millstream_log::Permit;
-use millstream_types::{ConnId, Namespace};
+use millstream_types::{Lsn, Namespace};
 
+use crate::ctx::Asker;
 use crate::decide::routing::{self, Plan};
-use crate::effect::RowEffect;
 use crate::engine::{Engine, writing};
 use crate::exchange::{
     BINDINGS_PAGE_MAX, BindingDef, BindingsFrom, BindingsOf, BindingsPage, ExchangeChange, ExchangeDef,
-    RoutingError,
 };
-use crate::op::{Commits, Effects};
+use crate::op::{Answer, Commits, Effects, Reply};
+use crate::parts::Parts;
 use crate::rows::bind::BindKey;
 use crate::rows::exchange::ExchangeKey;
 
@@ -31,20 +31,27 @@ impl Engine {
 
     pub(crate) fn change_routes(
         &mut self,
-        session: ConnId,
+        asker: Asker,
         changes: &[ExchangeChange],
         permit: Option<Permit>,
         log: &mut dyn Commits,
         out: &mut Effects,
-    ) -> Result<Vec<bool>, RoutingError> {
+    ) {
         let room = permit.as_ref().map_or(0, |p| p.bytes);
-        let plan = routing::decide(&self.state, &self.live.routes, self.now.wall_ms, changes, room)?;
-        if !plan.effects.is_empty() {
-            let ops: Vec<_> = plan.effects.iter().map(RowEffect::op).collect();
-            self.commit(log, writing(permit), &ops, Some(session));
-            self.routes_changed(&plan, out);
-        }
-        Ok(plan.changed)
+        let plan = routing::decide(&self.state, &self.live.routes, self.now.wall_ms, changes, room);
+        let Asker { session, ticket } = asker;
+        let mut at_once = false;
+        let reply = plan.map(|plan| {
+            if !plan.effects.is_empty() {
+                let parts: Parts<'_> = plan.effects.iter().collect();
+                at_once = self.commit_parts(log, writing(permit), parts, session) == Lsn::UNRECORDED;
+                self.routes_changed(&plan, out);
+            }
+            plan.changed
+        });
+        // Bindings of transient queues are in memory only.
+        let wait = if at_once { Lsn::UNRECORDED } else { self.last_lsn };
+        out.answers.push(Answer { session, ticket, wait, reply: Reply::Routing(reply) });
     }
 
     /// Rows of exchanges and bindings have changed as planned: the index follows, and who routes is told.

@@ -66,6 +66,10 @@ pub trait RowKey: Clone + Ord + Debug {
     /// # Errors
     /// If it is not what `put` writes.
     fn take(bytes: &[u8]) -> Result<Self, DecodeError>;
+    /// Whether it names a transient queue: only memory has the row.
+    fn is_transient(&self) -> bool {
+        false
+    }
 
     /// The whole key.
     fn encode(&self) -> Vec<u8> {

@@ -146,9 +146,17 @@ impl State {
     /// If it holds what the engine does not make.
     pub(crate) fn record(&mut self, lsn: Lsn, ops: &[Op<'_>]) {
         for op in ops {
-            self.op(lsn, op).expect("the engine reads what it has written");
+            self.made(lsn, op);
         }
         self.record_end(lsn);
+    }
+
+    /// Applies one operation that the engine has made: of record `lsn`, or one that is in none. Whoever calls ends the record.
+    ///
+    /// # Panics
+    /// If it holds what the engine does not make.
+    pub(crate) fn made(&mut self, lsn: Lsn, op: &Op<'_>) {
+        self.op(lsn, op).expect("the engine reads what it has written");
     }
 
     fn op(&mut self, lsn: Lsn, op: &Op<'_>) -> Result<(), LoadError> {
@@ -201,5 +209,5 @@ impl State {
 }
 
 fn is_queue(log: LogId) -> bool {
-    log.object().kind() == Some(ObjectKind::Queue)
+    matches!(log.object().kind(), Some(ObjectKind::Queue | ObjectKind::Transient))
 }

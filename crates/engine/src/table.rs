@@ -3,6 +3,9 @@
 //! Start at [`Table`]. All rows are resident (of queues, few: ADR 0033): they are loaded once, when the log is opened. A row changes only through
 //! [`Table::apply`], in the order of LSNs, by a record that is newer than the row; replay and service call the same.
 //!
+//! **In memory only.** A row of a transient queue changes by operations that are in no record: with [`Lsn::UNRECORDED`]. It is never dirty,
+//! the store never has it, and it goes when it is removed.
+//!
 //! **Removing.** A row that is removed leaves no tombstone in the store. Sound, because replay always goes on from the floor to
 //! the end of the log: an older operation that makes the row anew is followed by the removal. So `apply` functions must be total: they
 //! may meet an absent row, and what they make of it is thrown away by a later record of the same replay.
@@ -35,6 +38,13 @@ struct Slot<R> {
     value: Option<R>,
     row_lsn: Lsn,
     dirty: bool,
+    /// Only memory has the value: for the store there is no such row.
+    transient: bool,
+}
+
+impl<R> Slot<R> {
+    /// Of a row that was never there.
+    const NONE: Self = Self { value: None, row_lsn: Lsn(0), dirty: false, transient: false };
 }
 
 impl<K, R> Default for Table<K, R> {
@@ -72,7 +82,7 @@ impl<K: RowKey, R: RowValue> Table<K, R> {
                 let key = K::decode(&row.key).map_err(|e| LoadError::row(&row.key, e))?;
                 let mut value = R::take(&bytes).map_err(|e| LoadError::row(&row.key, e))?;
                 f(&mut value);
-                all.push((key, Slot { value: Some(value), row_lsn: row.row_lsn, dirty: false }));
+                all.push((key, Slot { value: Some(value), row_lsn: row.row_lsn, ..Slot::NONE }));
             }
             if !full {
                 break;
@@ -109,18 +119,26 @@ impl<K: RowKey, R: RowValue> Table<K, R> {
         self.rows.range(range).filter_map(|(k, s)| Some((k, s.value.as_ref()?)))
     }
 
-    /// Applies one operation of record `lsn` to one row, if the row does not have it yet. `f` looks at that row only.
+    /// Applies one operation of record `lsn` to one row, if the row does not have it yet; one that is in no record always. `f` looks at
+    /// that row only.
     pub fn apply(&mut self, lsn: Lsn, key: &K, f: impl FnOnce(&mut Option<R>)) {
         let slot = match self.rows.get_mut(key) {
             Some(slot) => slot,
-            None => {
-                self.rows.entry(key.clone()).or_insert(Slot { value: None, row_lsn: Lsn(0), dirty: false })
-            }
+            None => self.rows.entry(key.clone()).or_insert(Slot::NONE),
         };
+        if lsn == Lsn::UNRECORDED {
+            f(&mut slot.value);
+            slot.transient = true;
+            if slot.value.is_none() && !slot.dirty {
+                self.rows.remove(key);
+            }
+            return;
+        }
         if lsn <= slot.row_lsn {
             return;
         }
         f(&mut slot.value);
+        slot.transient = false;
         self.touched.push(key.clone());
         if !slot.dirty {
             slot.dirty = true;
@@ -133,12 +151,13 @@ impl<K: RowKey, R: RowValue> Table<K, R> {
         let slot = self.rows.get_mut(&key)?;
         slot.dirty = false;
         let row_lsn = slot.row_lsn;
-        let value = slot.value.as_ref().map(|v| {
+        // Under this key there may be a row by now that only memory has: what the store had there was removed before.
+        let value = slot.value.as_ref().filter(|_| !slot.transient).map(|v| {
             let mut out = Vec::new();
             v.put(&mut out);
             out
         });
-        if value.is_none() {
+        if slot.value.is_none() {
             self.rows.remove(&key);
         }
         Some(Row { key: key.encode(), row_lsn, value })
@@ -222,5 +241,36 @@ mod tests {
         let row = t.pop_dirty().unwrap();
         assert_eq!((row.row_lsn, row.value), (Lsn(2), None));
         assert!(t.rows.is_empty() && t.oldest_dirty().is_none());
+    }
+
+    #[test]
+    fn a_row_that_only_memory_has_is_never_given_to_the_store_and_goes_when_it_is_removed() {
+        let mut t = Counters::default();
+        add(&mut t, 0, Counter::Objects);
+        add(&mut t, 0, Counter::Objects);
+        t.record_end(Lsn(0));
+        assert_eq!(t.get(&Counter::Objects), Some(&NextId(2)));
+        assert!(t.oldest_dirty().is_none() && t.pop_dirty().is_none());
+        t.apply(Lsn(0), &Counter::Objects, |row| *row = None);
+        assert!(t.rows.is_empty());
+    }
+
+    #[test]
+    fn a_row_that_only_memory_has_may_take_the_key_of_one_that_was_removed_and_leave_it_to_another() {
+        let mut t = Counters::default();
+        add(&mut t, 1, Counter::Objects);
+        t.record_end(Lsn(1));
+        t.pop_dirty().unwrap();
+        t.apply(Lsn(2), &Counter::Objects, |row| *row = None);
+        t.record_end(Lsn(2));
+        add(&mut t, 0, Counter::Objects);
+        let row = t.pop_dirty().unwrap();
+        assert_eq!((row.row_lsn, row.value), (Lsn(2), None));
+        assert_eq!(t.get(&Counter::Objects), Some(&NextId(1)));
+        t.apply(Lsn(0), &Counter::Objects, |row| *row = None);
+        add(&mut t, 3, Counter::Objects);
+        t.record_end(Lsn(3));
+        let row = t.pop_dirty().unwrap();
+        assert!(row.row_lsn == Lsn(3) && row.value.is_some());
     }
 }

@@ -7,6 +7,8 @@ use std::fmt;
 pub struct Lsn(pub u64);
 
 impl Lsn {
+    /// No record's: what has it is in memory only.
+    pub const UNRECORDED: Self = Self(0);
     /// The one after.
     #[must_use]
     pub const fn next(self) -> Self {
@@ -77,9 +79,14 @@ impl ObjectId {
             2 => Some(ObjectKind::Queue),
             3 => Some(ObjectKind::Group),
             4 => Some(ObjectKind::Task),
-            8 => Some(ObjectKind::Ram),
+            8 => Some(ObjectKind::Transient),
             _ => None,
         }
+    }
+    /// Whether it lives in memory only: nothing of it is ever in the log or the state store.
+    #[must_use]
+    pub const fn is_transient(self) -> bool {
+        matches!(self.kind(), Some(ObjectKind::Transient))
     }
 }
 
@@ -97,8 +104,8 @@ pub enum ObjectKind {
     Group = 3,
     /// A bridge, redrive or mover.
     Task = 4,
-    /// Never on disk (exclusive and non-durable queues).
-    Ram = 8,
+    /// A work queue that does not outlive the process (exclusive and non-durable ones): never on disk.
+    Transient = 8,
 }
 
 /// A tenant boundary. 1 is the default namespace `/`.

@@ -29,6 +29,7 @@ mod support;
 mod batches;
 mod keys;
 mod redrive;
+mod transient;
 
 async fn publish(s: &Session, message: NewMessage) -> PublishOutcome {
     s.publish(vec![message]).await.unwrap().await.unwrap().remove(0).unwrap()

@@ -13,6 +13,7 @@ use crate::catalogue::{CatalogueError, Change, PARTITIONS_MAX, PARTITIONS_TOTAL_
 use crate::decide::routing;
 use crate::effect::{OP_OVERHEAD_BYTES, RowEffect};
 use crate::exchange::{Target, TargetKind};
+use crate::parts::Parts;
 use crate::queue::api::QueueDef;
 use crate::queue::rows::def::{self, QueueName};
 use crate::queue::source::SUBSCRIBED_PARTITIONS_MAX;
@@ -37,10 +38,13 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The operations of the record; none if nothing changes.
-    pub(crate) fn ops(&self) -> Vec<Op<'_>> {
-        let deletes = self.deleted.iter().map(|log| Op::Delete { log: *log });
-        self.effects.iter().chain(&self.routing.effects).map(RowEffect::op).chain(deletes).collect()
+    /// The operations; none if nothing changes.
+    pub(crate) fn parts(&self) -> Parts<'_> {
+        let mut parts: Parts<'_> = self.effects.iter().chain(&self.routing.effects).collect();
+        for log in &self.deleted {
+            parts.push(Op::Delete { log: *log }, log.object().is_transient());
+        }
+        parts
     }
 }
 
@@ -93,7 +97,8 @@ pub(crate) fn decide(
     let mut effects: Vec<RowEffect> =
         draft.changed.iter().map(|(key, row)| effect(key, row.as_ref())).collect();
     for queue in &draft.queues {
-        effects.push(def::effect(&QueueName { ns: queue.ns, name: queue.name.clone() }, None));
+        let gone = def::effect(&QueueName { ns: queue.ns, name: queue.name.clone() }, None);
+        effects.push(gone.in_memory(queue.id.is_transient()));
     }
     if draft.next_object > first_object {
         effects.push(Ids::effect(Counter::Objects, draft.next_object));

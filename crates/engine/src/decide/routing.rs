@@ -274,7 +274,8 @@ impl<'a> Draft<'a> {
 
     fn remove(&mut self, key: BindKey, row: &BindRow, gone: &mut Vec<ExchangeKey>) {
         let source = key.source_key();
-        self.plan.effects.push(bind::effect(&key, None));
+        let transient = self.is_transient(key.ns, &row.target);
+        self.plan.effects.push(bind::effect(&key, None).in_memory(transient));
         self.plan.steps.push(Step::Unbound(key.clone(), Arc::new(row.def(&key))));
         self.count_to(key.ns, &row.target, false);
         self.binds_total -= 1;
@@ -319,7 +320,8 @@ impl<'a> Draft<'a> {
         self.binds_total += 1;
         self.from.insert(source.clone(), self.bindings_from(&source) + 1);
         self.count_to(def.ns, &def.target, true);
-        self.plan.effects.push(bind::effect(&key, Some(&row)));
+        let transient = self.is_transient(def.ns, &def.target);
+        self.plan.effects.push(bind::effect(&key, Some(&row)).in_memory(transient));
         self.plan.steps.push(Step::Bound(key.clone(), Arc::new(def.clone())));
         self.binds.insert(key, Some(row));
         Ok(true)
@@ -337,6 +339,12 @@ impl<'a> Draft<'a> {
             self.exchange_gone(key);
         }
         true
+    }
+
+    /// Whether a binding to it is in memory only: it goes with the process, as its queue does.
+    fn is_transient(&self, ns: Namespace, target: &Target) -> bool {
+        target.kind == TargetKind::Queue
+            && self.state.queue(ns, &target.name).is_some_and(|row| row.id.is_transient())
     }
 
     fn is_exchange(&self, key: &ExchangeKey) -> bool {

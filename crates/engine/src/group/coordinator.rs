@@ -494,6 +494,9 @@ impl crate::op::Commits for NoLog {
     fn commit(&mut self, _: Permit, _: &[millstream_log::Op<'_>], _: Option<ConnId>) -> Lsn {
         unreachable!("no room is given")
     }
+    fn keep(&mut self, _: &[millstream_log::Op<'_>]) {
+        unreachable!("groups are recorded")
+    }
     fn spare(&mut self, _: usize) -> Option<Permit> {
         None
     }

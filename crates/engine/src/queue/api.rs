@@ -84,6 +84,8 @@ pub enum QueueChange {
         settings: BTreeMap<String, String>,
         /// The topic whose records it hands out, and where it begins.
         source: Option<(Source, Start)>,
+        /// It does not outlive the process: nothing of it is in the log, and what is published to it waits for no sync.
+        transient: bool,
     },
     /// Replaces policy and settings.
     Alter {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use millstream_log::Permit;
 use millstream_types::limits::NAME_BYTES_MAX;
-use millstream_types::{LogId, Namespace, ObjectId, ObjectKind};
+use millstream_types::{LogId, Lsn, Namespace, ObjectId, ObjectKind};
 
 use super::api::{QUEUES_MAX, QueueChange, QueueDef, QueueError, QueueReply, ReceiveError, Terms};
 use super::policy::{Backoff, DELAY_MS_MAX, ID_WINDOW_MS_MAX, LEASE_MS_MAX, Ordering, Overflow, QueuePolicy};
@@ -18,7 +18,6 @@ use super::source::{SUBSCRIBED_PARTITIONS_MAX, SUBSCRIPTIONS_MAX, Source, Start}
 use crate::catalogue::Kind;
 use crate::ctx::Asker;
 use crate::decide::routing;
-use crate::effect::RowEffect;
 use crate::exchange::{Target, TargetKind};
 use crate::op::Ended;
 use crate::rows::cat::CatKey;
@@ -37,6 +36,8 @@ struct Plan<'a> {
     /// Queues made, altered or removed by this operation.
     by_id: BTreeMap<ObjectId, Option<QueueDef>>,
     next_object: u64,
+    /// How many ids of transient queues were taken.
+    transient_ids: u64,
     total: usize,
     /// Where subscriptions that are made begin: of each partition the first offset.
     opened: Vec<(ObjectId, Vec<u64>)>,
@@ -66,29 +67,37 @@ impl Queues {
             changed: BTreeMap::new(),
             by_id: BTreeMap::new(),
             next_object: first_object,
+            transient_ids: 0,
             total: self.directory.len(),
             opened: Vec::new(),
             routing: routing::Draft::new(cx.state, cx.routes, cx.now.wall_ms),
         };
         let mut defs: Result<Vec<QueueDef>, QueueError> = changes.iter().map(|c| plan.one(c)).collect();
-        let Plan { changed, by_id, next_object, routing, opened, .. } = plan;
+        let Plan { changed, by_id, next_object, transient_ids, routing, opened, .. } = plan;
         let unbinds = routing.bytes();
         let routing = routing.into_plan();
+        let mut wait = None;
         let bytes = unbinds + changes.len() * CHANGE_BYTES;
         if unbinds > 0 && permit.as_ref().is_some_and(|p| bytes > p.bytes) {
             defs = Err(QueueError::Room { bytes });
         }
         if defs.is_ok() && !changes.is_empty() {
             for (key, row) in &changed {
-                let RowEffect { key, bytes } = def::effect(key, row.as_ref());
-                self.record.made(&key, &bytes);
+                let is_transient = |r: &DefRow| r.id.is_transient();
+                let before = cx.state.queues.defs.get(key).map(is_transient);
+                let after = row.as_ref().map(is_transient);
+                if before == Some(false) && after == Some(true) {
+                    self.record.made(&def::effect(key, None));
+                }
+                let transient = after.or(before).unwrap_or(false);
+                self.record.made(&def::effect(key, row.as_ref()).in_memory(transient));
             }
             if next_object > first_object {
-                let RowEffect { key, bytes } = Ids::effect(Counter::Objects, next_object);
-                self.record.made(&key, &bytes);
+                self.record.made(&Ids::effect(Counter::Objects, next_object));
             }
+            self.transient_ids.given(transient_ids);
             for effect in &routing.effects {
-                self.record.made(&effect.key, &effect.bytes);
+                self.record.made(effect);
             }
             for (id, firsts) in &opened {
                 self.record.head(*id, |out| {
@@ -104,7 +113,8 @@ impl Queues {
                 }
             }
             let permit = crate::engine::writing(permit);
-            self.commit(cx, permit, Some(asker.session), |_| &[]);
+            let lsn = self.commit(cx, permit, Some(asker.session), |_| &[]);
+            wait = lsn.filter(|lsn| *lsn == Lsn::UNRECORDED);
             for (id, after) in by_id {
                 self.follow(cx, id, after);
             }
@@ -113,7 +123,7 @@ impl Queues {
                 cx.out.routes.push(step.event());
             }
         }
-        cx.answer(asker, *cx.last_lsn, QueueReply::Changed(defs));
+        cx.answer(asker, wait.unwrap_or(*cx.last_lsn), QueueReply::Changed(defs));
     }
 
     /// The logs of all lanes go, and with them head and chunks. Lane 0 is named even if nothing was ever in it.
@@ -252,8 +262,8 @@ fn check_policy(p: &QueuePolicy) -> Result<(), QueueError> {
 impl Plan<'_> {
     fn one(&mut self, change: &QueueChange) -> Result<QueueDef, QueueError> {
         match change {
-            QueueChange::Create { ns, name, policy, settings, source } => {
-                self.create(*ns, name, policy, settings, source.as_ref())
+            QueueChange::Create { ns, name, policy, settings, source, transient } => {
+                self.create(*ns, name, (policy, settings), source.as_ref(), *transient)
             }
             QueueChange::Alter { id, expect, policy, settings } => {
                 let mut def = self.find(*id)?;
@@ -323,9 +333,9 @@ impl Plan<'_> {
         &mut self,
         ns: Namespace,
         name: &str,
-        policy: &QueuePolicy,
-        settings: &BTreeMap<String, String>,
+        (policy, settings): (&QueuePolicy, &BTreeMap<String, String>),
         source: Option<&(Source, Start)>,
+        transient: bool,
     ) -> Result<QueueDef, QueueError> {
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
             return Err(QueueError::InvalidName);
@@ -343,8 +353,13 @@ impl Plan<'_> {
             return Err(QueueError::TooMany { max: QUEUES_MAX });
         }
         let firsts = source.map(|(source, start)| self.firsts(ns, policy, source, start)).transpose()?;
-        let id = ObjectId::new(ObjectKind::Queue, self.next_object);
-        self.next_object += 1;
+        let id = if transient {
+            self.transient_ids += 1;
+            self.queues.transient_ids.peek(self.transient_ids - 1)
+        } else {
+            self.next_object += 1;
+            ObjectId::new(ObjectKind::Queue, self.next_object - 1)
+        };
         self.opened.extend(firsts.filter(|f| f.iter().any(|first| *first > 0)).map(|f| (id, f)));
         let (policy, settings) = (policy.clone(), settings.clone());
         let terms = Arc::new(Terms { policy, settings, source: source.map(|s| s.0.clone()) });

@@ -105,13 +105,6 @@ impl Directory {
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
-    /// Queues of all namespaces of which this holds, ascending. Nothing else may be asked meanwhile.
-    #[must_use]
-    pub fn ids_of(&self, mut holds: impl FnMut(&QueueDef) -> bool) -> Vec<ObjectId> {
-        let mut all: Vec<_> = self.read().by_id.values().filter(|d| holds(d)).map(|d| d.id).collect();
-        all.sort_unstable();
-        all
-    }
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

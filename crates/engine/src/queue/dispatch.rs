@@ -188,7 +188,14 @@ impl Queues {
             let mut d = *d;
             d.delivery_no = taken.number_of(&d);
             let riding = self.live.get(d.queue).and_then(|q| q.riding).filter(|l| *l > self.durable);
-            d.wait = if out.ride && !out.early { riding.unwrap_or(Lsn(0)) } else { lsn };
+            // Of a transient queue there is nothing that could become durable.
+            d.wait = if d.queue.is_transient() {
+                Lsn::UNRECORDED
+            } else if out.ride && !out.early {
+                riding.unwrap_or(Lsn(0))
+            } else {
+                lsn
+            };
             match out.waiter {
                 None => cx.out.deliveries.push(d),
                 Some(key) => match &mut answer {
@@ -210,6 +217,7 @@ impl Queues {
 
     /// Tells the mover of messages that it holds.
     fn give_work(&mut self, cx: &mut Cx<'_>, id: ObjectId, lsn: Lsn) {
+        let lsn = if id.is_transient() { Lsn::UNRECORDED } else { lsn };
         let Some(queue) = self.live.get_mut(id) else { return };
         while queue.work_out < WORK_OUT_MAX {
             let Some((number, pos)) = queue.work.pop_front() else { break };

@@ -31,6 +31,7 @@ pub mod source;
 mod tidy;
 mod timers;
 mod topics;
+mod transient;
 mod tx;
 mod window;
 

@@ -36,8 +36,8 @@ impl Queues {
                 Some(MoveThen::Publish { publish, .. }) => publish.body.as_slice(),
                 _ => &[] as &[Bytes],
             };
-            self.commit(cx, permit, Some(asker.session), bodies);
-            self.appended(cx);
+            let lsn = self.commit(cx, permit, Some(asker.session), bodies).unwrap_or(*cx.last_lsn);
+            self.appended(cx, lsn);
         }
         cx.answer(asker, *cx.last_lsn, QueueReply::Moved(results));
     }

@@ -72,21 +72,32 @@ impl Queues {
         for (body, message) in messages.iter().enumerate() {
             results.push(self.publish_one(cx, message, body, &mut places));
         }
+        let mut wait = None;
         if !self.record.is_empty() {
             let permit = crate::engine::writing(permit);
-            self.commit(cx, permit, Some(asker.session), |i| messages.get(i).map_or(&[], |m| &m.body));
-            self.appended(cx);
+            let bodies = |i: usize| messages.get(i).map_or(&[][..], |m| &m.body);
+            let lsn = self.commit(cx, permit, Some(asker.session), bodies).unwrap_or(*cx.last_lsn);
+            self.appended(cx, lsn);
+            // What only memory has waits for nothing but what this session settled before; a word on what others did waits for them.
+            let taken = |r: &Published| r.refused.is_empty() && !r.duplicate;
+            if lsn == Lsn::UNRECORDED && results.iter().all(taken) {
+                wait = Some(self.barriers.of(asker.session));
+            }
         }
-        cx.answer(asker, *cx.last_lsn, QueueReply::Published(results));
+        cx.answer(asker, wait.unwrap_or(*cx.last_lsn), QueueReply::Published(results));
     }
 
-    /// What was appended with the last record becomes visible with it; what consumers waited for goes to them.
-    pub(super) fn appended(&mut self, cx: &mut Cx<'_>) {
-        let lsn = *cx.last_lsn;
+    /// What was appended with record `lsn` becomes visible with it, in transient queues at once; what consumers waited for goes to them.
+    pub(super) fn appended(&mut self, cx: &mut Cx<'_>, lsn: Lsn) {
         self.hand_over(cx, lsn);
         for shown in self.shown.iter_mut().rev().take_while(|s| s.0 == Lsn(u64::MAX)) {
             shown.0 = lsn;
         }
+        let mut at_once = std::mem::take(&mut self.shown_at_once);
+        for (id, lane, end) in at_once.drain(..) {
+            self.show(id, lane, end);
+        }
+        self.shown_at_once = at_once;
     }
 
     /// Decides one message; what it appends goes into the record with body number `body`.
@@ -230,7 +241,11 @@ impl Queues {
         if let Some(hash) = watched.filter(|_| !full) {
             self.ids.note(id, hash, number, pos);
         }
-        self.shown.push_back((Lsn(u64::MAX), id, number, end));
+        if id.is_transient() {
+            self.shown_at_once.push((id, number, end));
+        } else {
+            self.shown.push_back((Lsn(u64::MAX), id, number, end));
+        }
         Ok(Taken::Appended(((due_ms, key_hash), (LogId::new(id, number), pos)), full))
     }
 

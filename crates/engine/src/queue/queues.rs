@@ -26,6 +26,7 @@ use super::rows::QueueRows;
 use super::rows::head::{self, Head, HeadKey};
 use super::timers::{Look, Timers};
 use super::topics::Topics;
+use super::transient::{Barriers, TransientIds};
 use crate::ctx::Asker;
 use crate::op::{Answer, Commits, Effects, Now, Reply, Ticket};
 use crate::routes::Index;
@@ -50,6 +51,10 @@ pub(crate) struct Queues {
     pub(crate) timers: Timers,
     /// What becomes visible with which record: (LSN, queue, lane, end).
     pub(crate) shown: VecDeque<(Lsn, ObjectId, u16, u64)>,
+    /// What becomes visible in transient queues once the record being made is put in order: (queue, lane, end).
+    pub(super) shown_at_once: Vec<(ObjectId, u16, u64)>,
+    pub(super) barriers: Barriers,
+    pub(super) transient_ids: TransientIds,
     /// Lanes whose floor is to be recorded.
     pub(crate) untidy: VecDeque<(ObjectId, u16)>,
     /// Queues whose messages are to be marked: the log was not closed cleanly.
@@ -124,6 +129,7 @@ impl Queues {
         let rows = &state.queues;
         self.epoch = epoch;
         self.now = now;
+        self.transient_ids = TransientIds::from(now.wall_ms);
         // Most queues are empty: they are not even looked up.
         let has_messages = |h: &Head| h.lanes.values().any(|l| l.floor < l.next);
         let full: HashSet<ObjectId> =
@@ -156,10 +162,15 @@ impl Queues {
         self.durable = self.durable.max(lsn);
         self.show_records(lsn);
         while let Some((_, id, lane, end)) = self.shown.pop_front_if(|s| s.0 <= lsn) {
-            if let Some(lane) = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(lane)) {
-                lane.visible = lane.visible.max(end);
-                self.mark_runnable(id);
-            }
+            self.show(id, lane, end);
+        }
+    }
+
+    /// What is below this may be delivered.
+    pub(super) fn show(&mut self, id: ObjectId, lane: u16, end: u64) {
+        if let Some(lane) = self.live.get_mut(id).and_then(|q| q.lanes.get_mut(lane)) {
+            lane.visible = lane.visible.max(end);
+            self.mark_runnable(id);
         }
     }
 
@@ -220,7 +231,8 @@ impl Queues {
         }
     }
 
-    /// Makes the record that was gathered, and follows it in memory. `None`: there was nothing to record, and the permit is given back.
+    /// Makes the record that was gathered, and follows it in memory. Its number, [`Lsn::UNRECORDED`] if all of it is about transient
+    /// queues. `None`: there was nothing to be done.
     pub(crate) fn commit<'b>(
         &mut self,
         cx: &mut Cx<'_>,
@@ -273,12 +285,10 @@ impl Queues {
             }
         }
         ids.seal(&cx.state.queues, record, cx.now.wall_ms);
-        let mut ops = record.ops(|i| bodies(i));
-        ops.extend_from_slice(more);
-        let lsn = cx.log.commit(permit, &ops, waiter);
-        cx.state.record(lsn, &ops);
-        drop(ops);
-        *cx.last_lsn = lsn;
+        let mut parts = record.parts(|i| bodies(i));
+        parts.extend(more);
+        let lsn = parts.commit(cx.state, cx.log, permit, waiter);
+        *cx.last_lsn = lsn.max(*cx.last_lsn);
         self.record.clear();
         let directory = &self.directory;
         self.ids.recorded(&cx.state.queues, |id| directory.by_id(id)?.policy.id_window_ms);
@@ -520,6 +530,7 @@ impl Queues {
     /// A session is gone, behind all its operations: its receives and consumers end, and the leases that it owns.
     pub(crate) fn session_gone(&mut self, cx: &mut Cx<'_>, session: ConnId) {
         self.now = cx.now;
+        self.barriers.forget(session);
         let Some(state) = self.sessions.get_mut(&session) else { return };
         let consumers = std::mem::take(&mut state.consumers);
         let waits = std::mem::take(&mut state.waits);

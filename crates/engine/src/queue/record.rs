@@ -17,6 +17,8 @@ use super::rows::due::{self, DueKey};
 use super::rows::head::{self, HeadKey};
 use super::rows::set::CHUNK;
 use crate::codec::Enc;
+use crate::effect::RowEffect;
+use crate::parts::Parts;
 use crate::rows::RowKey;
 
 /// More than an action adds to a record, if its chunk is named for it alone.
@@ -54,12 +56,25 @@ pub(crate) struct LaneFacts {
 
 #[derive(Debug)]
 enum Piece {
-    Effect { key: Range<usize>, bytes: Range<usize> },
+    Effect { key: Range<usize>, bytes: Range<usize>, transient: bool },
     Append { log: LogId, pos: u64, max_ts_ms: i64, attrs: Range<usize>, body: usize },
-    FanOut { to: Range<usize>, max_ts_ms: i64, attrs: Range<usize>, body: usize },
+    FanOut { to: Range<usize>, max_ts_ms: i64, attrs: Range<usize>, body: usize, transient: bool },
     Retire { log: LogId, runs: Range<usize> },
     Trim { log: LogId, before: u64 },
     Delete { log: LogId },
+}
+
+impl Piece {
+    /// Whether it is about a transient queue.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Effect { transient, .. } | Self::FanOut { transient, .. } => *transient,
+            Self::Append { log, .. }
+            | Self::Retire { log, .. }
+            | Self::Trim { log, .. }
+            | Self::Delete { log } => log.object().is_transient(),
+        }
+    }
 }
 
 /// A record being made.
@@ -151,7 +166,8 @@ impl Record {
         key.put(&mut self.bytes);
         let mid = self.bytes.len();
         put(&mut self.bytes);
-        self.pieces.push(Piece::Effect { key: from..mid, bytes: mid..self.bytes.len() });
+        let transient = key.is_transient();
+        self.pieces.push(Piece::Effect { key: from..mid, bytes: mid..self.bytes.len(), transient });
     }
 
     /// An effect on a queue's head.
@@ -171,12 +187,13 @@ impl Record {
     }
 
     /// An effect made elsewhere.
-    pub(crate) fn made(&mut self, key: &[u8], bytes: &[u8]) {
+    pub(crate) fn made(&mut self, effect: &RowEffect) {
         let from = self.bytes.len();
-        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(&effect.key);
         let mid = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
-        self.pieces.push(Piece::Effect { key: from..mid, bytes: mid..self.bytes.len() });
+        self.bytes.extend_from_slice(&effect.bytes);
+        let transient = effect.transient;
+        self.pieces.push(Piece::Effect { key: from..mid, bytes: mid..self.bytes.len(), transient });
     }
 
     /// One body in these logs, sorted: they share attrs.
@@ -190,14 +207,20 @@ impl Record {
         let from = self.bytes.len();
         put_attrs(&mut self.bytes);
         let attrs = from..self.bytes.len();
-        for part in to.chunks(FANOUT_MAX) {
-            let attrs = attrs.clone();
-            if let [(log, pos)] = *part {
-                self.pieces.push(Piece::Append { log, pos, max_ts_ms, attrs, body });
-            } else {
-                let from = self.refs.len();
-                self.refs.extend_from_slice(part);
-                self.pieces.push(Piece::FanOut { to: from..self.refs.len(), max_ts_ms, attrs, body });
+        // By their ids, transient queues stand behind all others.
+        let recorded = to.partition_point(|(log, _)| !log.object().is_transient());
+        let (recorded, kept) = to.split_at(recorded);
+        for (to, transient) in [(recorded, false), (kept, true)] {
+            for part in to.chunks(FANOUT_MAX) {
+                let attrs = attrs.clone();
+                if let [(log, pos)] = *part {
+                    self.pieces.push(Piece::Append { log, pos, max_ts_ms, attrs, body });
+                } else {
+                    let from = self.refs.len();
+                    self.refs.extend_from_slice(part);
+                    let to = from..self.refs.len();
+                    self.pieces.push(Piece::FanOut { to, max_ts_ms, attrs, body, transient });
+                }
             }
         }
     }
@@ -246,6 +269,14 @@ impl Record {
             }
             if n > 0 {
                 self.head(queue, |out| head::put_settled(out, number, floor, n, bytes));
+            }
+            if queue.is_transient() {
+                // Memory is short: it is not kept until the floor tells.
+                let settled = |a: &Action| matches!(a.act, Act::Settle(..));
+                let runs = lane.chunk_by(|a, b| a.pos + 1 == b.pos && settled(a) == settled(b));
+                let runs = runs.filter_map(|run| Some((run.first().filter(|a| settled(a))?.pos, run.len())));
+                let runs = runs.map(|(pos, len)| (pos, u32::try_from(len).unwrap_or(u32::MAX)));
+                self.retire(LogId::new(queue, number), runs);
             }
         }
         actions.clear();
@@ -302,12 +333,12 @@ impl Record {
     }
 
     /// The operations, with the bodies that [`Record::append`] named.
-    pub(crate) fn ops<'a>(&'a self, bodies: impl Fn(BodyIndex) -> &'a [Bytes]) -> Vec<LogOp<'a>> {
+    pub(crate) fn parts<'a>(&'a self, bodies: impl Fn(BodyIndex) -> &'a [Bytes]) -> Parts<'a> {
         let bytes = |r: &Range<usize>| self.bytes.get(r.clone()).unwrap_or_default();
-        self.pieces
-            .iter()
-            .map(|p| match p {
-                Piece::Effect { key, bytes: b } => LogOp::Effect { object: bytes(key), bytes: bytes(b) },
+        let mut parts = Parts::with_capacity(self.pieces.len());
+        for piece in &self.pieces {
+            let op = match piece {
+                Piece::Effect { key, bytes: b, .. } => LogOp::Effect { object: bytes(key), bytes: bytes(b) },
                 Piece::Append { log, pos, max_ts_ms, attrs, body } => LogOp::Append {
                     log: *log,
                     pos: *pos,
@@ -316,7 +347,7 @@ impl Record {
                     attrs: bytes(attrs),
                     body: bodies(*body),
                 },
-                Piece::FanOut { to, max_ts_ms, attrs, body } => LogOp::FanOut {
+                Piece::FanOut { to, max_ts_ms, attrs, body, .. } => LogOp::FanOut {
                     to: self.refs.get(to.clone()).unwrap_or_default(),
                     max_ts_ms: *max_ts_ms,
                     attrs: bytes(attrs),
@@ -327,8 +358,10 @@ impl Record {
                 }
                 Piece::Trim { log, before } => LogOp::Trim { log: *log, before: *before },
                 Piece::Delete { log } => LogOp::Delete { log: *log },
-            })
-            .collect()
+            };
+            parts.push(op, piece.is_transient());
+        }
+        parts
     }
 }
 

@@ -76,7 +76,8 @@ impl Queues {
     fn finish_items(&mut self, cx: &mut Cx<'_>, asker: Asker, permit: Option<Permit>, reply: QueueReply) {
         if !self.record.is_empty() {
             let permit = crate::engine::writing(permit);
-            self.commit(cx, permit, Some(asker.session), |_| &[]);
+            let lsn = self.commit(cx, permit, Some(asker.session), |_| &[]);
+            self.barriers.settled(asker.session, lsn.unwrap_or_default(), self.durable);
         }
         cx.answer(asker, *cx.last_lsn, reply);
     }

@@ -105,7 +105,7 @@ impl Queues {
             let permit = crate::engine::writing(permit);
             let bodies = |i: usize| tx.publishes.get(i).map_or(&[][..], |m: &Publish| &m.body);
             lsn = self.commit_with(cx, permit, Some(asker.session), bodies, more);
-            self.appended(cx);
+            self.appended(cx, lsn.unwrap_or(*cx.last_lsn));
         }
         self.wake_freed();
         (results, lsn)

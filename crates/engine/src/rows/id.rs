@@ -76,7 +76,7 @@ impl Ids {
     pub fn effect(which: Counter, next: u64) -> RowEffect {
         let mut bytes = Vec::with_capacity(9);
         NextId(next).put(&mut bytes);
-        RowEffect { key: which.encode(), bytes }
+        RowEffect::new(which.encode(), bytes)
     }
 
     /// Applies an effect.

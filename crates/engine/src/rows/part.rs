@@ -104,7 +104,7 @@ pub fn epoch_effect(log: LogId, epoch: u32, first: u64) -> RowEffect {
     bytes.u8(EPOCH);
     bytes.u32(epoch);
     bytes.u64(first);
-    RowEffect { key: log.encode(), bytes }
+    RowEffect::new(log.encode(), bytes)
 }
 
 impl Table<LogId, PartRow> {

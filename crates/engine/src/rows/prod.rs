@@ -130,7 +130,7 @@ impl RowValue for ProdRow {
 /// The effect that forgets a producer.
 #[must_use]
 pub fn forget_effect(key: ProdKey) -> RowEffect {
-    RowEffect { key: key.encode(), bytes: vec![EFFECT_VERSION, FORGOTTEN] }
+    RowEffect::new(key.encode(), vec![EFFECT_VERSION, FORGOTTEN])
 }
 
 impl Table<ProdKey, ProdRow> {

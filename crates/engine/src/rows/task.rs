@@ -171,7 +171,7 @@ pub fn step_effect(row: &TaskRow, step: &TaskStep, now_ms: u64) -> RowEffect {
         bytes.u64(n);
     }
     put_cursors(&mut bytes, step.cursors.len(), step.cursors.iter().map(|c| (c.slot, c.to)));
-    RowEffect { key: TaskKey(step.task).encode(), bytes }
+    RowEffect::new(TaskKey(step.task).encode(), bytes)
 }
 
 struct Stepped {
@@ -331,7 +331,7 @@ mod tests {
             add: [2, 0, 0, 0, 0, 0, 0, 0],
             then: None,
         };
-        let RowEffect { key, bytes } = step_effect(&row, &step, 6);
+        let RowEffect { key, bytes, .. } = step_effect(&row, &step, 6);
         assert_eq!(key, [0x40, 0, 0, 0, 0, 0, 0, 0, 1]);
         let mut golden: Vec<u8> =
             vec![1, 2, 6, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0, 0, 0, 1, 0, 3, 0, 0, 0, 0, 0, 0, 0];

@@ -21,7 +21,7 @@ pub(crate) fn effect<K: RowKey, V: RowValue>(key: &K, row: Option<&V>) -> RowEff
             row.put(&mut bytes);
         }
     }
-    RowEffect { key: key.encode(), bytes }
+    RowEffect::new(key.encode(), bytes)
 }
 
 /// The row that an effect leaves; `None`: it is removed. `what` names the effect in the error.

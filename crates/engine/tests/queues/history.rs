@@ -21,7 +21,7 @@ use millstream_types::{LogId, Lsn, ObjectId, ObjectKind};
 
 use crate::model::*;
 use crate::support::{FakeStore, Logged};
-use crate::world::{Bug, World, create, small_windows};
+use crate::world::{Bug, World, create, create_transient, small_windows};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -35,6 +35,9 @@ pub struct Run {
     /// Rows as all records make them.
     rows: QueueRows,
     rows_to: u64,
+    /// What is in no record: how much of it was looked at, and how much is in `rows`.
+    kept_to: usize,
+    rows_kept_to: usize,
     sessions: Vec<u64>,
     next_session: u64,
     next_consumer: u64,
@@ -80,6 +83,8 @@ impl Run {
             seen_records: 0,
             rows: QueueRows::load(&seeded().reader()).unwrap(),
             rows_to: 0,
+            kept_to: 0,
+            rows_kept_to: 0,
             sessions: vec![1, 2, 3],
             next_session: 4,
             next_consumer: 1,
@@ -146,10 +151,17 @@ impl Run {
 
     fn make(&mut self, name: &'static str) {
         let policy = self.policy();
-        let reply = self.world.ask(1, QueueOp::Change(vec![create(name, policy.clone())]));
+        let transient = self.one_in(3);
+        let change = if transient { create_transient } else { create };
+        let reply = self.world.ask(1, QueueOp::Change(vec![change(name, policy.clone())]));
         let QueueReply::Changed(reply) = reply else { panic!("{reply:?}") };
         if self.model.queues.iter().any(|q| q.name == name) {
             assert!(matches!(reply, Err(QueueError::Exists { .. })));
+        } else if transient {
+            let id = reply.unwrap()[0].id;
+            assert!(id.is_transient() && self.model.q(id).is_none());
+            self.model.add(id, name, policy, 0);
+            self.count("transient queues");
         } else {
             let id = self.model.create(name, policy);
             assert_eq!(reply.unwrap()[0].id, id);
@@ -165,9 +177,10 @@ impl Run {
     /// What was recorded is kept; what the log may forget has to be settled.
     fn end_op(&mut self) {
         self.adopt();
-        let new: Vec<Logged> =
-            self.world.log.records[self.seen_records..].iter().flatten().cloned().collect();
+        let recorded = self.world.log.records[self.seen_records..].iter().flatten();
+        let new: Vec<Logged> = recorded.chain(&self.world.log.kept[self.kept_to..]).cloned().collect();
         self.seen_records = self.world.log.records.len();
+        self.kept_to = self.world.log.kept.len();
         for op in &new {
             match op {
                 Logged::Trim { log, before } => self.forgets(*log, 0..*before),
@@ -312,8 +325,9 @@ impl Run {
 
     fn sequenced(&mut self) {
         let lsn = self.lsn();
-        for m in self.model.queues.iter_mut().flat_map(|q| &mut q.msgs).filter(|m| m.lsn == u64::MAX) {
-            m.lsn = lsn;
+        for q in &mut self.model.queues {
+            let lsn = if q.id.is_transient() { 0 } else { lsn };
+            q.msgs.iter_mut().filter(|m| m.lsn == u64::MAX).for_each(|m| m.lsn = lsn);
         }
     }
 
@@ -688,11 +702,13 @@ impl Run {
 
     fn opened(&mut self, clean: bool) {
         let now = self.now();
+        self.model.queues.retain(|q| !q.id.is_transient());
         for q in &mut self.model.queues {
             q.crashed(now, clean);
         }
         self.moves.clear();
         self.seen_records = self.world.log.records.len();
+        (self.kept_to, self.rows_kept_to) = (0, 0);
         self.check_others();
         for s in &mut self.sessions {
             *s = self.next_session;

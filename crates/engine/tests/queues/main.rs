@@ -24,4 +24,5 @@ mod nastiest;
 mod receives;
 mod rest;
 mod subscriptions;
+mod transient;
 mod world;

@@ -462,6 +462,11 @@ impl Model {
         self.objects += 1;
         let id = ObjectId::new(ObjectKind::Queue, self.objects);
         let first = if self.objects <= SEEDED_QUEUES { SEEDED_FIRST } else { 0 };
+        self.add(id, name, policy, first);
+        id
+    }
+    /// One with this id, whose positions begin there.
+    pub fn add(&mut self, id: ObjectId, name: &str, policy: QueuePolicy, first: u64) {
         let name = name.to_owned();
         let (msgs, cons, waits) = (Vec::new(), Vec::new(), Vec::new());
         self.queues.push(Q {
@@ -476,7 +481,6 @@ impl Model {
             riding: false,
             ids: Vec::new(),
         });
-        id
     }
 }
 

@@ -48,7 +48,7 @@ fn trim(w: &mut World, index: usize, before: u64) {
 pub fn creating(name: &str, start: Start, policy: QueuePolicy) -> QueueChange {
     let source = Some((Source { topic: "t".to_owned(), uuid: TOPIC }, start));
     let (ns, name, settings) = (Namespace::DEFAULT, name.to_owned(), Default::default());
-    QueueChange::Create { ns, name, policy, settings, source }
+    QueueChange::Create { ns, name, policy, settings, source, transient: false }
 }
 
 pub fn try_subscription(
@@ -298,7 +298,8 @@ fn a_policy_that_asks_for_another_order_or_a_limit_is_refused() {
     }
     let nowhere = (Source { topic: "u".to_owned(), uuid: TOPIC }, Start::Earliest);
     let (ns, name, settings) = (Namespace::DEFAULT, "x".to_owned(), Default::default());
-    let change = QueueChange::Create { ns, name, policy: d(), settings, source: Some(nowhere) };
+    let change =
+        QueueChange::Create { ns, name, policy: d(), settings, source: Some(nowhere), transient: false };
     let reply = w.ask(1, QueueOp::Change(vec![change]));
     assert_eq!(reply, QueueReply::Changed(Err(QueueError::NoTopic)));
 }

@@ -304,6 +304,7 @@ impl World {
 
     pub fn restart_cleanly(&mut self) {
         self.flush();
+        self.log.stop();
         self.epoch += 1;
         self.forget();
         self.engine = open_clean(self.cfg, &self.store, &self.log, self.epoch, self.now);
@@ -397,7 +398,13 @@ impl World {
 
 pub fn create(name: &str, policy: QueuePolicy) -> QueueChange {
     let (ns, name) = (Namespace::DEFAULT, name.to_owned());
-    QueueChange::Create { ns, name, policy, settings: Default::default(), source: None }
+    QueueChange::Create { ns, name, policy, settings: Default::default(), source: None, transient: false }
+}
+
+/// One that does not outlive the process.
+pub fn create_transient(name: &str, policy: QueuePolicy) -> QueueChange {
+    let (ns, name) = (Namespace::DEFAULT, name.to_owned());
+    QueueChange::Create { ns, name, policy, settings: Default::default(), source: None, transient: true }
 }
 
 pub fn message(to: &[ObjectId]) -> Publish {

@@ -14,7 +14,7 @@ use millstream_log::{
     BatchId, Budget, Class, EntryHead, Gate, Head, Op as LogOp, Permit, Replay, Row, RowBatch, StateReader,
     StoreError,
 };
-use millstream_types::{ConnId, Epoch, LogId, Lsn};
+use millstream_types::{ConnId, Epoch, LogId, Lsn, ObjectId};
 
 /// An operation of a record, owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +35,14 @@ pub struct FakeLog {
     nexts: BTreeMap<LogId, u64>,
     /// What readers find: nothing that was trimmed or retired.
     heads: BTreeMap<LogId, BTreeMap<u64, Head>>,
+    /// What is in no record, since the last crash.
+    pub kept: Vec<Logged>,
 }
 
 impl Default for FakeLog {
     fn default() -> Self {
-        let (nexts, heads) = (BTreeMap::new(), BTreeMap::new());
-        Self { records: Vec::new(), gate: Gate::new(16 << 20), room: true, nexts, heads }
+        let (nexts, heads, kept) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self { records: Vec::new(), gate: Gate::new(16 << 20), room: true, nexts, heads, kept }
     }
 }
 
@@ -104,6 +106,12 @@ impl FakeLog {
             }
         }
     }
+    /// What a stop leaves: nothing of transient queues.
+    pub fn stop(&mut self) {
+        self.nexts.retain(|log, _| !log.object().is_transient());
+        self.heads.retain(|log, _| !log.object().is_transient());
+        self.kept.clear();
+    }
     /// What a crash leaves.
     pub fn cut(&mut self, durable: Lsn) {
         self.records.truncate(durable.0 as usize);
@@ -114,15 +122,15 @@ impl FakeLog {
             }
         }
         self.heads.clear();
+        self.kept.clear();
         let records = std::mem::take(&mut self.records);
         records.iter().for_each(|r| self.follow(r));
         self.records = records;
     }
 }
 
-impl Commits for FakeLog {
-    fn commit(&mut self, _permit: Permit, ops: &[LogOp<'_>], _waiter: Option<ConnId>) -> Lsn {
-        assert!(!ops.is_empty(), "an empty record");
+impl FakeLog {
+    fn own(&mut self, ops: &[LogOp<'_>]) -> Vec<Logged> {
         let mut record = Vec::new();
         for op in ops {
             match *op {
@@ -144,8 +152,37 @@ impl Commits for FakeLog {
             }
         }
         self.follow(&record);
+        record
+    }
+}
+
+/// The object that an operation is about, where its name tells.
+fn object_of(op: &Logged) -> Option<ObjectId> {
+    match op {
+        Logged::Append { log, .. }
+        | Logged::Retire { log, .. }
+        | Logged::Trim { log, .. }
+        | Logged::Delete { log } => Some(log.object()),
+        Logged::Effect { object, .. } if matches!(object[0], 0x30..=0x33) => {
+            Some(ObjectId(u64::from_be_bytes(object[1..9].try_into().unwrap())))
+        }
+        Logged::Effect { .. } => None,
+    }
+}
+
+impl Commits for FakeLog {
+    fn commit(&mut self, _permit: Permit, ops: &[LogOp<'_>], _waiter: Option<ConnId>) -> Lsn {
+        assert!(!ops.is_empty(), "an empty record");
+        let record = self.own(ops);
+        let transient = record.iter().find(|op| object_of(op).is_some_and(ObjectId::is_transient));
+        assert_eq!(transient, None, "a transient queue is in the log");
         self.records.push(record);
         self.last()
+    }
+    fn keep(&mut self, ops: &[LogOp<'_>]) {
+        let kept = self.own(ops);
+        assert!(kept.iter().all(|op| object_of(op).is_none_or(ObjectId::is_transient)), "{kept:?}");
+        self.kept.extend(kept);
     }
     fn spare(&mut self, bytes: usize) -> Option<Permit> {
         self.room.then(|| self.gate.try_admit(Class::Settle, bytes).unwrap())

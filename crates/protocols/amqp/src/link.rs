@@ -32,9 +32,13 @@ pub(crate) struct Link {
     /// Why the whole connection ends.
     fault: OnceLock<Exception>,
     failed: Notify,
-    /// Channels whose publishing is held because the disk is full.
+    /// Channels whose publishing is held because the disk is full, or memory.
     held: AtomicUsize,
 }
+
+/// Why publishing is held, as `RabbitMQ` says it.
+pub(crate) const LOW_ON_DISK: &str = "low on disk";
+pub(crate) const LOW_ON_MEMORY: &str = "low on memory";
 
 impl Link {
     pub(crate) fn new(server: Arc<Server>, outbox: Arc<Outbox>, client: Client, peer: SocketAddr) -> Self {
@@ -65,13 +69,13 @@ impl Link {
     }
 
     /// A channel's publishing is held: the client is told, once.
-    pub(crate) fn hold(&self) {
+    pub(crate) fn hold(&self, why: &str) {
         if self.held.fetch_add(1, Ordering::Relaxed) > 0 {
             return;
         }
         self.stats().connections_blocked.add(1);
         if self.client.hears_blocked {
-            let blocked = connection::Blocked { reason: text::short("low on disk") };
+            let blocked = connection::Blocked { reason: text::short(why) };
             self.outbox.method(0, &AMQPClass::Connection(connection::AMQPMethod::Blocked(blocked)));
         }
     }

@@ -13,7 +13,7 @@ pub struct AmqpStats {
     pub connections_refused: Count,
     /// Logins refused.
     pub logins_refused: Count,
-    /// Open connections whose publishing is held because the disk is full.
+    /// Open connections whose publishing is held because the disk is full, or memory.
     pub connections_blocked: Count,
     /// Open channels.
     pub channels: Count,

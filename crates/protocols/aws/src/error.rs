@@ -130,7 +130,7 @@ impl From<Refused> for AwsError {
                     "One or more parameters are invalid. Reason: the request must be shorter than {max} bytes."
                 ),
             ),
-            Refused::Overloaded | Refused::Closed => {
+            Refused::MemoryFull | Refused::Overloaded | Refused::Closed => {
                 Self::new(Kind::ServiceUnavailable, format!("Try again later: {e}."))
             }
         }

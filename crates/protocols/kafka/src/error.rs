@@ -24,7 +24,7 @@ pub(crate) fn of_refused(e: &Refused) -> ResponseError {
     match e {
         Refused::DiskFull => ResponseError::KafkaStorageError,
         Refused::TooLarge { .. } => ResponseError::MessageTooLarge,
-        Refused::Overloaded => ResponseError::RequestTimedOut,
+        Refused::MemoryFull | Refused::Overloaded => ResponseError::RequestTimedOut,
         Refused::Closed => ResponseError::NotLeaderOrFollower,
     }
 }
@@ -34,7 +34,9 @@ pub(crate) fn of_refused_group(e: &Refused) -> ResponseError {
     match e {
         Refused::TooLarge { .. } => ResponseError::InvalidCommitOffsetSize,
         Refused::Closed => ResponseError::NotCoordinator,
-        Refused::DiskFull | Refused::Overloaded => ResponseError::CoordinatorNotAvailable,
+        Refused::DiskFull | Refused::MemoryFull | Refused::Overloaded => {
+            ResponseError::CoordinatorNotAvailable
+        }
     }
 }
 
@@ -92,7 +94,7 @@ pub(crate) fn of_admin(e: &AdminError) -> Result<ResponseError, Close> {
         AdminError::Call(CallError::Refused(r)) => match r {
             Refused::TooLarge { .. } => ResponseError::PolicyViolation,
             Refused::DiskFull => ResponseError::KafkaStorageError,
-            Refused::Overloaded => ResponseError::RequestTimedOut,
+            Refused::MemoryFull | Refused::Overloaded => ResponseError::RequestTimedOut,
             Refused::Closed => ResponseError::NotController,
         },
         AdminError::Call(CallError::FateUnknown) => return Err(Close::FateUnknown),

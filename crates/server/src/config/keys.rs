@@ -79,6 +79,8 @@ keys! {
         |c, v| c.broker.message_bytes_max = number(v, 0, 15 << 20)?;
     "topics.retention_check_ms" = "300000", "How often retention is looked at, milliseconds.",
         |c, v| c.broker.retention_check_ms = number(v, 10, 86_400_000)?;
+    "queues.transient_bytes_max" = "268435456", "Memory for messages of exclusive and non-durable queues, all together, bytes: publishers to such queues are held beyond.",
+        |c, v| c.broker.transient_bytes_max = number(v, 1 << 20, 1 << 40)?;
     "groups.offsets_retention_ms" = "604800000", "Committed offsets go so long after their group became empty, milliseconds.",
         |c, v| c.broker.offsets_retention_ms = number(v, 1, u64::MAX / 4)?;
     "groups.initial_rebalance_delay_ms" = "0", "How long an empty group waits for more members, milliseconds.",

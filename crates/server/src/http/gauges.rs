@@ -147,6 +147,7 @@ pub fn register(r: &mut Registry, broker: &Broker, groups: &[GroupInfo], queues:
     one("log_leaving_bytes", "Files without an index in which nothing lives", log.leaving_bytes());
     let room = broker.room();
     one("message_ids", "Ids of messages that are remembered", broker.ids_remembered() as u64);
+    one("transient_bytes", "Memory that messages of transient queues take", broker.transient_bytes());
     one("disk_full", "1 while publishing is held for want of room", u64::from(broker.is_full()));
     one("disk_free_bytes", "Free on the file system of the data directory", room.free_bytes);
     one("disk_reserve_bytes", "Publishing is held below so many free bytes", room.reserve_bytes);

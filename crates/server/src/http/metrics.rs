@@ -138,7 +138,7 @@ fn amqp(r: &mut Registry) {
         ("amqp_connections", "Open AMQP connections", &a.connections),
         (
             "amqp_connections_blocked",
-            "Those whose publishing is held because the disk is full",
+            "Those whose publishing is held because the disk is full, or the memory for transient queues",
             &a.connections_blocked,
         ),
         ("amqp_channels", "Open AMQP channels", &a.channels),

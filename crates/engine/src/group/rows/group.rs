@@ -112,7 +112,7 @@ impl GroupEffect {
                 bytes.u64(object.0);
             }
         }
-        RowEffect { key: key.encode(), bytes }
+        RowEffect::new(key.encode(), bytes)
     }
 
     /// Reads it, all of it.

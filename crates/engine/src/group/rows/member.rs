@@ -172,7 +172,7 @@ impl MemberEffect {
             }
             Self::Gone => bytes.u8(GONE),
         }
-        RowEffect { key: MemberKey { group, member: member.to_owned() }.encode(), bytes }
+        RowEffect::new(MemberKey { group, member: member.to_owned() }.encode(), bytes)
     }
 
     /// Reads it, all of it.

@@ -88,7 +88,7 @@ impl OffsetEffect {
             }
             Self::Gone => bytes.u8(GONE),
         }
-        RowEffect { key: key.encode(), bytes }
+        RowEffect::new(key.encode(), bytes)
     }
 
     /// Reads it, all of it.

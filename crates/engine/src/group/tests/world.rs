@@ -36,6 +36,9 @@ impl Commits for Log {
         self.records.push(record.collect());
         Lsn(self.records.len() as u64)
     }
+    fn keep(&mut self, ops: &[LogOp<'_>]) {
+        panic!("{ops:?}")
+    }
     fn spare(&mut self, bytes: usize) -> Option<Permit> {
         if self.room { self.gate.try_admit(Class::Settle, bytes).ok() } else { None }
     }

@@ -75,6 +75,9 @@ pub fn offset(pos: u64) -> u16 {
 
 impl RowKey for ChunkKey {
     const FAMILY: u8 = family::CHUNK;
+    fn is_transient(&self) -> bool {
+        self.queue.is_transient()
+    }
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.queue.0.to_be_bytes());
         out.extend_from_slice(&self.lane.to_be_bytes());

@@ -46,6 +46,9 @@ impl DueKey {
 
 impl RowKey for DueKey {
     const FAMILY: u8 = family::DUE;
+    fn is_transient(&self) -> bool {
+        self.queue.is_transient()
+    }
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.queue.0.to_be_bytes());
         out.extend_from_slice(&self.minute.to_be_bytes());

@@ -43,6 +43,9 @@ pub struct HeadKey(pub ObjectId);
 
 impl RowKey for HeadKey {
     const FAMILY: u8 = family::HEAD;
+    fn is_transient(&self) -> bool {
+        self.0.is_transient()
+    }
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.0.0.to_be_bytes());
     }

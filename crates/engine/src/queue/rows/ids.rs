@@ -40,6 +40,9 @@ impl IdsKey {
 
 impl RowKey for IdsKey {
     const FAMILY: u8 = family::IDS;
+    fn is_transient(&self) -> bool {
+        self.queue.is_transient()
+    }
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.queue.0.to_be_bytes());
         out.extend_from_slice(&self.minute.to_be_bytes());

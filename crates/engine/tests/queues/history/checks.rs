@@ -38,7 +38,7 @@ impl Run {
             let bytes: u64 = all.iter().map(|d| u64::from(d.bytes)).sum();
             assert!(all.len() <= 1 || bytes <= wait.what.bytes_max);
             assert!(all.iter().all(|d| d.session == a.session && d.consumer == ConsumerId(0)));
-            if !wait.what.ride && !all.is_empty() {
+            if !wait.what.ride && !all.is_empty() && !wait.what.queue.is_transient() {
                 assert!(a.wait.0 > before, "answered before its leases are durable");
             }
             let how = (wait.what.lease, wait.what.ride, wait.what.auto_ack);
@@ -123,7 +123,7 @@ impl Run {
         let early = m.is == St::Early;
         assert!(early || m.is == St::Ready, "delivered though it is not ready: {m:?}");
         assert!(!m.waits_for_due, "delivered before its time: {m:?}");
-        let in_log = if m.lsn == u64::MAX { before } else { m.lsn };
+        let in_log = if d.queue.is_transient() { 0 } else { m.lsn.min(before) };
         assert!(m.visible(durable) || early && d.wait.0 >= in_log, "delivered before it is durable: {m:?}");
         let (m, in_time) = (&q.msgs[at], !q.is_expired(&q.msgs[at], now));
         assert!(in_time || q.is_at_once(m), "delivered after its time: {m:?}");
@@ -250,6 +250,7 @@ impl Run {
         let whole = self.kept[after].0 == lsn;
         // Within a turn: the messages are those after it, and what was recorded of them is what the rows say.
         let mut model = self.kept[after].1.clone();
+        model.queues.retain(|q| !q.id.is_transient());
         let rows = self.rows_at(lsn);
         for q in &mut model.queues {
             q.riding = rows.heads.get(&HeadKey(q.id)).is_some_and(|h| h.riding);

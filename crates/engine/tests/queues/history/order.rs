@@ -19,6 +19,8 @@ impl Run {
             apply(&mut self.rows, n, record);
         }
         self.rows_to = self.world.log.records.len() as u64;
+        apply(&mut self.rows, 0, &self.world.log.kept[self.rows_kept_to..]);
+        self.rows_kept_to = self.world.log.kept.len();
         let now = self.now();
         for q in self.model.queues.iter_mut().filter(|q| q.is_ordered()) {
             for i in 0..q.msgs.len() {

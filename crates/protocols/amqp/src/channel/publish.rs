@@ -1,9 +1,12 @@
 //! `basic.publish`: from a method and its content to the broker's message.
 //!
-//! What was read together is published together; while the disk is full it is held, and with it the client.
+//! What was read together is published together; while the disk is full, or the memory for transient queues that it goes to, it is held, and
+//! with it the client.
 
 use bytes::{Bytes, BytesMut};
-use millstream_broker::{Action, Header, HeaderValue, Message, NewMessage, Resource, property};
+use millstream_broker::{
+    Action, Header, HeaderValue, Message, NewMessage, Refused, RefusedBatch, Resource, property,
+};
 use millstream_types::Namespace;
 
 use crate::channel::Channel;
@@ -13,6 +16,7 @@ use crate::channel::transactions::Transaction;
 use crate::content::Content;
 use crate::exception::Exception;
 use crate::key::partition_key;
+use crate::link::{LOW_ON_DISK, LOW_ON_MEMORY};
 use crate::method::Publish;
 
 /// Messages of one batch.
@@ -55,6 +59,12 @@ impl Batch {
     pub(super) fn take(&mut self) -> (Vec<NewMessage>, Vec<(usize, Box<Mandatory>)>) {
         self.bytes = 0;
         (std::mem::take(&mut self.messages), std::mem::take(&mut self.mandatory))
+    }
+
+    /// What was taken and could not be published.
+    fn put_back(&mut self, messages: Vec<NewMessage>, mandatory: Vec<(usize, Box<Mandatory>)>) {
+        self.bytes = messages.iter().filter_map(|m| m.message.payload.as_ref()).map(Bytes::len).sum();
+        (self.messages, self.mandatory) = (messages, mandatory);
     }
 }
 
@@ -114,28 +124,40 @@ impl Channel {
         self.tx.as_ref().map_or(Ok(()), Transaction::check)
     }
 
-    /// Publishes what was gathered; if the disk is full, holds it.
+    /// Publishes what was gathered; if there is no room for it, holds it.
     pub(super) async fn flush_batch(&mut self) -> Result<(), Exception> {
         if self.batch.messages.is_empty() {
             return Ok(());
         }
         if self.session.broker().is_full() {
-            if !std::mem::replace(&mut self.held, true) {
-                self.link.hold();
-            }
+            self.hold(LOW_ON_DISK);
             return Ok(());
-        }
-        if std::mem::take(&mut self.held) {
-            self.link.go_on();
         }
         let (messages, mandatory) = self.batch.take();
         // An exchange may go; whether it is there is looked at again with the next batch.
         self.batch.checked = None;
-        let n = messages.len() as u64;
-        self.link.stats().published.add(messages.len());
-        let publishing = self.session.publish(messages).await.map_err(|e| refused(&e.why))?;
-        self.confirms.add(publishing, n, self.confirming, mandatory);
+        let n = messages.len();
+        let publishing = match self.session.publish(messages).await {
+            Err(RefusedBatch { why: Refused::MemoryFull, batch }) => {
+                self.batch.put_back(batch, mandatory);
+                self.hold(LOW_ON_MEMORY);
+                return Ok(());
+            }
+            other => other.map_err(|e| refused(&e.why))?,
+        };
+        if std::mem::take(&mut self.held) {
+            self.link.go_on();
+        }
+        self.link.stats().published.add(n);
+        self.confirms.add(publishing, n as u64, self.confirming, mandatory);
         Ok(())
+    }
+
+    /// Publishing stops until there is room.
+    fn hold(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.held, true) {
+            self.link.hold(why);
+        }
     }
 
     fn check_exchange(&mut self, name: &str) -> Result<(), Exception> {

@@ -3,14 +3,15 @@
 //! Until then publishes and settlements are kept here. What a full queue refuses at the commit is dropped, as `RabbitMQ` does it.
 
 use amq_protocol::protocol::{AMQPClass, tx as t};
-use millstream_broker::TransactionError;
 use millstream_broker::queue::api::Verb;
+use millstream_broker::{Broker, CallError, Refused, TransactionError};
 
 use crate::channel::publish::Batch;
 use crate::channel::settle::{Out, Settling};
 use crate::channel::{Channel, FULL_CHECK};
 use crate::error::ReplyCode;
 use crate::exception::Exception;
+use crate::link::{LOW_ON_DISK, LOW_ON_MEMORY};
 
 /// Publishes and settlements of one transaction.
 const ITEMS_MAX: usize = millstream_broker::TRANSACT_OPS_MAX;
@@ -85,7 +86,9 @@ impl Channel {
         if messages.is_empty() && settled.is_empty() {
             return self.settled().await; // what was settled before the channel had transactions
         }
-        self.wait_for_room(!messages.is_empty()).await?;
+        if !messages.is_empty() {
+            self.hold_while(LOW_ON_DISK, Broker::is_full).await?;
+        }
         self.link.stats().published.add(messages.len());
         let tx = millstream_broker::Transaction {
             publish: messages,
@@ -93,26 +96,32 @@ impl Channel {
             refusals_stand: true,
             ..millstream_broker::Transaction::default()
         };
-        match self.session.transaction(&tx).await {
+        let done = loop {
+            match self.session.transaction(&tx).await {
+                Err(TransactionError::Call(CallError::Refused(Refused::MemoryFull))) => {
+                    self.hold_while(LOW_ON_MEMORY, Broker::is_transient_full).await?;
+                }
+                done => break done,
+            }
+        };
+        match done {
             Ok(done) => self.returns(done.published, mandatory),
             Err(TransactionError::Call(e)) => Err(Exception::internal(&e)),
             Err(e) => Err(Exception::precondition(format!("nothing was committed: {e}"))),
         }
     }
 
-    /// While the disk is full, what publishes is held.
-    async fn wait_for_room(&mut self, publishes: bool) -> Result<(), Exception> {
-        if !publishes || !self.session.broker().is_full() {
+    /// What publishes is held while there is no room for it.
+    async fn hold_while(&mut self, why: &str, full: fn(&Broker) -> bool) -> Result<(), Exception> {
+        let full = || full(self.session.broker());
+        if !full() {
             return Ok(());
         }
-        self.link.hold();
-        while self.session.broker().is_full() && !self.inbox.is_closed() {
+        self.link.hold(why);
+        while full() && !self.inbox.is_closed() {
             tokio::time::sleep(FULL_CHECK).await;
         }
         self.link.go_on();
-        if self.session.broker().is_full() {
-            return Err(Exception::new(ReplyCode::ResourceError, "the disk is full"));
-        }
-        Ok(())
+        if full() { Err(Exception::new(ReplyCode::ResourceError, why)) } else { Ok(()) }
     }
 }
