@@ -43,7 +43,7 @@ usage: cargo xtask COMMAND
   bench kafka [--seconds N] [--rounds N] [--quick] [--partitions 6,500] [--binary PATH]
       Apache Kafka's own perf tools against both brokers, interleaved
   bench amqp [--own-tool] [--seconds N] [--rounds N] [--quick] [--backlog N] [--only SUBSTRING] [--binary PATH]
-             [--deep N] [--out-of-order N] [--idle-queues N] [--idle-connections N]
+             [--deep N] [--out-of-order N] [--idle-queues N] [--idle-connections N] [--calls N]
       RabbitMQ's PerfTest, or with --own-tool a load tool of our own that takes little of the machine, against RabbitMQ (classic and
       quorum queues) and this broker, interleaved; or, with our own tool, each by its flag and nothing else then:
         --deep               N messages of 256 bytes in one queue of ours (for the issue 10000000): filling, memory, restart after
@@ -52,6 +52,7 @@ usage: cargo xtask COMMAND
                              and the rest, counted
         --idle-queues        memory of N durable queues (100000), both brokers
         --idle-connections   memory of N connections with a channel each (5000), both brokers; see `ulimit -n`
+        --calls              N calls and answers, one at a time, by exclusive and by durable queues, both brokers
   bench sqs [--seconds N] [--rounds N] [--quick] [--binary PATH]
       a load tool of our own against ElasticMQ and this broker, interleaved
   bench log [--queues] [-- ARGS]

@@ -1,6 +1,7 @@
 //! The AMQP benchmark: a load tool, `RabbitMQ`'s `PerfTest` or our own, against `RabbitMQ` (classic durable and quorum queues) and Millstream,
 //! both up at once and measured in turns, so that what the machine does to one it does to the other.
 
+mod calls;
 mod client;
 mod confirms;
 mod deep;
@@ -49,11 +50,12 @@ struct Extra {
     out_of_order: u64,
     idle_queues: u64,
     idle_connections: u64,
+    calls: u64,
 }
 
 impl Extra {
     fn is_any(&self) -> bool {
-        self.deep + self.out_of_order + self.idle_queues + self.idle_connections > 0
+        self.deep + self.out_of_order + self.idle_queues + self.idle_connections + self.calls > 0
     }
 
     fn run(&self, root: &Path, binary: &Path) -> Result<()> {
@@ -69,6 +71,9 @@ impl Extra {
         if self.idle_queues + self.idle_connections > 0 {
             let (queues, connections) = (self.idle_queues, self.idle_connections);
             idle::run(binary, place.path(), queues, connections, &mut both)?;
+        }
+        if self.calls > 0 {
+            calls::run(binary, place.path(), self.calls, &mut both)?;
         }
         println!(
             "Our own load tool: one client on the same machine.\n\n{}\n{}",
@@ -94,6 +99,7 @@ pub fn run(root: &Path, mut args: Args) -> Result<()> {
         out_of_order: args.number("--out-of-order", 0)?,
         idle_queues: args.number("--idle-queues", 0)?,
         idle_connections: args.number("--idle-connections", 0)?,
+        calls: args.number("--calls", 0)?,
     };
     let plan = Plan {
         seconds: args.number("--seconds", if quick { 5 } else { 15 })?,

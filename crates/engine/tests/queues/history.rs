@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use millstream_engine::EngineConfig;
-use millstream_engine::op::{Reply, Ticket};
+use millstream_engine::op::Ticket;
 use millstream_engine::queue::REST_MS;
 use millstream_engine::queue::api::*;
 use millstream_engine::queue::policy::*;

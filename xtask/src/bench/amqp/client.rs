@@ -269,6 +269,19 @@ impl Client {
         Ok(())
     }
 
+    /// Takes one delivery, after [`Self::subscribe`]; the acknowledgement goes with what is sent next.
+    pub fn take(&mut self) -> Result<()> {
+        let tag = self.until(wire::DELIVER)?.number;
+        self.ack(tag, false);
+        Ok(())
+    }
+
+    /// Sends a message ([`wire::message`]) at once.
+    pub fn send(&mut self, message: &[u8]) -> Result<()> {
+        self.out.extend_from_slice(message);
+        self.flush()
+    }
+
     /// Closes the channel: answered when what was acknowledged is settled durably. What was not is given back.
     pub fn close(mut self) -> Result<()> {
         self.method(wire::CHANNEL_CLOSE, |out| out.extend([0; 7]));
