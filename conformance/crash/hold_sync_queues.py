@@ -17,7 +17,7 @@ from broker import Broker
 from queue_clients import BROKEN, connect
 from sync_trace import WITHIN_S, Operation, SideBySide, Trace, held_back, uncovered
 
-WATCHED, STOCK, FANOUT = "watched", "stock", "fanout"
+WATCHED, STOCK, FANOUT, MIXED, TRANSIENT = "watched", "stock", "fanout", "mixed", "transient"
 
 
 class Clients(SideBySide):
@@ -35,7 +35,11 @@ class Clients(SideBySide):
         for n in range(3):
             channel.queue_declare("fanout %d" % n, durable=True)
             channel.queue_bind("fanout %d" % n, FANOUT)
+        channel.exchange_declare(MIXED, "fanout", durable=True)
         channel.queue_declare(WATCHED, durable=True)
+        channel.queue_declare(TRANSIENT, durable=False)
+        for queue in (WATCHED, TRANSIENT):
+            channel.queue_bind(queue, MIXED)
         for kind in kinds:
             channel.queue_declare("%s %s" % (STOCK, kind), durable=True)
             for n in range(2 * self.TIMES):
@@ -73,7 +77,7 @@ def commit(publishes, acks):
 def settled(settle, barrier):
     """An ack or reject, and what stands behind it."""
     def kind(connection, channel, _name, stock):
-        if barrier == "confirm":
+        if barrier in ("confirm", "transient"):
             channel.confirm_delivery()
         method, _, _ = channel.basic_get(stock)
 
@@ -81,6 +85,8 @@ def settled(settle, barrier):
             settle(channel, method.delivery_tag)
             if barrier == "confirm":
                 channel.basic_publish("amq.direct", "nowhere", b"")
+            elif barrier == "transient":
+                channel.basic_publish("", TRANSIENT, b"")
             elif barrier == "channel":
                 channel.close()
             else:
@@ -101,10 +107,12 @@ KINDS = {
     "confirm": confirm(2),
     "confirm of a transient message": confirm(1),
     "confirm of three queues": confirm(2, FANOUT, ""),
+    "confirm of a durable and a transient queue": confirm(2, MIXED, ""),
     "commit of a publish": commit(True, False),
     "commit of an ack": commit(False, True),
     "commit of both": commit(True, True),
     "ack, confirm to nowhere": settled(ack, "confirm"),
+    "ack, confirm of a transient queue": settled(ack, "transient"),
     "ack, channel.close-ok": settled(ack, "channel"),
     "ack, connection.close-ok": settled(ack, "connection"),
     "reject, channel.close-ok": settled(reject, "channel"),
@@ -113,7 +121,7 @@ KINDS = {
     "queue.purge-ok": lambda _connection, channel, _name, stock: lambda: (channel.basic_publish("", stock, b"x"), channel.queue_purge(stock)),
     "exchange.declare-ok": lambda _connection, channel, name, _stock: lambda: channel.exchange_declare(name, durable=True),
 }
-SEEN = ("confirm,", "confirm of a transient", "commit of a publish", "commit of both")  # these put a message into the watched queue
+SEEN = ("confirm,", "confirm of a transient", "confirm of a durable and", "commit of a publish", "commit of both")  # these put a message into the watched queue
 
 
 class Watcher(threading.Thread):

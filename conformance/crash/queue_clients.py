@@ -12,7 +12,7 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from ledger import body, name_of
 
 BOTH = "both"
-WORK, KEPT, FEED, OUT, BARRIER = "work", "kept", "feed", "out", "barrier"
+WORK, KEPT, FEED, OUT, BARRIER, COPIES = "work", "kept", "feed", "out", "barrier", "copies"
 RETRY_S = 0.02
 OUTSTANDING_MAX = 300
 PREFETCH = 60
@@ -96,6 +96,10 @@ class Publisher(Client):
     def session(self):
         connection = connect(self.address)
         channel = connection.channel()
+        if self.exchange == BOTH:
+            # Gone with each crash. What is published goes to a queue in memory too, which its record leaves out.
+            channel.queue_declare(COPIES, durable=False, arguments={"x-max-length": 100})
+            channel.queue_bind(COPIES, BOTH)
         waiting, told = {}, []
         impl = channel._impl  # pika's blocking channel waits for each confirm: this is the one beneath
         impl.confirm_delivery(lambda frame: told.append(frame.method))

@@ -137,7 +137,8 @@ impl Session {
     /// tells of each. Several batches may be on their way: they keep their order.
     ///
     /// # Durability
-    /// Answered when what was accepted survives a crash, and all that the session submitted before; also where nothing was accepted.
+    /// Answered when what was accepted survives a crash, and all that the session submitted before; also where nothing was accepted. Where
+    /// all of it is for transient queues, of which nothing survives one: when what the session settled before does.
     ///
     /// # Errors
     /// `DiskFull`, `MemoryFull` (a transient queue is among its targets), `TooLarge` (more than one record takes), `Closed`: nothing of the

@@ -129,7 +129,7 @@ impl Session {
     /// Makes a queue, or finds it made alike. Finding it counts as using it.
     ///
     /// # Durability
-    /// What is answered with success survives a crash.
+    /// What is answered with success survives a crash, unless the queue is transient: not durable, or exclusive.
     ///
     /// # Errors
     /// `Differs` if it is there and made otherwise; `Locked`; `WrongKind` if a topic has the name; see [`QueueCallError`].
