@@ -197,6 +197,27 @@ def _(place):
     holds(server.refused("queue", "redrive", "dead", "--to", "dead"), "itself")
 
 
+@check("a redrive is shown and ended as its own queue's only")
+def _(place):
+    server = place.serve(*SMALL)
+    for name in ("dead", "other", "back"):
+        server.ok("queue", "create", name)
+    server.run("produce", "dead", stdin="".join("%d\n" % n for n in range(100)))
+    ready(server, "dead", 100)
+    server.ok("queue", "redrive", "dead", "--to", "back", "--rate", "1", "--detach")
+    [told] = server.ok("queue", "redrives", "dead", "--json").json()["redrives"]
+    its = "/queues/%s/redrives/" + told["id"]
+    for wrong in ("other", "nobody"):
+        equal(server.get(its % wrong)[0], 404)
+        equal(server.ask("POST", its % wrong + "/cancel")[0], 404)
+    equal((server.get(its % "dead")[0], json.loads(server.get(its % "dead")[2])["state"]), (200, "running"))
+    equal(server.ok("queue", "redrives", "other", "--json").json()["redrives"], [])
+    # The name of a queue that is gone says nothing any more; why its redrive ended can still be asked for.
+    server.ok("queue", "delete", "dead")
+    until(lambda: json.loads(server.get(its % "dead")[2])["state"] == "failed", "it ends with its queue")
+    equal(server.get(its % "other")[0], 404)
+
+
 @check("a redrive goes on when its command is interrupted and when the broker is killed; it is listed, waited for, and cancelled")
 def _(place):
     server = place.serve(*SMALL)

@@ -152,6 +152,7 @@ async fn use_once(session: &Session, n: u64) {
         lease: LeaseKind::Bound,
         ride: true,
         auto_ack: false,
+        beside: false,
         leases_max: LEASES_MAX,
     };
     let taken = session.receive(one).unwrap().await.unwrap().unwrap();

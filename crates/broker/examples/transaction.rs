@@ -74,6 +74,7 @@ async fn step(
         lease: LeaseKind::Bound,
         ride: true,
         auto_ack: false,
+        beside: false,
         leases_max: millstream_broker::queue::api::LEASES_MAX,
     };
     let lent = session.receive(one)?.await??;

@@ -59,7 +59,7 @@ pub struct Death {
     pub time_ms: u64,
     /// The exchange that it was published to before the first of these.
     pub exchange: String,
-    /// Its routing keys then.
+    /// Its routing keys then, but for those that nobody is told of.
     pub keys: Vec<String>,
     /// Its expiration as published, if it had one: it is taken off, so that it does not die of it again.
     pub expiration: Option<Bytes>,
@@ -103,7 +103,7 @@ impl Message {
                 count: 1,
                 time_ms,
                 exchange: self.exchange.clone(),
-                keys: std::iter::once(&self.routing_key).chain(&self.keys).cloned().collect(),
+                keys: self.shown_keys().cloned().collect(),
                 expiration,
                 first: self.deaths.is_empty(),
             },
@@ -192,6 +192,16 @@ mod tests {
         assert_eq!((&*d.queue, d.count, d.first, &*d.exchange), ("a", 1, true, "x"));
         assert_eq!((d.keys.join(" "), d.expiration.as_deref()), ("k cc".to_owned(), Some(&b"500"[..])));
         assert!(m.properties.is_empty());
+    }
+
+    #[test]
+    fn a_death_tells_nobody_of_hidden_keys() {
+        let mut m = message();
+        m.keys = vec!["cc".to_owned(), "bcc".to_owned(), "bcc too".to_owned()];
+        m.properties.push((property::HIDDEN_KEYS, Bytes::from_static(&[2, 0])));
+        m.die("a", DeathReason::Rejected, 7);
+        assert_eq!(m.deaths[0].keys, ["k", "cc"]);
+        assert_eq!(m.keys.len(), 3, "it is routed by them all the same");
     }
 
     #[test]

@@ -77,6 +77,8 @@ pub mod property {
     pub const SENT_MS: u8 = 17;
     /// How often it was handed out by the queues that gave it up, u32; of a dead letter that was handed out there.
     pub const DELIVERED_BEFORE: u8 = 18;
+    /// How many of its further routing keys, the last ones, nobody is told of, u16; where there are any.
+    pub const HIDDEN_KEYS: u8 = 19;
 }
 
 /// A header.
@@ -136,6 +138,14 @@ const HAS_KEYS: u8 = 4;
 const HAS_DEATHS: u8 = 8;
 
 impl Message {
+    /// All its routing keys that whoever gets it may be told of.
+    pub(crate) fn shown_keys(&self) -> impl Iterator<Item = &String> {
+        let hidden = self.properties.iter().find(|p| p.0 == property::HIDDEN_KEYS);
+        let hidden = hidden.and_then(|p| p.1.first_chunk()).map_or(0, |n| u16::from_le_bytes(*n));
+        let shown = self.keys.len().saturating_sub(hidden.into());
+        std::iter::once(&self.routing_key).chain(self.keys.iter().take(shown))
+    }
+
     /// Whether it is certain, by nothing but these two, that both are routed to the same targets at one moment.
     pub(crate) fn goes_with(&self, other: &Self) -> bool {
         let by_one_key = |m: &Self| m.keys.is_empty() && m.headers.is_empty();

@@ -21,6 +21,7 @@ use crate::auth::Principal;
 use crate::bodies::{BodyError, Place, QueueMessage};
 use crate::broker::Broker;
 use crate::deaths::DeathReason;
+use crate::envelope::property::HIDDEN_KEYS;
 use crate::error::CallError;
 use crate::publish::{Routing, TARGET_BYTES, Within, partition, route};
 use crate::queue_settings::QueueSettings;
@@ -159,6 +160,7 @@ impl Mover {
         if let Some(key) = target.routing_key {
             body.message.routing_key = key;
             body.message.keys.clear();
+            body.message.properties.retain(|p| p.0 != HIDDEN_KEYS);
         }
         let within = Within { broker: &broker, ns: def.ns, inside: true };
         // An exchange that is not there is no target.

@@ -293,6 +293,7 @@ impl Session {
             lease: LeaseKind::Bound,
             ride: true,
             auto_ack: false,
+            beside: false,
             leases_max: LEASES_MAX,
         };
         let received = self.receive(what).map_err(|_| QueueCallError::Locked)?.await?;

@@ -46,6 +46,8 @@ pub struct Transaction {
     /// A message that a full queue refuses, that is routed nowhere or cannot be routed is told of in its place, and the rest stands.
     /// Else nothing happens then.
     pub refusals_stand: bool,
+    /// A message that is routed nowhere is told of in its place, and the rest stands, also where refusals do not.
+    pub unrouted_stand: bool,
 }
 
 /// What a transaction came to.
@@ -134,7 +136,7 @@ impl Session {
             let Routed { mut outcomes, queues, of_queue, topics, of_topic, queue_bytes } =
                 self.route_all(&tx.publish);
             if !tx.refusals_stand {
-                all_routed(&outcomes)?;
+                all_routed(&outcomes, tx.unrouted_stand)?;
             }
             let mut appends = topics;
             let routed_appends = appends.len();
@@ -208,11 +210,12 @@ impl Session {
     }
 }
 
-/// Whether every message has somewhere to go, and is refused nowhere so far.
-fn all_routed(outcomes: &PublishOutcomes) -> Result<(), TransactionError> {
+/// Whether every message has somewhere to go, or may go nowhere, and is refused nowhere so far.
+fn all_routed(outcomes: &PublishOutcomes, unrouted_stand: bool) -> Result<(), TransactionError> {
     for (item, outcome) in outcomes.iter().enumerate() {
         let why = match outcome {
             Err(e) => NotPublished::Error(e.clone()),
+            Ok(o) if !o.routed && unrouted_stand => continue,
             Ok(o) if !o.routed => NotPublished::Unrouted,
             Ok(o) => match o.refused.first() {
                 Some((name, why)) => NotPublished::Refused(name.clone(), *why),

@@ -206,6 +206,7 @@ async fn consumers_are_told_when_it_goes_with_its_topic() {
         lease: LeaseKind::Bound,
         ride: false,
         auto_ack: false,
+        beside: false,
         leases_max: LEASES_MAX,
     };
     assert!(s.receive(waiting).unwrap().await.unwrap().is_err());

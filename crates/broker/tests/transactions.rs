@@ -127,10 +127,18 @@ async fn a_full_queue_keeps_a_transaction_from_happening_unless_refusals_stand()
     tx.refusals_stand = false;
     tx.publish = vec![text("b", "4"), text("nowhere", "5")];
     assert_eq!(s.transaction(&tx).await, Err(refused(1, NotPublished::Unrouted)));
+    // Unless that stands: a full queue still keeps all of it from happening.
+    tx.unrouted_stand = true;
+    let done = s.transaction(&tx).await.unwrap().published;
+    assert_eq!((done[0].as_ref().unwrap().routed, done[1].as_ref().unwrap().routed), (true, false));
+    tx.publish = vec![text("nowhere", "6"), text("b", "7"), text("small", "8")];
+    let full = NotPublished::Refused("small".to_owned(), PublishRefusal::Full);
+    assert_eq!(s.transaction(&tx).await, Err(refused(2, full)));
+    tx.publish = vec![text("b", "9"), text("nowhere", "10")];
     tx.publish[1].message.exchange = "none".to_owned();
     let error = s.transaction(&tx).await;
     assert!(matches!(error, Err(TransactionError::Publish { item: 1, why: NotPublished::Error(_) })));
-    assert_eq!(ready(&s, &b).await, 1);
+    assert_eq!(ready(&s, &b).await, 2);
     close(broker).await;
 }
 

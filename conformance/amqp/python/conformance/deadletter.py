@@ -172,3 +172,23 @@ def at_least_once(context):
         equal((body, properties.headers["x-death"][0]["reason"]), (b"x", "rejected"))
         channel.queue_delete(queue)
         channel.queue_delete(dead)
+
+
+@check("what dies tells of its CC, and of its BCC nobody")
+def hidden_keys(context):
+    queue, other, hidden, dead = unique("q"), unique("cc"), unique("bcc"), unique("dead")
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.queue_declare(dead)
+        for name in [queue, other, hidden]:
+            channel.queue_declare(name, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
+        channel.basic_publish("", queue, b"x", pika.BasicProperties(headers={"CC": [other], "BCC": [hidden]}))
+        for name in [queue, other, hidden]:
+            method, _, _ = take(channel, name)
+            channel.basic_reject(method.delivery_tag, requeue=False)
+            method, properties, _ = take(channel, dead)
+            channel.basic_ack(method.delivery_tag)
+            equal((death(properties)["queue"], death(properties)["routing-keys"]), (name, [queue, other]))
+            that("BCC" not in properties.headers, f"headers {properties.headers}")
+        for name in [queue, other, hidden, dead]:
+            channel.queue_delete(name)

@@ -2,7 +2,7 @@
 
 import pika
 
-from .harness import check, count, equal, refused, that, unique, until
+from .harness import check, count, equal, refused, take, that, unique, until
 
 
 @check("declaring a queue again tells what is in it")
@@ -52,6 +52,43 @@ def wrong_arguments(context):
             channel = connection.channel()
             refused(406, f"invalid arg '{name}'",
                     lambda channel=channel, arguments=arguments: channel.queue_declare(unique("wrong"), arguments=arguments))
+
+
+@check("numbers among arguments have limits, and say what is wrong with them")
+def limits_of_arguments(context):
+    ten_years_ms = 315_360_000_000
+    with context.connect() as connection:
+        for arguments in [{"x-message-ttl": ten_years_ms}, {"x-expires": ten_years_ms}, {"x-max-priority": 255}, {"x-max-length": 1 << 40}]:
+            connection.channel().queue_declare(unique("limit"), exclusive=True, arguments=arguments)
+        for arguments, why in [
+            ({"x-message-ttl": ten_years_ms + 1}, f"{{value_too_large,{ten_years_ms + 1}}}"),
+            ({"x-expires": ten_years_ms + 1}, f"{{value_too_large,{ten_years_ms + 1}}}"),
+            ({"x-max-priority": 256}, "{max_value_exceeded,256}"),
+            ({"x-max-length": True}, '"expected integer, got bool"'),
+            ({"x-expires": "1"}, '"expected integer, got longstr"'),
+        ]:
+            [name], queue, channel = arguments, unique("limit"), connection.channel()
+            refused(406, f"invalid arg '{name}' for queue '{queue}' in vhost '/': {why}",
+                    lambda queue=queue, channel=channel, arguments=arguments: channel.queue_declare(queue, exclusive=True, arguments=arguments))
+        channel = connection.channel()
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        refused(406, f"invalid arg 'x-priority' for queue '{queue}' in vhost '/': \"expected integer, got longstr\"",
+                lambda: channel.basic_consume(queue, lambda *_: None, arguments={"x-priority": "1"}))
+
+
+@check("a quorum queue whose delivery limit is below 0 has none")
+def no_delivery_limit(context):
+    queue = unique("no-limit")
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": -1})
+        channel.basic_publish("", queue, b"x")
+        if context.peer == "millstream":  # RabbitMQ 3.10 takes the number, and gives up at once
+            for _ in range(25):
+                method, _, _ = take(channel, queue)
+                channel.basic_nack(method.delivery_tag, requeue=True)
+            equal(take(channel, queue)[1].headers["x-delivery-count"], 25)
+        channel.queue_delete(queue)
 
 
 @check("line ends are taken out of names")

@@ -93,6 +93,30 @@ def inequivalent(context):
             refused(406, text, lambda channel=channel, change=change: channel.exchange_declare(
                 name, **{"exchange_type": "direct", "durable": True, **change}))
         connection.channel().exchange_delete(name)
+        connection.channel().exchange_declare(name, "direct", arguments={"alternate-exchange": "one"})
+        for other, text in [("two", "received 'two' but current is 'one'"), (None, "received none but current is the value 'one' of type 'longstr'")]:
+            arguments = {"alternate-exchange": other} if other else {}
+            channel = connection.channel()
+            refused(406, f"inequivalent arg 'alternate-exchange' for exchange '{name}' in vhost '/': {text}",
+                    lambda channel=channel, arguments=arguments: channel.exchange_declare(name, "direct", arguments=arguments))
+        connection.channel().exchange_delete(name)
+
+
+@check("words of topic patterns stand between dots and may be empty, and an empty key has none")
+def words(context):
+    keys = ["", "a", "a.b", "a..c", ".a", "a.", ".", "a.b.c"]
+    exchange = unique("topic")
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.exchange_declare(exchange, "topic")
+        for pattern, matched in [("", [""]), ("#", keys), ("*", ["a"]), ("*.#", keys[1:]), ("*.*", ["a.b", ".a", "a.", "."]),
+                                 ("a.*.c", ["a..c", "a.b.c"]), ("a.#.c", ["a..c", "a.b.c"]), (".", ["."]), ("a.", ["a."]), ("**", []), ("#.*.#", keys[1:])]:
+            queue = channel.queue_declare(unique("words"), exclusive=True).method.queue
+            channel.queue_bind(queue, exchange, pattern)
+            equal([key for key in keys if routed(channel, exchange, key, {"it": queue})], matched, pattern)
+            channel.queue_delete(queue)
+        channel.exchange_delete(exchange)
 
 
 @check("exchanges that are always there can be declared as they are, and not deleted")
@@ -182,3 +206,18 @@ def with_x(context):
             equal(count(channel, queues[match]), n, match)
             channel.queue_delete(queues[match])
         channel.exchange_delete(exchange)
+
+
+@check("further keys are an array, else the message is refused; what is no text in it is no key")
+def further_keys_of_other_types(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        queue = channel.queue_declare(unique("cc"), exclusive=True).method.queue
+        for name in ["CC", "BCC"]:
+            channel.basic_publish("", unique("nowhere"), b"x", pika.BasicProperties(headers={name: [1, queue, None]}))
+            refusing = connection.channel()
+            refusing.confirm_delivery()
+            refused(406, f'invalid message: {{unacceptable_type_in_header,"{name}",longstr}}',
+                    lambda name=name, refusing=refusing: refusing.basic_publish("", queue, b"x", pika.BasicProperties(headers={name: queue})))
+        equal(count(channel, queue), 2)

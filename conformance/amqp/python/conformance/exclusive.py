@@ -1,6 +1,6 @@
 """Exclusive queues and consumers; auto-delete."""
 
-from .harness import check, equal, refused, unique, until
+from .harness import check, deliveries, equal, refused, take, unique, until
 
 LOCKED = "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue"
 
@@ -63,3 +63,20 @@ def auto_delete(context):
         equal(there(connection, queue), True)
         channel.basic_cancel(second)
         until("it is gone", lambda: not there(connection, queue))
+
+
+@check("messages can be got beside an exclusive consumer")
+def got_beside(context):
+    queue = unique("alone")
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.queue_declare(queue)
+        channel.basic_qos(prefetch_count=1)
+        received = []
+        channel.basic_consume(queue, lambda ch, method, properties, body: received.append(body), exclusive=True)
+        other = connection.channel()
+        for body in [b"1", b"2"]:
+            other.basic_publish("", queue, body)
+        deliveries(connection, received, 1)
+        equal((received, take(other, queue)[2]), ([b"1"], b"2"))
+        other.queue_delete(queue)

@@ -197,3 +197,42 @@ def nested(context):
     wire.method(1, 50, 10, b"\0\0" + bytes([len(name)]) + name + b"\0" + struct.pack(">I", len(table)) + table)
     equal(wire.code(), 502)
     other.channel()
+
+
+@check("methods of connection that do not belong there close it with 504, and content on its channel with 505")
+def connection_state(context):
+    for method, arguments in [(40, b"\x01/\0\0"), (31, b"\0\0\0\2\0\0\0\0"), (60, b"\0")]:
+        wire = Wire(context).open()
+        wire.method(0, 10, method, arguments)
+        equal(wire.code(), 504, f"10.{method}")
+    wire = Wire(context).open()
+    wire.frame(2, 0, struct.pack(">HHQH", 60, 0, 1, 0))
+    equal(wire.code(), 505, "content")
+
+
+@check("a ticket of AMQP 0-8 is given to whoever asks for one")
+def ticket(context):
+    wire = Wire(context).open().channel()
+    wire.method(1, 30, 10, short("/data") + b"\x1f")
+    wire.expect(30, 11)
+
+
+@check("a message that is too large closes its channel alone, however much of it still comes")
+def too_large(context):
+    size, piece = (128 << 20) + 1, b"\0" * (131_072 - 8)
+    wire = Wire(context).open().channel(1).channel(2)
+    wire.method(1, 60, 40, b"\0\0\0\1k\0")
+    # What announces it and the first of it are read together.
+    frames = [(2, struct.pack(">HHQH", 60, 0, size, 0)), (3, b"\0"), (3, b"\0")]
+    wire.raw(b"".join(struct.pack(">BHI", kind, 1, len(payload)) + payload + b"\xce" for kind, payload in frames))
+    for sent in range(2, size, len(piece)):
+        wire.frame(3, 1, piece[:size - sent])
+    wire.method(1, 60, 40, b"\0\0\0\1k\0")
+    wire.frame(2, 1, struct.pack(">HHQH", 60, 0, 0, 0))
+    closed = wire.expect(20, 40)
+    equal(struct.unpack(">H", closed[:2])[0], 406)
+    that(b"is larger than configured max size" in closed, closed)
+    wire.method(1, 20, 41)
+    wire.method(2, 20, 40, struct.pack(">H", 200) + b"\0\0\0\0\0")
+    wire.expect(20, 41)
+    wire.channel(1)

@@ -2,7 +2,7 @@
 
 import pika
 
-from .harness import bodies, check, deliveries, equal, quiet, unique
+from .harness import bodies, check, deliveries, equal, quiet, refused, take, unique
 
 
 @check("higher priorities come first, and what is too high counts as the highest")
@@ -54,3 +54,27 @@ def single_active(context):
         channel.basic_publish("", queue, b"last")
         deliveries(connection, second, 1)
         channel.queue_delete(queue)
+
+
+@check("a queue with a single active consumer takes no exclusive one, and messages can be got from it, but not if it is a quorum queue")
+def single_active_and_others(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        for kind in ["classic", "quorum"]:
+            queue = unique("single")
+            channel.queue_declare(queue, durable=True, arguments={"x-single-active-consumer": True, "x-queue-type": kind})
+            if kind == "classic":  # RabbitMQ 3.10 ends the connection if it is a quorum queue
+                alone = connection.channel()
+                refused(403, f"queue '{queue}' in vhost '/' in exclusive use", lambda: alone.basic_consume(queue, lambda *_: None, exclusive=True))
+            active, got = connection.channel(), []
+            active.basic_qos(prefetch_count=1)
+            active.basic_consume(queue, lambda ch, method, properties, body: got.append(body))
+            for body in [b"1", b"2"]:
+                channel.basic_publish("", queue, body)
+            equal(deliveries(connection, got, 1), [b"1"])
+            if kind == "classic":
+                equal(take(channel, queue)[2], b"2")
+            else:
+                getting = connection.channel()
+                refused(405, f"cannot obtain access to locked queue '{queue}' in vhost '/'. basic.get operations are not supported", lambda: getting.basic_get(queue))
+            channel.queue_delete(queue)

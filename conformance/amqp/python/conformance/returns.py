@@ -37,3 +37,16 @@ def user_id(context):
         channel = connection.channel()
         channel.basic_publish("amq.direct", "k", b"x", pika.BasicProperties(user_id="somebody"))
         refused(406, "user_id property set to 'somebody' but authenticated user was 'guest'", lambda: channel.queue_declare("", exclusive=True))
+
+
+@check("a message that comes back has lost its BCC, and kept its CC")
+def without_bcc(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        try:
+            channel.basic_publish("amq.direct", unique("nowhere"), b"", pika.BasicProperties(headers={"CC": ["a"], "BCC": ["b"]}), mandatory=True)
+        except pika.exceptions.UnroutableError as error:
+            equal(error.messages[0].properties.headers, {"CC": ["a"]})
+            return
+        raise AssertionError("it did not come back")

@@ -77,7 +77,12 @@ def at_once(context):
 @check("an expiration that is no number closes the channel")
 def no_number(context):
     with context.connect() as connection:
-        for text in ["soon", "-1", "1.5"]:
+        for text, why in [("soon", "no_integer"), ("", "no_integer"), ("-1", "{value_negative,-1}"), ("1.5", '{leftover_string,".5"}'),
+                          ("1 ", '{leftover_string," "}'), ("315360000001", "{value_too_large,315360000001}")]:
             channel = connection.channel()
             channel.basic_publish("", "q", b"x", pika.BasicProperties(expiration=text))
-            refused(406, f"invalid expiration '{text}'", lambda channel=channel: channel.queue_declare("", exclusive=True))
+            refused(406, f"invalid expiration '{text}': {why}", lambda channel=channel: channel.queue_declare("", exclusive=True))
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for text in ["+1", "315360000000"]:
+            channel.basic_publish("", "q", b"x", pika.BasicProperties(expiration=text))

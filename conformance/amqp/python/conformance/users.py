@@ -202,6 +202,24 @@ class Renamed:
         return lambda *args, **more: call(*[mine(a) for a in args], **more)
 
 
+@check("who may not do something does not learn whether it could be done", admin=True)
+def nothing_learned(context):
+    with a_user(context, ("^$", "^$", "^$")) as name, logged_in(context, name) as connection:
+        absent = unique("absent")
+        for kind, action in [
+            ("exchange", lambda c: (c.basic_publish(absent, "k", b""), c.queue_declare("", exclusive=True))),
+            ("queue", lambda c: c.queue_purge(absent)),
+            ("queue", lambda c: c.queue_bind(absent, "amq.direct", "k")),
+            ("queue", lambda c: c.queue_unbind(absent, "amq.direct", "k")),
+            ("queue", lambda c: c.basic_get(absent)),
+            ("queue", lambda c: c.basic_consume(absent, lambda *_: None)),
+            ("queue", lambda c: c.queue_delete(absent)),
+            ("exchange", lambda c: c.exchange_delete(absent)),
+        ]:
+            channel = connection.channel()
+            refused(403, f"access to {kind} '{absent}' in vhost '/' refused for user '{name}'", lambda: action(channel))
+
+
 @check("a message may name its own user alone, unless that user is an impersonator", admin=True)
 def user_id(context):
     queue = unique("q")
@@ -237,3 +255,16 @@ def taken(context):
             text = f"ACCESS_REFUSED - access to queue '{queue}' in vhost '/' refused for user '{name}'"
             refused(403, text, lambda: connection.channel().basic_get(queue))
         channel.queue_delete(queue)
+
+
+@check("permissions that are taken away count for the next message that a transaction publishes", admin=True, peer="millstream")
+def taken_from_a_transaction(context):
+    # RabbitMQ remembers for a while what a channel may do.
+    with a_user(context, ("", ".*", "")) as name, logged_in(context, name) as connection:
+        channel = connection.channel()
+        channel.tx_select()
+        channel.basic_publish("amq.direct", "k", b"")
+        channel.tx_commit()
+        Admin(context).permit(name, "", "", "")
+        channel.basic_publish("amq.direct", "k", b"")
+        refused(403, "access to exchange 'amq.direct'", channel.tx_commit)

@@ -75,6 +75,7 @@ async fn once(w: &mut Worker, few: bool) -> Result<bool, Rest> {
         lease: LeaseKind::Bound,
         ride: true,
         auto_ack: false,
+        beside: false,
         leases_max: LEASES_MAX,
     };
     w.status.unblocked();

@@ -5,6 +5,8 @@ use std::hash::BuildHasher;
 use millstream_engine::exchange::TargetKind;
 use millstream_types::Namespace;
 
+use super::topic::words_of;
+
 /// A word of a routing key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Word {
@@ -24,7 +26,7 @@ impl Word {
 pub(crate) fn split(hasher: &impl BuildHasher, key: &str, words: &mut Vec<Word>) {
     words.clear();
     let mut from = 0;
-    for word in key.split('.') {
+    for word in words_of(key) {
         let to = from + word.len();
         words.push(Word { hash: hasher.hash_one(word), from, to });
         from = to + 1;

@@ -105,13 +105,14 @@ fn direct_goes_by_the_whole_key_and_fanout_by_none() {
 /// The table of `RabbitMQ`'s own test of topic patterns, in part.
 #[test]
 fn topic_patterns_match_words() {
-    let cases: [(&str, &[&str], &[&str]); 9] = [
+    let cases: [(&str, &[&str], &[&str]); 10] = [
         ("a.b.c", &["a.b.c"], &["a.b", "a.b.c.d", "A.b.c", ""]),
         ("a.*.c", &["a.b.c", "a..c"], &["a.c", "a.b.b.c"]),
         ("a.#", &["a", "a.b", "a.b.c"], &["b", "", "b.a"]),
         ("#.b.#", &["b", "a.b", "b.c", "a.a.b.c.c"], &["a", "", "a.c"]),
         ("#", &["", "a", "a.b", "..."], &[]),
-        ("*", &["a", ""], &["a.b", "."]),
+        ("*", &["a"], &["", "a.b", "."]),
+        ("*.#", &["a", ".", "a.b"], &[""]),
         ("#.#.#", &["", "a", "a.b.c.d"], &[]),
         ("*.#.*", &["a.b", "a.b.c", "."], &["a", ""]),
         ("", &[""], &["a", "."]),

@@ -1,4 +1,5 @@
 //! Patterns of words: a tree with a node per word of a pattern, in which `*` stands for one word and `#` for any number of them.
+//! Dots part words, which may be empty; an empty key has none.
 //!
 //! Start at [`Trie::walk`]. A node that stands for `#` remembers, for the walk at hand, from which word on it has been looked at
 //! already; every other node can be reached at one word in one way only. So each (node, word) is looked at once, and `#.#.#` is not
@@ -36,10 +37,15 @@ impl Node {
     }
 }
 
+/// The words of a key or a pattern.
+pub(super) fn words_of(key: &str) -> impl Iterator<Item = &str> {
+    key.split('.').filter(move |_| !key.is_empty())
+}
+
 impl Trie {
     pub(crate) fn bind(&mut self, hasher: &impl BuildHasher, pattern: &str, target: u32) {
         let mut node = &mut self.root;
-        for word in pattern.split('.') {
+        for word in words_of(pattern) {
             let here = Arc::make_mut(node);
             node = match word {
                 "*" => here.one.get_or_insert_default(),
@@ -62,7 +68,7 @@ impl Trie {
 
     pub(crate) fn unbind(&mut self, hasher: &impl BuildHasher, pattern: &str, target: u32) {
         let mut freed = Vec::new();
-        unbind(&mut self.root, hasher, Some(pattern), target, &mut freed);
+        unbind(&mut self.root, hasher, Some(pattern).filter(|p| !p.is_empty()), target, &mut freed);
         if !freed.is_empty() {
             Arc::make_mut(&mut self.free).extend(freed);
         }

@@ -282,6 +282,7 @@ impl QueueClients {
             lease: LeaseKind::Bound,
             ride: dice.once_in(2),
             auto_ack: false,
+            beside: false,
             leases_max: LEASES_MAX,
         };
         let client = &self.clients[n];
@@ -462,6 +463,7 @@ impl QueueClients {
                     lease: LeaseKind::Bound,
                     ride: true,
                     auto_ack: true,
+                    beside: false,
                     leases_max: LEASES_MAX,
                 };
                 let (Ok(Ok(got)), Ok(stats)) =

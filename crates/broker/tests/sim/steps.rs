@@ -79,6 +79,7 @@ fn receive(queue: &QueueDef, max: u32, auto_ack: bool) -> Receive {
         lease: LeaseKind::Bound,
         ride: true,
         auto_ack,
+        beside: false,
         leases_max: LEASES_MAX,
     }
 }

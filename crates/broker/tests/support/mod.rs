@@ -66,6 +66,7 @@ pub fn now(def: &QueueDef, max: u32) -> Receive {
         lease: LeaseKind::Bound,
         ride: true,
         auto_ack: false,
+        beside: false,
         leases_max: LEASES_MAX,
     }
 }

@@ -394,6 +394,8 @@ pub struct Receive {
     pub ride: bool,
     /// They are settled as they are handed out; see [`ConsumerOpts::auto_ack`].
     pub auto_ack: bool,
+    /// Served also if an exclusive or single active consumer has the queue.
+    pub beside: bool,
     /// With so many leases of the queue out it gets nothing, [`LEASES_MAX`] at most: refused if it does not wait, else it waits for one to end.
     pub leases_max: usize,
 }
@@ -723,7 +725,7 @@ pub enum SubscribeError {
     /// No such queue.
     #[error("no such queue")]
     NotFound,
-    /// Another consumer is exclusive, or is there already and this one would be.
+    /// Another consumer is exclusive, or this one would be and another is there already or the queue has a single active one.
     #[error("the queue has an exclusive consumer")]
     Exclusive,
     /// The session uses this number already.

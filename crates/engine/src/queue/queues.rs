@@ -433,7 +433,8 @@ impl Queues {
         if known || consumer == ConsumerId(0) || queue.consumers.get(key).is_some() {
             return Err(SubscribeError::Exists);
         }
-        if queue.consumers.has_exclusive() || opts.exclusive && queue.consumers.count() > 0 {
+        let shared = queue.consumers.count() > 0 || queue.policy().single_active;
+        if queue.consumers.has_exclusive() || opts.exclusive && shared {
             return Err(SubscribeError::Exclusive);
         }
         if queue.consumers.count() >= CONSUMERS_MAX {
@@ -493,7 +494,7 @@ impl Queues {
         let id = what.queue;
         let refused = match self.load(&cx.state.queues, id) {
             None => Some(ReceiveError::NotFound),
-            Some(q) if q.policy().single_active || q.consumers.has_exclusive() => {
+            Some(q) if !what.beside && (q.policy().single_active || q.consumers.has_exclusive()) => {
                 Some(ReceiveError::Exclusive)
             }
             Some(q) if what.wait_ms == 0 && q.leased.n >= what.leases_max as u64 => {

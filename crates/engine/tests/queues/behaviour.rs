@@ -622,6 +622,19 @@ fn an_exclusive_consumer_is_alone() {
     w.gone(2);
     w.subscribe(3, 1, q, PUSH);
     assert_eq!(w.ask(4, subscribe(1, exclusive)), refused);
+    let single = w.create("b", QueuePolicy { single_active: true, ..QueuePolicy::default() });
+    let opts = QueueOp::Subscribe { queue: single, consumer: ConsumerId(2), opts: exclusive };
+    assert_eq!(w.ask(4, opts), refused, "whoever is active is alone there");
+}
+
+#[test]
+fn a_receive_beside_an_exclusive_consumer_is_served_only_if_it_says_so() {
+    let mut w = world();
+    let q = w.create("a", QueuePolicy { single_active: true, ..QueuePolicy::default() });
+    w.fill(q, 1);
+    let refused = QueueReply::Received(Err(ReceiveError::Exclusive));
+    assert_eq!(w.ask(2, QueueOp::Receive(pull(q, 1))), refused);
+    assert_eq!(w.receive(2, Receive { beside: true, ..pull(q, 1) }).len(), 1);
 }
 
 #[test]

@@ -372,6 +372,7 @@ impl Run {
             lease: opts.lease,
             ride: opts.ride,
             auto_ack: opts.auto_ack,
+            beside: false,
             leases_max: LEASES_MAX,
         };
         let deadline = self.now() + what.wait_ms;

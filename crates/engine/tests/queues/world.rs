@@ -445,6 +445,7 @@ pub fn pull(queue: ObjectId, max: u32) -> Receive {
         lease: LeaseKind::Timed { lease_ms: None, owned: false },
         ride: false,
         auto_ack: false,
+        beside: false,
         leases_max: LEASES_MAX,
     }
 }

@@ -10,8 +10,8 @@ use millstream_broker::{Begin, BeginError, DeadLetter, Header, HeaderValue, KeyF
 
 use crate::exception::Exception;
 
-/// Longest life of a message or a queue, milliseconds, as `RabbitMQ` bounds it.
-const TTL_MS_MAX: u64 = 4_294_967_295;
+/// Longest life of a message or a queue, milliseconds, as `RabbitMQ` bounds it: ten years.
+pub(crate) const TTL_MS_MAX: u64 = 315_360_000_000;
 /// Highest `x-max-priority`.
 const PRIORITY_MAX: u64 = 255;
 /// A quorum queue's `x-delivery-limit` unless it is set.
@@ -130,10 +130,7 @@ pub(crate) fn read(queue: &str, kind: Kind, arguments: &[Header]) -> Result<Queu
         return Err(invalid(queue, MAX_PRIORITY, "not supported by quorum queues"));
     }
     policy.priority_max = priority.and_then(|p| u8::try_from(p).ok()).unwrap_or(0);
-    let limit = number(DELIVERY_LIMIT, u64::from(u32::MAX) - 2)?;
-    let limit = limit.or((kind == Kind::Quorum).then_some(QUORUM_DELIVERY_LIMIT));
-    // So many redeliveries: one attempt more.
-    policy.attempts_max = limit.and_then(|n| u32::try_from(n + 1).ok());
+    policy.attempts_max = attempts_max(queue, kind, find(arguments, DELIVERY_LIMIT))?;
     policy.single_active = match find(arguments, SINGLE_ACTIVE) {
         None => false,
         Some(HeaderValue::Bool(on)) => *on,
@@ -191,6 +188,16 @@ pub(crate) fn read(queue: &str, kind: Kind, arguments: &[Header]) -> Result<Queu
         return Err(invalid(queue, arg, "not supported by queues that are subscribed to a topic"));
     }
     Ok(QueueArguments { policy, dead_letter, subscription, key_from })
+}
+
+/// A delivery limit says how many redeliveries there are: one attempt more. Below 0 there is no limit, also on a quorum queue.
+fn attempts_max(queue: &str, kind: Kind, limit: Option<&HeaderValue>) -> Result<Option<u32>, Exception> {
+    if limit.and_then(integer).is_some_and(|n| n < 0) {
+        return Ok(None);
+    }
+    let limit = whole_number(queue, DELIVERY_LIMIT, limit, u64::from(u32::MAX) - 2)?;
+    let limit = limit.or((kind == Kind::Quorum).then_some(QUORUM_DELIVERY_LIMIT));
+    Ok(limit.and_then(|n| u32::try_from(n + 1).ok()))
 }
 
 /// The time in which deliveries of a queue with these arguments are to be settled.
@@ -348,15 +355,21 @@ fn whole_number(
     max: u64,
 ) -> Result<Option<u64>, Exception> {
     let Some(value) = value else { return Ok(None) };
-    let Some(n) = integer(value) else { return Err(unacceptable(queue, name, value)) };
+    let n = whole(queue, name, value)?;
     match u64::try_from(n) {
         Err(_) => Err(invalid(queue, name, &format!("{{value_negative,{n}}}"))),
         Ok(n) if n > max && name == MAX_PRIORITY => {
             Err(invalid(queue, name, &format!("{{max_value_exceeded,{n}}}")))
         }
-        Ok(n) if n > max => Err(invalid(queue, name, &format!("{{value_too_big,{n}}}"))),
+        Ok(n) if n > max => Err(invalid(queue, name, &format!("{{value_too_large,{n}}}"))),
         Ok(n) => Ok(Some(n)),
     }
+}
+
+/// The number in a value of one of the whole types.
+pub(crate) fn whole(queue: &str, name: &str, value: &HeaderValue) -> Result<i128, Exception> {
+    integer(value)
+        .ok_or_else(|| invalid(queue, name, &format!("\"expected integer, got {}\"", type_name(value))))
 }
 
 /// A value of one of the whole types.
@@ -476,7 +489,8 @@ mod tests {
     fn a_wrong_value_is_refused_with_its_reason() {
         for (name, value, why) in [
             ("x-message-ttl", HeaderValue::I32(-1), "{value_negative,-1}"),
-            ("x-message-ttl", HeaderValue::Str("a".into()), "{unacceptable_type,longstr}"),
+            ("x-message-ttl", HeaderValue::Str("a".into()), "\"expected integer, got longstr\""),
+            ("x-message-ttl", HeaderValue::I64(315_360_000_001), "{value_too_large,315360000001}"),
             ("x-expires", HeaderValue::I32(0), "{value_zero,0}"),
             ("x-max-priority", HeaderValue::I32(256), "{max_value_exceeded,256}"),
             ("x-overflow", HeaderValue::Str("x".into()), "invalid_overflow"),
@@ -503,6 +517,7 @@ mod tests {
         assert_eq!(limit(Kind::Classic, &[]), None);
         assert_eq!(limit(Kind::Quorum, &[]), Some(21));
         assert_eq!(limit(Kind::Quorum, &[("x-delivery-limit", HeaderValue::I32(2))]), Some(3));
+        assert_eq!(limit(Kind::Quorum, &[("x-delivery-limit", HeaderValue::I32(-1))]), None);
     }
 
     #[test]

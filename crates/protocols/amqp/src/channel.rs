@@ -19,7 +19,7 @@ mod transactions;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amq_protocol::protocol::{AMQPClass, basic as b, channel as ch, confirm};
+use amq_protocol::protocol::{AMQPClass, access, basic as b, channel as ch, confirm};
 use futures_util::FutureExt as _;
 use millstream_broker::queue::api::Delivery;
 use millstream_broker::{Action, Resource, Session};
@@ -264,6 +264,10 @@ impl Channel {
             AMQPClass::Basic(m) => self.basic(m, &method.table).await?,
             AMQPClass::Confirm(confirm::AMQPMethod::Select(m)) => self.select_confirms(&m)?,
             AMQPClass::Tx(m) => self.transaction(m).await?,
+            // Of AMQP 0-8: a ticket that says nothing, for clients that still ask for one.
+            AMQPClass::Access(access::AMQPMethod::Request(_)) => {
+                self.send(AMQPClass::Access(access::AMQPMethod::RequestOk(access::RequestOk {})));
+            }
             other => {
                 let text = format!("class {} is not for clients to call here", other.get_amqp_class_id());
                 return Err(Exception::new(ReplyCode::CommandInvalid, text));

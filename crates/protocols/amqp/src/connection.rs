@@ -155,6 +155,8 @@ struct Entry {
     inbox: mpsc::Sender<Box<Parcel>>,
     content: Assembler,
     publish: Option<Publish>,
+    /// It was sent content that closes it: what comes until it knows is not looked at.
+    failed: bool,
     unfinished_bytes: usize,
     /// What the channel is given next, and what that counts.
     parcel: Vec<Command>,
@@ -347,13 +349,10 @@ impl Reader<'_> {
                 outbox.method(0, &AMQPClass::Connection(ok));
                 Ok(())
             }
-            AMQPClass::Connection(_) => {
-                let text = "a method of connection that is not expected now";
-                Err(Exception::new(ReplyCode::CommandInvalid, text).on(ids).into())
+            _ => {
+                let text = "unexpected method in connection state running";
+                Err(Exception::new(ReplyCode::ChannelError, text).on(ids).into())
             }
-            _ => Err(Exception::new(ReplyCode::ChannelError, "channel 0 carries methods of connection only")
-                .on(ids)
-                .into()),
         }
     }
 
@@ -403,6 +402,8 @@ impl Reader<'_> {
                 }
                 Ok(())
             }
+            // As after any other error of a channel: only its end still counts.
+            _ if entry.failed => Ok(()),
             _ => self.gather(number, Command::Method(method), 0).await,
         }
     }
@@ -412,7 +413,7 @@ impl Reader<'_> {
             let e = Exception::new(ReplyCode::ChannelError, "expected 'channel.open'");
             return Err(e.on(method::BASIC_PUBLISH).into());
         };
-        if !entry.inbox.is_closed() {
+        if !entry.failed && !entry.inbox.is_closed() {
             entry.content.begin().map_err(|e| Exception::from(e).on(method::BASIC_PUBLISH))?;
             entry.publish = Some(publish);
         }
@@ -429,7 +430,7 @@ impl Reader<'_> {
             };
             return Err(e.into());
         };
-        if entry.inbox.is_closed() {
+        if entry.failed || entry.inbox.is_closed() {
             return Ok(());
         }
         if frame.kind == FrameKind::Body {
@@ -444,6 +445,7 @@ impl Reader<'_> {
             Ok(None) => return Ok(()),
             Ok(Some(content)) => content,
             Err(e) if e.reply_code().is_soft() => {
+                entry.failed = true;
                 let exception = Exception::from(e).on(method::BASIC_PUBLISH);
                 return self.gather(number, Command::Fail(exception), 0).await;
             }
@@ -552,6 +554,7 @@ impl Reader<'_> {
             inbox,
             content: Assembler::default(),
             publish: None,
+            failed: false,
             unfinished_bytes: 0,
             parcel: Vec::new(),
             parcel_bytes: 0,

@@ -181,8 +181,13 @@ pub enum CodecError {
         max: usize,
     },
     /// An expiration that is no number of milliseconds.
-    #[error("invalid expiration")]
-    Expiration,
+    #[error("invalid expiration '{said}': {why}")]
+    Expiration {
+        /// What was said.
+        said: String,
+        /// What is wrong with it, in `RabbitMQ`'s words.
+        why: String,
+    },
 }
 
 impl CodecError {
@@ -201,14 +206,14 @@ impl CodecError {
             | Self::TooDeep
             | Self::TooMany { .. } => ReplyCode::SyntaxError,
             Self::UnknownMethod { .. } | Self::NotServed { .. } => ReplyCode::NotImplemented,
-            // 4.2.6: incomplete or badly formatted content. The last two as `RabbitMQ` has them; the specification says 501.
+            // 4.2.6: incomplete or badly formatted content. The last three as `RabbitMQ` has them; the specification says 501.
             Self::Unexpected { .. }
             | Self::BodyTooLong { .. }
             | Self::Heartbeat { .. }
+            | Self::ChannelZero
             | Self::ContentClass { .. } => ReplyCode::UnexpectedFrame,
-            Self::ChannelZero => ReplyCode::ChannelError,
             // As `RabbitMQ` has it; the specification's own code is 311.
-            Self::ContentTooLarge { .. } | Self::Expiration => ReplyCode::PreconditionFailed,
+            Self::ContentTooLarge { .. } | Self::Expiration { .. } => ReplyCode::PreconditionFailed,
         }
     }
 }

@@ -5,6 +5,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use millstream_broker::{Header, property};
 
+use crate::arguments::TTL_MS_MAX;
 use crate::cursor::Cursor;
 use crate::error::{CodecError, EncodeError};
 use crate::table::{self, put_short};
@@ -85,11 +86,29 @@ impl ContentHeader {
     /// How long the message lives, milliseconds; `None`: as long as its queue keeps it.
     ///
     /// # Errors
-    /// `Expiration` if it is no whole number.
+    /// `Expiration` if it is no whole number, below 0, or longer than any life may be.
     pub fn expiration_ms(&self) -> Result<Option<u64>, CodecError> {
         let Some(text) = self.property(property::EXPIRATION) else { return Ok(None) };
-        let digits = std::str::from_utf8(text).ok().filter(|t| t.bytes().all(|b| b.is_ascii_digit()));
-        digits.and_then(|t| t.parse().ok()).map(Some).ok_or(CodecError::Expiration)
+        let said = String::from_utf8_lossy(text);
+        let wrong = |why: String| Err(CodecError::Expiration { said: said.clone().into_owned(), why });
+        let signs = usize::from(said.starts_with(['+', '-']));
+        let digits = said.bytes().skip(signs).take_while(u8::is_ascii_digit).count();
+        let (number, rest) = said.split_at(signs + digits);
+        if digits == 0 {
+            return wrong("no_integer".to_owned());
+        }
+        if !rest.is_empty() {
+            return wrong(format!("{{leftover_string,\"{rest}\"}}"));
+        }
+        // What no whole number here can hold is too large, or too small, as well.
+        match number.parse::<i128>() {
+            Ok(n) if n < 0 => wrong(format!("{{value_negative,{n}}}")),
+            Ok(n) => match u64::try_from(n) {
+                Ok(ms) if ms <= TTL_MS_MAX => Ok(Some(ms)),
+                _ => wrong(format!("{{value_too_large,{n}}}")),
+            },
+            Err(_) => wrong(format!("{{value_too_large,{number}}}")),
+        }
     }
 
     /// Its priority; 0 if it says none.

@@ -179,7 +179,7 @@ fn frames_out_of_place_have_their_reply_codes() {
     assert_eq!(code(open(3).frame(content_header(1), BODY_MAX)), 505, "a header within a body");
     assert_eq!(code(open(3).frame(body(b"four"), BODY_MAX)), 505, "more than the header said");
     let channel_zero = Frame { channel: 0, ..body(b"x") };
-    assert_eq!(code(open(3).frame(channel_zero, BODY_MAX)), 504);
+    assert_eq!(code(open(3).frame(channel_zero, BODY_MAX)), 505);
 }
 
 #[test]

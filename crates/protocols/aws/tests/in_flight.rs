@@ -46,6 +46,7 @@ impl Crowd {
                 lease: LeaseKind::Timed { lease_ms: None, owned: false },
                 ride: true,
                 auto_ack: false,
+                beside: false,
                 leases_max: IN_FLIGHT_MAX,
             };
             let got = self.0.session.receive(what).unwrap().await.unwrap().unwrap();

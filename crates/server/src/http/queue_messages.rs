@@ -211,6 +211,7 @@ pub async fn receive(
         lease: LeaseKind::Timed { lease_ms: t.lease_ms, owned: false },
         ride: false,
         auto_ack: false,
+        beside: false,
         leases_max: LEASES_MAX,
     };
     // The session lives while it waits: its end would end the waiting.

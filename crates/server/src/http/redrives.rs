@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use millstream_broker::{Redrive, RedriveFailure, RedriveState, RedriveTask};
+use millstream_broker::{Redrive, RedriveError, RedriveFailure, RedriveState, RedriveTask};
+use millstream_types::Namespace;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::queues::find;
-use super::{ApiError, Shared};
+use super::{ApiError, Health, Shared};
 
 /// Redrives begun by this process: part of their names.
 static BEGUN: AtomicU64 = AtomicU64::new(0);
@@ -61,7 +62,7 @@ pub async fn describe(
     State(health): Shared,
     Path((name, redrive)): Path<(String, String)>,
 ) -> Result<Json<Value>, ApiError> {
-    Ok(Json(shown(&name, &health.session()?.find_redrive(&redrive).await?)))
+    Ok(Json(shown(&name, &of_queue(&health, &name, &redrive).await?)))
 }
 
 /// Ends one: what it moved stays moved.
@@ -69,7 +70,19 @@ pub async fn cancel(
     State(health): Shared,
     Path((name, redrive)): Path<(String, String)>,
 ) -> Result<Json<Value>, ApiError> {
+    of_queue(&health, &name, &redrive).await?;
     Ok(Json(shown(&name, &health.session()?.cancel_redrive(&redrive).await?)))
+}
+
+/// A redrive, if it is of the queue that is named. Of a queue that is gone the name is not known any more: then any that is no queue's will do.
+async fn of_queue(health: &Health, name: &str, redrive: &str) -> Result<RedriveTask, ApiError> {
+    let broker = health.broker()?;
+    let task = health.session()?.find_redrive(redrive).await?;
+    let is_its = match broker.queue(Namespace::DEFAULT, name) {
+        Some(def) => def.id == task.what.from,
+        None => broker.queue_by_id(task.what.from).is_none(),
+    };
+    if is_its { Ok(task) } else { Err(RedriveError::NotFound.into()) }
 }
 
 fn shown(queue: &str, t: &RedriveTask) -> Value {

@@ -75,9 +75,7 @@ impl World {
                 let met = match kind {
                     ExchangeType::Direct => keys.contains(&&*def.key),
                     ExchangeType::Fanout => true,
-                    ExchangeType::Topic => keys.iter().any(|k| {
-                        matches(&def.key.split('.').collect::<Vec<_>>(), &k.split('.').collect::<Vec<_>>())
-                    }),
+                    ExchangeType::Topic => keys.iter().any(|k| matches(&words(&def.key), &words(k))),
                     ExchangeType::Headers => headers_match(arguments, headers),
                 };
                 if met {
@@ -94,6 +92,10 @@ impl World {
         }
         Some(found)
     }
+}
+
+fn words(key: &str) -> Vec<&str> {
+    if key.is_empty() { Vec::new() } else { key.split('.').collect() }
 }
 
 fn matches(pattern: &[&str], words: &[&str]) -> bool {

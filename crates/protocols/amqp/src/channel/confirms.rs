@@ -162,7 +162,8 @@ impl Channel {
     }
 }
 
-fn exception(e: &PublishError) -> Exception {
+/// What the client is told of a message that was not taken.
+pub(super) fn exception(e: &PublishError) -> Exception {
     match e {
         PublishError::Route(RouteError::NoExchange { name }) => Exception::not_found_exchange(name),
         PublishError::Route(RouteError::Internal { name }) => internal_exchange(name),

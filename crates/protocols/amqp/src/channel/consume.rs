@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use amq_protocol::protocol::{AMQPClass, basic as b};
 use millstream_broker::queue::api::{ConsumerId, ConsumerOpts, LeaseKind, SubscribeError};
-use millstream_broker::{Action, ConsumeError, Header, HeaderValue, QueueSettings};
+use millstream_broker::{Action, ConsumeError, Header, QueueSettings};
 
 use crate::arguments::{self, Kind};
 use crate::channel::Channel;
@@ -74,7 +74,7 @@ impl Channel {
         if name != REPLY_TO {
             self.allow(Action::Read, &resource(&name))?;
         }
-        let priority = priority(table)?;
+        let priority = priority(&name, table)?;
         if name == REPLY_TO {
             name = self.make_reply_queue(m.no_ack).await?;
         }
@@ -147,17 +147,9 @@ impl Channel {
     }
 }
 
-fn priority(table: &[Header]) -> Result<i32, Exception> {
-    let Some(value) = table.iter().find(|h| h.name == PRIORITY).map(|h: &Header| &h.value) else {
-        return Ok(0);
-    };
-    let wrong = |v: &HeaderValue| {
-        let name = arguments::type_name(v);
-        Exception::precondition(format!(
-            "invalid arg '{PRIORITY}' for consumer: {{unacceptable_type,{name}}}"
-        ))
-    };
-    let n = arguments::integer(value).ok_or_else(|| wrong(value))?;
+fn priority(queue: &str, table: &[Header]) -> Result<i32, Exception> {
+    let Some(header) = table.iter().find(|h| h.name == PRIORITY) else { return Ok(0) };
+    let n = arguments::whole(queue, PRIORITY, &header.value)?;
     Ok(i32::try_from(n).unwrap_or(if n < 0 { i32::MIN } else { i32::MAX }))
 }
 

@@ -137,6 +137,9 @@ impl Channel {
             self.allow(Action::Write, &resource(&target.name))?;
         }
         self.allow(Action::Read, &Resource::Exchange(Namespace::DEFAULT, source.to_owned()))?;
+        if target.kind == TargetKind::Queue && (bind || self.session.queue(&target.name).is_some()) {
+            self.usable(&target.name)?;
+        }
         let binding = Binding { source: source.to_owned(), target, key: key.to_owned(), arguments };
         if bind {
             return self.session.bind(&binding).await.map(drop).map_err(|e| exception(&e));
@@ -198,7 +201,10 @@ fn exception(e: &ExchangeError) -> Exception {
             Exception::new(ReplyCode::NotFound, format!("no {what} '{name}' in vhost '/'"))
         }
         ExchangeError::Routing(RoutingError::Differs { name, arg, current, asked }) if *arg == ALTERNATE => {
-            inequivalent(name, arg, &alternate(asked), &alternate(current))
+            match (alternate(asked), alternate(current)) {
+                (Some(asked), Some(current)) => inequivalent(name, arg, &asked, &current),
+                (a, c) => inequivalent(name, arg, &typed(a, asked), &typed(c, current)),
+            }
         }
         ExchangeError::Routing(RoutingError::Differs { name, arg, current, asked }) => {
             inequivalent(name, arg, &format!("'{asked}'"), &format!("'{current}'"))
@@ -212,10 +218,12 @@ fn exception(e: &ExchangeError) -> Exception {
     }
 }
 
-/// `the exchange "x"` as `RabbitMQ` says it.
-fn alternate(said: &str) -> String {
-    match said.strip_prefix("the exchange ") {
-        Some(name) => format!("the value {} of type 'longstr'", name.replace('"', "'")),
-        None => said.to_owned(),
-    }
+/// The name in `the exchange "x"`, as `RabbitMQ` has it.
+fn alternate(said: &str) -> Option<String> {
+    said.strip_prefix("the exchange ").map(|name| name.replace('"', "'"))
+}
+
+/// A name beside what is none.
+fn typed(name: Option<String>, said: &str) -> String {
+    name.map_or_else(|| said.to_owned(), |name| format!("the value {name} of type 'longstr'"))
 }

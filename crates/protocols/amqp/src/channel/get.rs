@@ -10,6 +10,7 @@ use crate::channel::Channel;
 use crate::channel::consume::exception;
 use crate::channel::deliver::header_of;
 use crate::channel::queue::{count, resource};
+use crate::error::ReplyCode;
 use crate::exception::Exception;
 use crate::text;
 
@@ -18,6 +19,14 @@ impl Channel {
         let name = self.queue_name(m.queue.as_str())?;
         self.allow(Action::Read, &resource(&name))?;
         let def = self.usable(&name)?;
+        let settings = QueueSettings::of(&def);
+        let counts = arguments::kind(&name, &settings.arguments) == Ok(Kind::Quorum);
+        if counts && def.policy.single_active {
+            let text = format!(
+                "cannot obtain access to locked queue '{name}' in vhost '/'. basic.get operations are not supported by quorum queues with single active consumer"
+            );
+            return Err(Exception::new(ReplyCode::ResourceLocked, text));
+        }
         // What the channel itself published before is there to be got, also where no confirm was asked for.
         let mut behind_own = self.confirms.is_empty();
         loop {
@@ -29,6 +38,7 @@ impl Channel {
                 lease: LeaseKind::Bound,
                 ride: true,
                 auto_ack: false,
+                beside: true,
                 leases_max: LEASES_MAX,
             };
             let receiving = self.session.receive(receive).map_err(|e| exception(&name, &e))?;
@@ -62,8 +72,6 @@ impl Channel {
                 routing_key: text::short(&message.routing_key),
                 message_count: count(stats.map_or(0, |s| s.ready.n)),
             }));
-            let settings = QueueSettings::of(&def);
-            let counts = arguments::kind(&name, &settings.arguments) == Ok(Kind::Quorum);
             let (header, body) = header_of(message, counts.then_some(d.attempts));
             if let Err(e) = self.link.outbox.content(self.number, &class, &header, &body) {
                 self.settling.add(&d, Verb::Undelivered);

@@ -9,6 +9,7 @@ use millstream_broker::{
 };
 use millstream_types::Namespace;
 
+use crate::arguments;
 use crate::channel::Channel;
 use crate::channel::confirms::{Mandatory, internal_exchange};
 use crate::channel::settle::refused;
@@ -79,12 +80,12 @@ impl Channel {
         let Content { mut header, body } = content;
         self.name_reply_queue(&mut header.properties)?;
         self.check_user(header.property(property::USER_ID))?;
-        let ttl_ms = header.expiration_ms().map_err(|_| {
-            let said = header.property(property::EXPIRATION).map_or(&[][..], |t| t);
-            Exception::precondition(format!("invalid expiration '{}'", String::from_utf8_lossy(said)))
-        })?;
+        let ttl_ms = header.expiration_ms()?;
         let mut keys = further_keys(&header.headers, CC)?;
-        keys.extend(further_keys(&header.headers, BCC)?);
+        let hidden = further_keys(&header.headers, BCC)?;
+        let hidden_keys = u16::try_from(hidden.len()).unwrap_or(u16::MAX);
+        keys.extend(hidden);
+        header.headers.retain(|h| h.name != BCC);
         let id = deduplication_id(&header.headers)?;
         let body = joined(body);
         let batch = self.tx.as_mut().map_or(&mut self.batch, |tx| &mut tx.batch);
@@ -101,8 +102,11 @@ impl Channel {
         let (transient, priority) = (!header.is_persistent(), header.priority());
         let delay_ms = delay_ms(&header.headers);
         header.properties.extend(id.map(|id| (property::DEDUPLICATION_ID, id)));
-        let mut headers = header.headers;
-        headers.retain(|h| h.name != BCC);
+        if hidden_keys > 0 {
+            let n = Bytes::copy_from_slice(&hidden_keys.to_le_bytes());
+            header.properties.push((property::HIDDEN_KEYS, n));
+        }
+        let headers = header.headers;
         let message = Message {
             exchange,
             routing_key,
@@ -126,6 +130,8 @@ impl Channel {
 
     /// Publishes what was gathered; if there is no room for it, holds it.
     pub(super) async fn flush_batch(&mut self) -> Result<(), Exception> {
+        // An exchange may go, and a permission: both are looked at again with what is read next.
+        self.batch.checked = None;
         if self.batch.messages.is_empty() {
             return Ok(());
         }
@@ -134,8 +140,6 @@ impl Channel {
             return Ok(());
         }
         let (messages, mandatory) = self.batch.take();
-        // An exchange may go; whether it is there is looked at again with the next batch.
-        self.batch.checked = None;
         let n = messages.len();
         let publishing = match self.session.publish(messages).await {
             Err(RefusedBatch { why: Refused::MemoryFull, batch }) => {
@@ -164,6 +168,8 @@ impl Channel {
         if self.batch.checked.as_deref() == Some(name) {
             return Ok(());
         }
+        // First: who may not publish there does not learn whether it is there.
+        self.allow(Action::Write, &Resource::Exchange(Namespace::DEFAULT, name.to_owned()))?;
         if !name.is_empty() {
             match self.session.broker().routes().exchange(Namespace::DEFAULT, name) {
                 None => return Err(Exception::not_found_exchange(name)),
@@ -171,7 +177,6 @@ impl Channel {
                 Some(_) => {}
             }
         }
-        self.allow(Action::Write, &Resource::Exchange(Namespace::DEFAULT, name.to_owned()))?;
         self.batch.checked = Some(name.to_owned());
         Ok(())
     }
@@ -197,18 +202,19 @@ impl Channel {
     }
 }
 
-/// The keys in a header, which must be an array of text.
+/// The keys in a header, which must be an array. What is no text in it is no key.
 fn further_keys(headers: &[Header], name: &str) -> Result<Vec<String>, Exception> {
-    let wrong = || Exception::precondition(format!("invalid '{name}' header: not an array of strings"));
     let Some(header) = headers.iter().find(|h| h.name == name) else { return Ok(Vec::new()) };
-    let HeaderValue::Array(values) = &header.value else { return Err(wrong()) };
-    values
-        .iter()
-        .map(|v| match v {
-            HeaderValue::Str(key) => Ok(key.clone()),
-            _ => Err(wrong()),
-        })
-        .collect()
+    let HeaderValue::Array(values) = &header.value else {
+        let kind = arguments::type_name(&header.value);
+        let text = format!("invalid message: {{unacceptable_type_in_header,\"{name}\",{kind}}}");
+        return Err(Exception::precondition(text));
+    };
+    let key = |v: &HeaderValue| match v {
+        HeaderValue::Str(key) => Some(key.clone()),
+        _ => None,
+    };
+    Ok(values.iter().filter_map(key).collect())
 }
 
 /// The header that says how long the message rests in its queues first; what is no number of milliseconds above 0 says nothing.

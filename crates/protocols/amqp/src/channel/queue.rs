@@ -25,7 +25,6 @@ impl Channel {
             }
             M::Bind(m) => {
                 let name = self.queue_name(m.queue.as_str())?;
-                self.usable(&name)?;
                 let key = own_key(m.queue.as_str(), m.routing_key.as_str(), &name).to_owned();
                 let target = Target { kind: TargetKind::Queue, name };
                 self.change_binding(m.exchange.as_str(), target, &key, table, true).await?;
@@ -33,18 +32,15 @@ impl Channel {
             }
             M::Unbind(m) => {
                 let name = self.queue_name(m.queue.as_str())?;
-                // What is not there needs no unbinding.
-                if self.session.queue(&name).is_some() {
-                    self.usable(&name)?;
-                    let key = own_key(m.queue.as_str(), m.routing_key.as_str(), &name).to_owned();
-                    let target = Target { kind: TargetKind::Queue, name };
-                    self.change_binding(m.exchange.as_str(), target, &key, table, false).await?;
-                }
+                let key = own_key(m.queue.as_str(), m.routing_key.as_str(), &name).to_owned();
+                let target = Target { kind: TargetKind::Queue, name };
+                self.change_binding(m.exchange.as_str(), target, &key, table, false).await?;
                 (M::UnbindOk(q::UnbindOk {}), false)
             }
             M::Purge(m) => {
-                let def = self.usable(&self.queue_name(m.queue.as_str())?)?;
-                self.allow(Action::Read, &resource(&def.name))?;
+                let name = self.queue_name(m.queue.as_str())?;
+                self.allow(Action::Read, &resource(&name))?;
+                let def = self.usable(&name)?;
                 let purged =
                     self.session.purge_queue(def.id, true).await.map_err(|e| exception(&def.name, &e))?;
                 (M::PurgeOk(q::PurgeOk { message_count: count(purged) }), m.nowait)

@@ -4,8 +4,9 @@
 
 use amq_protocol::protocol::{AMQPClass, tx as t};
 use millstream_broker::queue::api::Verb;
-use millstream_broker::{Broker, CallError, Refused, TransactionError};
+use millstream_broker::{Broker, CallError, NotPublished, Refused, TransactionError};
 
+use crate::channel::confirms::exception as publish_exception;
 use crate::channel::publish::Batch;
 use crate::channel::settle::{Out, Settling};
 use crate::channel::{Channel, FULL_CHECK};
@@ -93,7 +94,7 @@ impl Channel {
         let tx = millstream_broker::Transaction {
             publish: messages,
             settle: settling.take(),
-            refusals_stand: true,
+            unrouted_stand: true,
             ..millstream_broker::Transaction::default()
         };
         let done = loop {
@@ -107,6 +108,7 @@ impl Channel {
         match done {
             Ok(done) => self.returns(done.published, mandatory),
             Err(TransactionError::Call(e)) => Err(Exception::internal(&e)),
+            Err(TransactionError::Publish { why: NotPublished::Error(e), .. }) => Err(publish_exception(&e)),
             Err(e) => Err(Exception::precondition(format!("nothing was committed: {e}"))),
         }
     }

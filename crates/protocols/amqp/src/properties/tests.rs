@@ -118,10 +118,27 @@ fn an_expiration_is_a_whole_number_of_milliseconds() {
         let properties = vec![(property::EXPIRATION, Bytes::from_static(text))];
         ContentHeader { properties, ..ContentHeader::default() }.expiration_ms()
     };
-    assert_eq!(with(b"0"), Ok(Some(0)));
-    for bad in [&b""[..], b"-1", b"+1", b"1.5", b"abc", b"99999999999999999999", &[0xff]] {
-        assert_eq!(with(bad).unwrap_err().reply_code().number(), 406, "{bad:?}");
+    for (text, ms) in [(&b"0"[..], 0), (b"+1", 1), (b"315360000000", 315_360_000_000)] {
+        assert_eq!(with(text), Ok(Some(ms)));
     }
+    for (bad, why) in [
+        (&b""[..], "no_integer"),
+        (b"-", "no_integer"),
+        (b"abc", "no_integer"),
+        (&[0xff], "no_integer"),
+        (b"-1", "{value_negative,-1}"),
+        (b"1.5", "{leftover_string,\".5\"}"),
+        (b"315360000001", "{value_too_large,315360000001}"),
+        (b"99999999999999999999", "{value_too_large,99999999999999999999}"),
+    ] {
+        let e = with(bad).unwrap_err();
+        assert_eq!(e.reply_code().number(), 406, "{bad:?}");
+        let said = String::from_utf8_lossy(bad);
+        assert_eq!(e.to_string(), format!("invalid expiration '{said}': {why}"));
+    }
+    // Longer than any number here, on either side.
+    let long: &'static [u8] = Box::leak(vec![b'9'; 200].into());
+    assert!(with(long).is_err());
     assert_eq!(ContentHeader::default().expiration_ms(), Ok(None));
 }
 

@@ -82,6 +82,7 @@ pub(crate) async fn receive(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Resul
         lease: LeaseKind::Timed { lease_ms: visibility.map(|s| s * 1_000), owned: false },
         ride: false,
         auto_ack: false,
+        beside: false,
         leases_max: IN_FLIGHT_MAX,
     };
     let wait = wait.map_or_else(|| attributes::wait(&def), Duration::from_secs);
