@@ -158,8 +158,31 @@ def _(place):
 def _(place):
     server = place.serve(*SMALL)
     server.ok("queue", "create", "q", "--max-length", "2", "--overflow", "reject-publish")
-    holds(server.refused("produce", "q", "a", "b", "c"), "line 3", "full", "2 before it were stored")
+    equal(server.refused("produce", "q", "a", "b", "c"), "millstream: line 3: the queue is full; 2 before it were stored\n")
     equal(server.ok("consume", "q").lines(), ["a", "b"])
+
+
+@check("a backoff that shrinks, or takes more off than there is, is refused")
+def _(place):
+    server = place.serve(*SMALL)
+    for backoff in ("5m..1s", "1s..5m~101"):
+        holds(server.refused("queue", "create", "q", "--attempts", "2", "--backoff", backoff), "backoff")
+    equal(server.ok("queue", "list", "--json", "--span", "0").json()["queues"], [])
+
+
+@check("a command whose reader has gone ends without a complaint")
+def _(place):
+    server = place.serve(*SMALL)
+    server.ok("queue", "create", "q")
+    server.ok("exchange", "create", "x")
+    for arguments in (["queue", "list", "--span", "0"], ["queue", "describe", "q", "--span", "0"], ["queue", "list", "--json", "--span", "0"],
+                      ["exchange", "describe", "x"], ["exchange", "create", "x"], ["binding", "list"], ["user", "list"], ["queue", "purge", "q"]):
+        reading, writing = os.pipe()
+        os.close(reading)
+        ended = subprocess.run([place.binary, *arguments, "--server", server.http], stdout=writing, stderr=subprocess.PIPE, env=environment(),
+                               cwd=place.folder, timeout=30, check=False)
+        os.close(writing)
+        equal((ended.returncode, ended.stderr), (0, b""), " ".join(arguments))
 
 
 @check("queue delete and purge say what went, and delete heeds its conditions")
@@ -206,7 +229,7 @@ def _(place):
     ready(server, "dead", 100)
     server.ok("queue", "redrive", "dead", "--to", "back", "--rate", "1", "--detach")
     [told] = server.ok("queue", "redrives", "dead", "--json").json()["redrives"]
-    its = "/queues/%s/redrives/" + told["id"]
+    its = "/api/v1/queues/%s/redrives/" + told["id"]
     for wrong in ("other", "nobody"):
         equal(server.get(its % wrong)[0], 404)
         equal(server.ask("POST", its % wrong + "/cancel")[0], 404)

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     let args = cli::Args::parse();
     match cli::run(args) {
         Ok(code) => code,
+        Err(e) if e.is::<cli::NobodyReads>() => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("millstream: {e:#}");
             ExitCode::FAILURE

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Remote;
 use super::client::escape;
-use super::output::{json as print_json, rows, table};
+use super::output::{json as print_json, rows, say, table};
 use super::parse::{argument, object};
 
 #[derive(Debug, Args)]
@@ -75,9 +75,9 @@ impl Binding {
                 if as_json {
                     print_json(&made)?;
                 } else if made.get("made").and_then(Value::as_bool).unwrap_or(true) {
-                    println!("bound {target} to {source}");
+                    say!("bound {target} to {source}");
                 } else {
-                    println!("{target} was bound to {source} so already");
+                    say!("{target} was bound to {source} so already");
                 }
             }
             Action::List { source, target, kind } => {
@@ -100,7 +100,7 @@ impl Binding {
                 let (source, target) = (bind.source.clone(), bind.target.clone());
                 client.delete_with("/bindings", &bind.body())?;
                 if !as_json {
-                    println!("unbound {target} from {source}");
+                    say!("unbound {target} from {source}");
                 }
             }
         }

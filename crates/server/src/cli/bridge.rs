@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Remote;
 use super::client::escape;
-use super::output::{field, json as print_json, rows, table};
+use super::output::{field, json as print_json, rows, say, table};
 use super::parse::pattern;
 
 #[derive(Debug, Args)]
@@ -217,7 +217,7 @@ impl Bridge {
             Action::Delete { name } => {
                 client.delete(&path(&name))?;
                 if !as_json {
-                    println!("deleted bridge {name}");
+                    say!("deleted bridge {name}");
                 }
             }
         }
@@ -229,7 +229,7 @@ fn told(b: &Value, as_json: bool, text: &str) -> anyhow::Result<()> {
     if as_json {
         return print_json(b);
     }
-    println!("{text}");
+    say!("{text}");
     Ok(())
 }
 
@@ -237,22 +237,22 @@ fn describe(b: &Value, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return print_json(b);
     }
-    println!("bridge {}: {}", field(b, "name"), field(b, "state"));
+    say!("bridge {}: {}", field(b, "name"), field(b, "state"));
     if b.get("cause").and_then(Value::as_str).is_some_and(|c| !c.is_empty()) {
-        println!("cause: {}", field(b, "cause"));
+        say!("cause: {}", field(b, "cause"));
     }
-    println!("definition: {}\n", field(b, "definition"));
+    say!("definition: {}\n", field(b, "definition"));
     let names = ["LAG", "PASSED/S", "PASSED", "FILTERED", "SKIPPED", "DEAD-LETTERED", "TRIMMED", "ERRORS"];
     let fields = ["lag", "rate", "passed", "filtered", "skipped", "dead_lettered", "trimmed", "errors"];
     table(&names, &[fields.iter().map(|f| field(b, f)).collect()])?;
     let partitions = rows(b, "partitions", &["partition", "next", "end", "lag"]);
     if !partitions.is_empty() {
-        println!();
+        say!();
         table(&["PARTITION", "NEXT", "END", "LAG"], &partitions)?;
     }
     let not_passed = rows(b, "not_passed", &["partition", "offset"]);
     if !not_passed.is_empty() {
-        println!("\nlast messages that were not passed on:");
+        say!("\nlast messages that were not passed on:");
         table(&["PARTITION", "OFFSET"], &not_passed)?;
     }
     Ok(())

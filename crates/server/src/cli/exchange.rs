@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Remote;
 use super::client::escape;
-use super::output::{field, json as print_json, rows, table};
+use super::output::{field, json as print_json, rows, say, table};
 use super::parse::{argument, object};
 
 #[derive(Debug, Args)]
@@ -71,9 +71,9 @@ impl Exchange {
                 if as_json {
                     print_json(&made)?;
                 } else if made.get("made").and_then(Value::as_bool).unwrap_or(true) {
-                    println!("made {kind} exchange {name}");
+                    say!("made {kind} exchange {name}");
                 } else {
-                    println!("{kind} exchange {name} is there already, made alike");
+                    say!("{kind} exchange {name} is there already, made alike");
                 }
             }
             Action::List => {
@@ -104,7 +104,7 @@ impl Exchange {
                 if as_json {
                     print_json(&told)?;
                 } else {
-                    println!(
+                    say!(
                         "{} exchange {name}, alternate {}\n",
                         field(&told, "type"),
                         field(&told, "alternate")
@@ -116,7 +116,7 @@ impl Exchange {
             Action::Delete { name, if_unused } => {
                 client.delete(&format!("/exchanges/{}?if_unused={if_unused}", escape(&name)))?;
                 if !as_json {
-                    println!("deleted exchange {name}");
+                    say!("deleted exchange {name}");
                 }
             }
         }

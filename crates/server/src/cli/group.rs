@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Remote;
 use super::client::escape;
-use super::output::{field, json as print_json, rows, table};
+use super::output::{field, json as print_json, rows, say, table};
 
 #[derive(Debug, Args)]
 pub struct Group {
@@ -98,7 +98,7 @@ impl Group {
                 if as_json {
                     print_json(&info)?;
                 } else {
-                    println!(
+                    say!(
                         "group {}: {}, generation {}\n",
                         group,
                         field(&info, "state"),
@@ -109,7 +109,7 @@ impl Group {
                         &["TOPIC", "PARTITION", "OFFSET", "START", "END", "LAG", "LOST"],
                         &rows(&info, "offsets", &fields),
                     )?;
-                    println!();
+                    say!();
                     let fields = ["member", "client_id", "client_host", "instance"];
                     table(&["MEMBER", "CLIENT", "HOST", "INSTANCE"], &rows(&info, "members", &fields))?;
                 }
@@ -117,7 +117,7 @@ impl Group {
             Action::Delete { group } => {
                 client.delete(&format!("/groups/{}", escape(&group)))?;
                 if !as_json {
-                    println!("deleted group {group}");
+                    say!("deleted group {group}");
                 }
             }
             Action::ResetOffsets(reset) => {
@@ -129,7 +129,7 @@ impl Group {
                     let fields = ["topic", "partition", "before", "after"];
                     table(&["TOPIC", "PARTITION", "BEFORE", "AFTER"], &rows(&done, "offsets", &fields))?;
                     if reset.dry_run {
-                        println!("nothing was changed (--dry-run)");
+                        say!("nothing was changed (--dry-run)");
                     }
                 }
             }

@@ -24,6 +24,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::config::{Config, KEYS};
 use client::Client;
+pub use output::NobodyReads;
 
 /// Queues and event streams over one durable log, for the clients you already have.
 #[derive(Debug, Parser)]

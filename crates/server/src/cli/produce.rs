@@ -210,9 +210,14 @@ impl<'a> Sender<'a> {
 
     fn flush(&mut self) -> anyhow::Result<()> {
         if self.waiting > 0 {
-            self.client
-                .post(&self.path, &self.body)
-                .with_context(|| format!("{} messages were stored before", self.sent))?;
+            let posted = self.client.post(&self.path, &self.body);
+            // Lines are numbered within what is sent at once.
+            if let Err(e) = posted {
+                return Err(match self.sent {
+                    0 => e,
+                    sent => e.context(format!("after {sent} messages that were stored")),
+                });
+            }
             self.sent += self.waiting;
             self.waiting = 0;
             self.body.clear();

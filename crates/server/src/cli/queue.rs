@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Remote;
 use super::client::{Client, escape};
-use super::output::{field, json as print_json, rows, table};
+use super::output::{field, json as print_json, rows, say, table};
 use super::parse::{backoff, bytes, pattern, span_ms};
 use super::produce::{Input, QueueFields, Target, publish};
 use super::redrive::{self, Redrive, Redrives};
@@ -215,9 +215,9 @@ impl Queue {
                 if as_json {
                     print_json(&made)?;
                 } else if made.get("made").and_then(Value::as_bool).unwrap_or(true) {
-                    println!("made queue {}", create.name);
+                    say!("made queue {}", create.name);
                 } else {
-                    println!("queue {} is there already, made alike", create.name);
+                    say!("queue {} is there already, made alike", create.name);
                 }
             }
             Action::List { span } => list(&client, span.span, as_json)?,
@@ -235,10 +235,7 @@ impl Queue {
                 if as_json {
                     print_json(&gone)?;
                 } else {
-                    println!(
-                        "deleted queue {name} with {} messages that were ready",
-                        field(&gone, "messages")
-                    );
+                    say!("deleted queue {name} with {} messages that were ready", field(&gone, "messages"));
                 }
             }
             Action::Purge { name } => {
@@ -246,7 +243,7 @@ impl Queue {
                 if as_json {
                     print_json(&gone)?;
                 } else {
-                    println!("removed {} messages from queue {name}", field(&gone, "messages"));
+                    say!("removed {} messages from queue {name}", field(&gone, "messages"));
                 }
             }
             Action::Unpark { name, discard } => unpark(&client, &name, discard, as_json)?,
@@ -317,12 +314,12 @@ fn unpark(client: &Client, name: &str, discard: bool, as_json: bool) -> anyhow::
         return print_json(&done);
     }
     let what = if discard { "took away" } else { "gave back" };
-    println!("{what} {} parked messages of queue {name}", field(&done, "messages"));
+    say!("{what} {} parked messages of queue {name}", field(&done, "messages"));
     Ok(())
 }
 
 fn describe(q: &Value) -> anyhow::Result<()> {
-    println!(
+    say!(
         "queue {}: {} ready, {} bytes in all\n",
         field(q, "name"),
         field(q, "ready"),
@@ -331,24 +328,24 @@ fn describe(q: &Value) -> anyhow::Result<()> {
     let counts: Vec<String> = COUNTS.iter().map(|c| field(q, c)).collect();
     table(&["READY", "LEASED", "SCHEDULED", "DEAD", "PARKED", "CONSUMERS"], &[counts])?;
     if let Some(rates) = q.get("rates").filter(|r| r.is_object()) {
-        println!("\na second, over {} ms:", field(rates, "span_ms"));
+        say!("\na second, over {} ms:", field(rates, "span_ms"));
         let rates = ["publish", "deliver", "ack"].map(|r| field(rates, r)).to_vec();
         table(&["PUBLISH", "DELIVER", "ACK"], &[rates])?;
     }
     if q.get("paused").and_then(Value::as_bool).unwrap_or(false) {
-        println!(
+        say!(
             "\nit is paused: its parking place is full, and a message's attempts are used up (see `queue unpark`)"
         );
     }
     if let Some(topic) = q.get("topic").filter(|t| t.is_object()) {
-        println!("\nsubscribed to topic {}, from {}", field(topic, "name"), field(topic, "from"));
+        say!("\nsubscribed to topic {}, from {}", field(topic, "name"), field(topic, "from"));
         let counts = ["skipped", "lost_to_retention", "unreadable"].map(|c| field(topic, c)).to_vec();
         table(&["SKIPPED", "LOST TO RETENTION", "UNREADABLE"], &[counts])?;
         if let Some(filter) = topic.get("filter").and_then(Value::as_str) {
-            println!("filter {filter}");
+            say!("filter {filter}");
         }
     }
-    println!();
+    say!();
     let pairs = |v: &Value| -> Vec<Vec<String>> {
         let all = v.as_object().into_iter().flatten();
         all.filter(|(_, v)| !v.is_null()).map(|(k, v)| vec![k.clone(), text(v)]).collect()
@@ -356,12 +353,12 @@ fn describe(q: &Value) -> anyhow::Result<()> {
     table(&["POLICY", "VALUE"], &pairs(&q["policy"]))?;
     let arguments = pairs(&q["arguments"]);
     if !arguments.is_empty() {
-        println!();
+        say!();
         table(&["ARGUMENT", "VALUE"], &arguments)?;
     }
     let bindings = rows(q, "bindings", &["source", "key", "arguments"]);
     if !bindings.is_empty() {
-        println!();
+        say!();
         table(&["BOUND TO", "KEY", "ARGUMENTS"], &bindings)?;
     }
     Ok(())

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{Client, escape};
-use super::output::{field, json as print_json, rows, table};
+use super::output::{field, json as print_json, rows, say, table};
 
 /// A redrive is asked how far it is so often.
 const LOOK_EACH: Duration = Duration::from_millis(100);
@@ -55,11 +55,7 @@ pub fn redrive(client: &Client, r: &Redrive, as_json: bool) -> anyhow::Result<()
         if as_json {
             return print_json(&begun);
         }
-        println!(
-            "takes {} messages back; see `millstream queue redrives {}`",
-            field(&begun, "messages"),
-            r.name
-        );
+        say!("takes {} messages back; see `millstream queue redrives {}`", field(&begun, "messages"), r.name);
         return Ok(());
     }
     wait(client, &r.name, begun, as_json)
@@ -86,14 +82,14 @@ fn ended(done: &Value, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         print_json(done)?;
     } else {
-        println!("took {} messages back", field(done, "moved"));
+        say!("took {} messages back", field(done, "moved"));
         for (left, why) in [
             ("homeless", "name no queue that is there"),
             ("refused", "are for a queue that is full"),
             ("unreadable", "cannot be read, or are too large"),
         ] {
             if done.get(left).and_then(Value::as_u64).unwrap_or(0) > 0 {
-                println!("left {} that {why}", field(done, left));
+                say!("left {} that {why}", field(done, left));
             }
         }
     }
@@ -129,6 +125,6 @@ pub fn cancel(client: &Client, queue: &str, as_json: bool) -> anyhow::Result<()>
     if as_json {
         return print_json(&ended);
     }
-    println!("cancelled: {} of {} messages were moved", field(&ended, "moved"), field(&ended, "messages"));
+    say!("cancelled: {} of {} messages were moved", field(&ended, "moved"), field(&ended, "messages"));
     Ok(())
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Remote;
 use super::client::escape;
-use super::output::{field, json as print_json, rows, table};
+use super::output::{field, json as print_json, rows, say, table};
 
 #[derive(Debug, Args)]
 pub struct Topic {
@@ -75,7 +75,7 @@ impl Topic {
                 if as_json {
                     print_json(&made)?;
                 } else {
-                    println!("made topic {name} with {} partitions", field(&made, "partitions"));
+                    say!("made topic {name} with {} partitions", field(&made, "partitions"));
                 }
             }
             Action::List => {
@@ -102,7 +102,7 @@ impl Topic {
             Action::Delete { name } => {
                 client.delete(&format!("/topics/{}", escape(&name)))?;
                 if !as_json {
-                    println!("deleted topic {name}");
+                    say!("deleted topic {name}");
                 }
             }
         }
@@ -114,7 +114,7 @@ fn describe(topic: &Value, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return print_json(topic);
     }
-    println!(
+    say!(
         "topic {}: {} partitions, {} bytes\n",
         field(topic, "name"),
         field(topic, "partitions"),
@@ -122,6 +122,6 @@ fn describe(topic: &Value, as_json: bool) -> anyhow::Result<()> {
     );
     let fields = ["partition", "start", "end", "bytes"];
     table(&["PARTITION", "START", "END", "BYTES"], &rows(topic, "partition_list", &fields))?;
-    println!();
+    say!();
     table(&["SETTING", "VALUE", "FROM"], &rows(topic, "settings", &["key", "value", "source"]))
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Remote;
 use super::client::{Client, escape};
-use super::output::{field, json as print_json, table};
+use super::output::{field, json as print_json, say, table};
 
 #[derive(Debug, Args)]
 pub struct User {
@@ -92,10 +92,11 @@ impl User {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let client = self.remote.client();
         let as_json = self.remote.json;
-        let say = |text: String| {
+        let say = |text: String| -> anyhow::Result<()> {
             if !as_json {
-                println!("{text}");
+                say!("{text}");
             }
+            Ok(())
         };
         match self.action {
             Action::Add { name, password, tags } => {
@@ -104,7 +105,7 @@ impl User {
                 if as_json {
                     print_json(&made)?;
                 }
-                say(format!("made user {name}; it may do nothing before `millstream user permissions`"));
+                say(format!("made user {name}; it may do nothing before `millstream user permissions`"))?;
             }
             Action::List => {
                 let users = client.get("/users")?;
@@ -112,23 +113,23 @@ impl User {
             }
             Action::Delete { name } => {
                 client.delete(&format!("/users/{}", escape(&name)))?;
-                say(format!("deleted user {name}"));
+                say(format!("deleted user {name}"))?;
             }
             Action::Passwd { name, password } => {
                 let body = json!({ "password": password.read()? });
                 client.post(&format!("/users/{}/password", escape(&name)), body.to_string().as_bytes())?;
-                say(format!("user {name} has another password"));
+                say(format!("user {name} has another password"))?;
             }
             Action::Permissions { name, configure, write, read, vhost, clear } => {
                 let path = format!("/users/{}/permissions", escape(&name));
                 if clear {
                     client.delete(&format!("{path}?vhost={}", escape(&vhost)))?;
-                    say(format!("user {name} may do nothing in {vhost}"));
+                    say(format!("user {name} may do nothing in {vhost}"))?;
                 } else if let (Some(configure), Some(write), Some(read)) = (configure, write, read) {
                     let body =
                         json!({ "vhost": vhost, "configure": configure, "write": write, "read": read });
                     client.post(&path, body.to_string().as_bytes())?;
-                    say(format!("user {name} has its permissions in {vhost}"));
+                    say(format!("user {name} has its permissions in {vhost}"))?;
                 } else {
                     show(&client, &name, as_json)?;
                 }

@@ -1,7 +1,7 @@
 //! Messages over HTTP: lines of JSON in, lines of JSON out. For people at a terminal, not for speed.
 //!
 //! A message is `{"key": ..., "value": ..., "headers": [[name, value], ...], "partition": n}`; bytes that are no text stand as
-//! `key_base64`, `value_base64`. What comes out has `offset` and `timestamp_ms` too.
+//! `key_base64`, `value_base64`; a header's as `{"base64": ...}`. What comes out has `offset` and `timestamp_ms` too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::topics::find;
-use super::{ApiError, Shared};
+use super::{ApiError, Shared, values};
 
 /// Most messages of one request.
 pub(super) const MESSAGES_MAX: usize = 10_000;
@@ -281,7 +281,7 @@ pub(super) struct Record {
     pub(super) timestamp_ms: i64,
     key: Option<Bytes>,
     value: Option<Bytes>,
-    headers: Vec<(String, Option<Bytes>)>,
+    headers: Vec<Header>,
 }
 
 pub(super) fn records(entry: StreamEntry) -> Result<Vec<Record>, ApiError> {
@@ -291,7 +291,7 @@ pub(super) fn records(entry: StreamEntry) -> Result<Vec<Record>, ApiError> {
             timestamp_ms: entry.max_ts_ms,
             key: message.key,
             value: message.payload,
-            headers: message.headers.into_iter().map(|h| (h.name, header_bytes(h.value))).collect(),
+            headers: message.headers,
         }]),
         Content::Batch { body, .. } => {
             let records = millstream_broker::batch::decode_batch(&body, entry.offset)
@@ -301,20 +301,16 @@ pub(super) fn records(entry: StreamEntry) -> Result<Vec<Record>, ApiError> {
                 timestamp_ms: r.timestamp_ms,
                 key: r.key,
                 value: r.value,
-                headers: r.headers,
+                headers: r.headers.into_iter().map(of_record).collect(),
             };
             Ok(records.into_iter().map(record).collect())
         }
     }
 }
 
-fn header_bytes(value: HeaderValue) -> Option<Bytes> {
-    match value {
-        HeaderValue::Null => None,
-        HeaderValue::Bytes(b) => Some(b),
-        HeaderValue::Str(s) => Some(s.into()),
-        other => Some(format!("{other:?}").into()),
-    }
+/// A record's header: bytes, or none.
+fn of_record((name, value): (String, Option<Bytes>)) -> Header {
+    Header { name, value: value.map_or(HeaderValue::Null, HeaderValue::Bytes) }
 }
 
 pub(super) fn put(o: &mut serde_json::Map<String, Value>, name: &str, bytes: Option<&Bytes>) {
@@ -333,9 +329,25 @@ pub(super) fn line(partition: u32, r: &Record) -> Value {
     put(&mut o, "key", r.key.as_ref());
     put(&mut o, "value", r.value.as_ref());
     if !r.headers.is_empty() {
-        let header =
-            |(n, v): &(String, Option<Bytes>)| json!([n, v.as_ref().map(|b| String::from_utf8_lossy(b))]);
+        let header = |h: &Header| json!([h.name, values::to_json(&h.value)]);
         o.insert("headers".to_owned(), r.headers.iter().map(header).collect());
     }
     Value::Object(o)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_shown_as_what_they_are() {
+        let header = |name: &str, value| Header { name: name.to_owned(), value };
+        let raw = of_record(("raw".to_owned(), Some(Bytes::from_static(b"\xff"))));
+        let none = of_record(("none".to_owned(), None));
+        let headers =
+            vec![header("n", HeaderValue::I32(5)), header("on", HeaderValue::Bool(true)), raw, none];
+        let r = Record { offset: 3, timestamp_ms: -1, key: None, value: None, headers };
+        let shown = json!([["n", 5], ["on", true], ["raw", { "base64": "/w==" }], ["none", null]]);
+        assert_eq!(line(1, &r)["headers"], shown);
+    }
 }

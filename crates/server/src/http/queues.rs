@@ -323,6 +323,11 @@ impl Create {
             None => Backoff::None,
             Some(NewBackoff { base_ms, max_ms: None, jitter_percent: 0 }) => Backoff::Fixed { ms: base_ms },
             Some(NewBackoff { base_ms, max_ms, jitter_percent }) => {
+                if max_ms.is_some_and(|max_ms| max_ms < base_ms) || jitter_percent > 100 {
+                    let text =
+                        "a backoff grows from its shortest to its longest rest, and takes 0 to 100 % off";
+                    return Err(ApiError::bad(text));
+                }
                 Backoff::Exponential { base_ms, max_ms: max_ms.unwrap_or(base_ms), jitter_percent }
             }
         };
