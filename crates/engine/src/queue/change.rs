@@ -204,10 +204,10 @@ impl Queues {
             cx.out.ended.push(Ended { session, consumer, wait: *cx.last_lsn });
         }
         for (number, lane) in queue.lanes.iter() {
-            for lease in lane.leases.sorted() {
+            for lease in lane.leases.iter() {
                 let Some((session, consumer)) = lease.holder else { continue };
                 let Some(s) = self.sessions.get_mut(&session) else { continue };
-                s.leases.remove(&(id, *number, lease.slot.pos));
+                s.leases.remove(id, *number, lease.slot.pos);
                 if consumer != super::api::ConsumerId(0) {
                     s.pool_used = s.pool_used.saturating_sub(1);
                     self.freed.push(session);

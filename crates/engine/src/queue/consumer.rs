@@ -4,11 +4,13 @@
 //! makes it ready again puts it at the end. So dispatch never steps over many that are not.
 
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use millstream_types::{ConnId, ObjectId};
 
 use super::api::{ConsumerId, ConsumerOpts, Receive};
+use super::blocks::{BLOCK, split};
 use crate::op::Ticket;
 
 /// Names a consumer of a queue.
@@ -71,7 +73,7 @@ pub(crate) struct SessionState {
     pub(crate) consumers: BTreeMap<ConsumerId, ObjectId>,
     pub(crate) waits: BTreeMap<Ticket, ObjectId>,
     /// Owned leases.
-    pub(crate) leases: BTreeSet<(ObjectId, u16, u64)>,
+    pub(crate) leases: Owned,
     /// Leases that count for the pool.
     pub(crate) pool_used: u32,
     /// Most of them; 0 = no limit.
@@ -81,6 +83,39 @@ pub(crate) struct SessionState {
     pub(crate) served: ConsumerId,
     /// Bytes delivered and not taken over.
     pub(crate) outbox_bytes: u64,
+}
+
+/// Leases that a session owns, a bit each: it may have millions, and as a rule many of them are neighbours.
+#[derive(Debug, Default)]
+pub(crate) struct Owned {
+    /// By queue, lane and block of positions.
+    blocks: BTreeMap<(ObjectId, u16, u64), u64>,
+}
+
+impl Owned {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+    pub(crate) fn insert(&mut self, queue: ObjectId, lane: u16, pos: u64) {
+        let (block, at) = split(pos);
+        *self.blocks.entry((queue, lane, block)).or_default() |= 1 << at;
+    }
+    pub(crate) fn remove(&mut self, queue: ObjectId, lane: u16, pos: u64) {
+        let (block, at) = split(pos);
+        if let Entry::Occupied(mut bits) = self.blocks.entry((queue, lane, block)) {
+            *bits.get_mut() &= !(1 << at);
+            if *bits.get() == 0 {
+                bits.remove();
+            }
+        }
+    }
+    /// All, ascending by queue, lane and position.
+    pub(crate) fn into_all(self) -> impl Iterator<Item = (ObjectId, u16, u64)> {
+        self.blocks.into_iter().flat_map(|((queue, lane, block), bits)| {
+            let places = (0..BLOCK).filter(move |at| bits & (1 << at) != 0);
+            places.map(move |at| (queue, lane, block * BLOCK + at))
+        })
+    }
 }
 
 impl SessionState {
@@ -347,6 +382,33 @@ impl Consumers {
             && matches!(taker, Taker::Consumer(_))
         {
             ring.get_mut().push_back(taker);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_session_owns_what_a_set_says(steps in vec((1..3_u64, 0..2_u16, 0..200_u64, any::<bool>()), 0..200)) {
+            let (mut owned, mut set) = (Owned::default(), BTreeSet::new());
+            for (queue, lane, pos, put) in steps {
+                let queue = ObjectId(queue);
+                if put {
+                    owned.insert(queue, lane, pos);
+                    set.insert((queue, lane, pos));
+                } else {
+                    owned.remove(queue, lane, pos);
+                    set.remove(&(queue, lane, pos));
+                }
+                prop_assert_eq!(owned.is_empty(), set.is_empty());
+            }
+            prop_assert!(owned.into_all().eq(set));
         }
     }
 }

@@ -361,7 +361,7 @@ impl Queue {
     fn head_of(&self, number: u16, of_all: bool) -> Option<Slot> {
         let lane = self.lanes.get(number)?;
         if !of_all {
-            return lane.peek_visible().copied();
+            return lane.peek_visible();
         }
         self.head_of_all(number).filter(|s| s.pos < lane.visible)
     }
@@ -603,7 +603,7 @@ impl Queue {
             turn.record.act_on(queue, number, &before, Act::Lease(known, bytes, self.key_of(&slot)));
             if owned {
                 let session = turn.sessions.entry(how.session).or_default();
-                session.leases.insert((queue, number, slot.pos));
+                session.leases.insert(queue, number, slot.pos);
             }
             self.leased.add(bytes);
             let holder = Some((how.session, how.consumer));

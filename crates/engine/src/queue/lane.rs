@@ -4,20 +4,21 @@
 //! the next ones that were never taken), `tail` (the newest, kept so that a window that catches up need not read the log), or only
 //! in the log: from `scan` on, but for what `tail` has. Start at [`Lane`].
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use foldhash::{HashMap, HashMapExt};
 
 use super::api::DELAY_LANE;
 use super::delays::Delays;
 use super::keys::{ASIDE_MAX, KEYS_BYTES_MAX, Rank};
-use super::lease::Leases;
+use super::lease::{Lease, Leases};
 use super::policy::Ordering;
 use super::record::Record;
 use super::rows::QueueRows;
 use super::rows::chunk::{ChunkKey, offset};
 use super::rows::head::LaneHead;
 use super::rows::set::CHUNK;
+use super::slots::{Aheads, Rests, Slots};
 use super::topics::Skips;
 use millstream_types::{LogId, ObjectId};
 
@@ -135,11 +136,9 @@ pub(crate) struct Lane {
     /// Of a queue that orders by key: first and last message of each key in the window. Only ever looked up.
     same: HashMap<u64, (u64, u64)>,
     pub(crate) tail: VecDeque<Slot>,
-    pub(crate) returned: BTreeMap<u64, Slot>,
-    pub(crate) ahead: BTreeMap<u64, Ahead>,
-    /// Of these, ready.
-    ahead_ready: usize,
-    pub(crate) resting: BTreeMap<u64, Rest>,
+    pub(crate) returned: Slots,
+    pub(crate) ahead: Aheads,
+    pub(crate) resting: Rests,
     pub(crate) delays: Delays,
     pub(crate) leases: Leases,
     /// A read is under way.
@@ -216,12 +215,11 @@ impl Lane {
             window: VecDeque::new(),
             same: HashMap::new(),
             tail: VecDeque::new(),
-            returned: BTreeMap::new(),
-            ahead: BTreeMap::new(),
-            ahead_ready: 0,
-            resting: BTreeMap::new(),
+            returned: Slots::default(),
+            ahead: Aheads::default(),
+            resting: Rests::default(),
             delays: Delays::new(sizes.due),
-            leases: Leases::new(),
+            leases: Leases::default(),
             reading: None,
             head_timer_ms: None,
             tidy,
@@ -282,34 +280,34 @@ impl Lane {
 
     fn next(&self) -> Option<Next> {
         if self.is_delayed() {
-            let first = self.delays.eligible.first_key_value().filter(|_| self.ahead_ready == 0);
+            let first = self.delays.eligible.first_key_value().filter(|_| !self.ahead.any_ready());
             return first.map(|(k, _)| Next::Due(*k));
         }
-        match (self.returned.first_key_value(), self.window.front()) {
-            (Some((r, _)), Some(w)) if *r < w.pos => Some(Next::Returned(*r)),
+        match (self.returned.first(), self.window.front()) {
+            (Some(r), Some(w)) if r < w.pos => Some(Next::Returned(r)),
             (_, Some(_)) => Some(Next::Window),
-            (Some((r, _)), None) => Some(Next::Returned(*r)),
+            (Some(r), None) => Some(Next::Returned(r)),
             (None, None) => None,
         }
     }
 
     /// The next message in memory, whether it may go out yet or not.
-    pub(crate) fn peek(&self) -> Option<&Slot> {
+    pub(crate) fn peek(&self) -> Option<Slot> {
         match self.next()? {
-            Next::Returned(pos) => self.returned.get(&pos),
-            Next::Window => self.window.front(),
-            Next::Due(key) => self.delays.eligible.get(&key),
+            Next::Returned(pos) => self.returned.get(pos),
+            Next::Window => self.window.front().copied(),
+            Next::Due(key) => self.delays.eligible.get(&key).copied(),
         }
     }
 
     /// The next message, if it is visible.
-    pub(crate) fn peek_visible(&self) -> Option<&Slot> {
+    pub(crate) fn peek_visible(&self) -> Option<Slot> {
         self.peek().filter(|s| s.pos < self.visible)
     }
 
     pub(crate) fn pop(&mut self) -> Option<Slot> {
         match self.next()? {
-            Next::Returned(pos) => self.returned.remove(&pos),
+            Next::Returned(pos) => self.returned.remove(pos),
             Next::Window => self.window_pop(),
             Next::Due(key) => self.delays.eligible.remove(&key),
         }
@@ -317,7 +315,7 @@ impl Lane {
 
     /// Takes a message that was given back out again.
     pub(crate) fn take_back(&mut self, rank: Rank) -> Option<Slot> {
-        if self.is_delayed() { self.delays.eligible.remove(&rank) } else { self.returned.remove(&rank.1) }
+        if self.is_delayed() { self.delays.eligible.remove(&rank) } else { self.returned.remove(rank.1) }
     }
 
     /// Everything below was handed on by the scan and the window, or somebody has it.
@@ -384,7 +382,7 @@ impl Lane {
     /// Whether the next message in memory is the lane's next: nothing below it waits to be read.
     pub(crate) fn knows_next(&self) -> bool {
         if self.is_delayed() {
-            return self.ahead_ready == 0;
+            return !self.ahead.any_ready();
         }
         // What is returned or in the window lies below the scan.
         self.next().is_some() || self.scan >= self.visible
@@ -397,14 +395,14 @@ impl Lane {
         } else if self.is_delayed() {
             self.delays.eligible.insert((slot.due_ms, slot.pos), slot);
         } else {
-            self.returned.insert(slot.pos, slot);
+            self.returned.insert(&slot);
         }
     }
 
     /// It rests until then.
     pub(crate) fn rest(&mut self, slot: Slot, until_ms: u64) {
         if slot.known {
-            self.resting.insert(slot.pos, Rest { slot, until_ms });
+            self.resting.insert(&Rest { slot, until_ms });
         } else {
             self.put_ahead(slot, until_ms);
         }
@@ -412,33 +410,24 @@ impl Lane {
 
     fn put_ahead(&mut self, slot: Slot, until_ms: u64) {
         let Slot { deliveries, attempts, bytes, key_hash, .. } = slot;
-        self.ahead_ready += usize::from(until_ms == 0);
         self.ahead.insert(slot.pos, Ahead { deliveries, attempts, bytes, key_hash, until_ms });
     }
 
     /// If the message rests and its time has come, it is ready.
     pub(crate) fn wake(&mut self, pos: u64, now_ms: u64) -> Option<Woken> {
-        if let Some(rest) = self.resting.get(&pos).copied() {
-            if rest.until_ms > now_ms {
-                return None;
-            }
-            self.resting.remove(&pos);
-            let Slot { bytes, key_hash, .. } = rest.slot;
-            return Some(Woken { bytes, key_hash, slot: Some(rest.slot) });
+        if let Some(until_ms) = self.resting.until_ms(pos) {
+            let slot = if until_ms > now_ms { None } else { self.resting.remove(pos) }?;
+            return Some(Woken { bytes: slot.bytes, key_hash: slot.key_hash, slot: Some(slot) });
         }
-        let ahead = self.ahead.get_mut(&pos)?;
-        if ahead.until_ms == 0 || ahead.until_ms > now_ms {
-            return None;
-        }
-        ahead.until_ms = 0;
-        self.ahead_ready += 1;
+        let ahead = self.ahead.get(pos).filter(|a| a.until_ms > 0 && a.until_ms <= now_ms)?;
+        self.ahead.insert(pos, Ahead { until_ms: 0, ..ahead });
         Some(Woken { bytes: ahead.bytes, key_hash: ahead.key_hash, slot: None })
     }
 
     /// Whether a message rests until then.
     pub(crate) fn rests(&self, pos: u64, until_ms: u64) -> bool {
-        self.resting.get(&pos).is_some_and(|r| r.until_ms == until_ms)
-            || self.ahead.get(&pos).is_some_and(|a| a.until_ms == until_ms)
+        self.resting.until_ms(pos) == Some(until_ms)
+            || self.ahead.get(pos).is_some_and(|a| a.until_ms == until_ms)
     }
 
     /// Whether a message is settled.
@@ -543,16 +532,10 @@ impl Lane {
         (self.scan < end).then(|| (self.scan, end, self.wanted - self.window.len()))
     }
 
-    /// The first message that is ready but for its attrs.
-    fn first_ahead(&self) -> Option<u64> {
-        let mut all = self.ahead.iter().filter(|_| self.ahead_ready > 0);
-        all.find(|a| a.1.until_ms == 0).map(|a| *a.0)
-    }
-
     /// Of a delay lane only messages are read that a row knows something of.
     fn fill_delayed(&mut self) -> Option<(u64, u64, usize)> {
-        let from = self.first_ahead().filter(|_| self.reading.is_none())?;
-        let last = self.ahead.last_key_value().map_or(from, |a| *a.0);
+        let from = self.ahead.first_ready().filter(|_| self.reading.is_none())?;
+        let last = self.ahead.last().unwrap_or(from);
         let end = last.saturating_add(1).min(from.saturating_add(self.sizes.window as u64));
         Some((from, end, self.sizes.window))
     }
@@ -583,17 +566,16 @@ impl Lane {
             }
             self.scan = slot.pos + 1;
         }
-        if let Some(lease) = self.leases.get_mut(slot.pos) {
+        if let Some(lease) = self.leases.get(slot.pos) {
             let Slot { deliveries, attempts, .. } = lease.slot;
-            lease.slot = Slot { deliveries, attempts, seen: true, ..slot };
-        } else if let Some(ahead) = self.ahead.remove(&slot.pos) {
+            self.leases.insert(&Lease { slot: Slot { deliveries, attempts, seen: true, ..slot }, ..lease });
+        } else if let Some(ahead) = self.ahead.remove(slot.pos) {
             slot.deliveries = ahead.deliveries;
             slot.attempts = ahead.attempts;
             slot.seen = true;
             if ahead.until_ms > 0 {
                 self.rest(slot, ahead.until_ms);
             } else {
-                self.ahead_ready = self.ahead_ready.saturating_sub(1);
                 return Some(slot);
             }
         } else if !self.is_delayed() && !self.is_settled(rows, slot.pos) {
@@ -602,44 +584,31 @@ impl Lane {
         None
     }
 
-    /// What a row knows of a message whose attrs were not seen yet: it goes.
-    pub(crate) fn take_ahead(&mut self, pos: u64) -> Option<Ahead> {
-        let ahead = self.ahead.remove(&pos)?;
-        self.ahead_ready = self.ahead_ready.saturating_sub(usize::from(ahead.until_ms == 0));
-        Some(ahead)
-    }
-
     /// Nothing was there to be read between these: it is stepped over. What rested of it.
     pub(crate) fn step_over(&mut self, from: u64, end: u64) -> Vec<Ahead> {
         if !self.is_delayed() {
             self.scan = self.scan.max(end);
             return Vec::new();
         }
-        let lost: Vec<u64> = self.ahead.range(from..end).map(|a| *a.0).collect();
-        let lost: Vec<Ahead> = lost.iter().filter_map(|pos| self.ahead.remove(pos)).collect();
-        let ready = lost.iter().filter(|a| a.until_ms == 0).count();
-        self.ahead_ready = self.ahead_ready.saturating_sub(ready);
-        lost.into_iter().filter(|a| a.until_ms > 0).collect()
+        let lost = std::iter::from_fn(|| self.ahead.pop_of(from, end));
+        lost.filter(|a| a.until_ms > 0).collect()
     }
 
     /// What lies below is gone. Payload bytes of each message that rested there, and of all that were ready, as far as they were known.
     pub(super) fn drop_below(&mut self, before: u64) -> (Vec<u32>, u64) {
         let mut rested = Vec::new();
         let mut ready_bytes = 0;
-        let kept = self.resting.split_off(&before);
-        rested.extend(std::mem::replace(&mut self.resting, kept).into_values().map(|r| r.slot.bytes));
-        let kept = self.ahead.split_off(&before);
-        for a in std::mem::replace(&mut self.ahead, kept).into_values() {
+        rested.extend(std::iter::from_fn(|| self.resting.pop_below(before)).map(|s| s.bytes));
+        while let Some(a) = self.ahead.pop_of(0, before) {
             if a.until_ms > 0 {
                 rested.push(a.bytes);
             } else {
-                self.ahead_ready = self.ahead_ready.saturating_sub(1);
                 ready_bytes += u64::from(a.bytes);
             }
         }
-        let kept = self.returned.split_off(&before);
-        let gone = std::mem::replace(&mut self.returned, kept);
-        ready_bytes += gone.into_values().map(|s| u64::from(s.bytes)).sum::<u64>();
+        while let Some(slot) = self.returned.pop_below(before) {
+            ready_bytes += u64::from(slot.bytes);
+        }
         while self.window.front().is_some_and(|s| s.pos < before) {
             ready_bytes += self.window_pop().map_or(0, |s| u64::from(s.bytes));
         }
@@ -652,10 +621,9 @@ impl Lane {
         self.window.clear();
         self.same.clear();
         self.tail.clear();
-        self.returned.clear();
-        self.ahead.clear();
-        self.ahead_ready = 0;
-        self.resting.clear();
+        self.returned = Slots::default();
+        self.ahead = Aheads::default();
+        self.resting = Rests::default();
         self.delays.clear();
         self.reading = None;
         self.tidy.skips.clear();

@@ -102,13 +102,13 @@ impl Queue {
 impl Lane {
     /// A message that was given back is taken from where it waits, and whether it rested there.
     fn take_waiting(&mut self, pos: u64) -> Option<(Slot, bool)> {
-        if let Some(slot) = self.returned.remove(&pos) {
+        if let Some(slot) = self.returned.remove(pos) {
             return Some((slot, false));
         }
-        if let Some(rest) = self.resting.remove(&pos) {
-            return Some((rest.slot, true));
+        if let Some(slot) = self.resting.remove(pos) {
+            return Some((slot, true));
         }
-        if let Some(ahead) = self.take_ahead(pos) {
+        if let Some(ahead) = self.ahead.remove(pos) {
             let Ahead { deliveries, attempts, bytes, key_hash, until_ms } = ahead;
             return Some((
                 Slot { pos, key_hash, bytes, deliveries, attempts, ..Slot::default() },

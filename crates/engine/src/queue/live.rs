@@ -161,8 +161,8 @@ impl Queue {
         let to = ChunkKey { queue: queue.id(), lane: u16::MAX, chunk: u64::MAX };
         for (key, chunk) in turn.rows.chunks.range(from..=to) {
             if chunk.purge_no == queue.purge_no {
-                for e in &chunk.exceptions {
-                    queue.recover(key, e, turn.now_ms, turn.timers);
+                for e in chunk.exceptions.iter() {
+                    queue.recover(key, &e, turn.now_ms, turn.timers);
                 }
             }
         }
@@ -336,7 +336,7 @@ impl Queue {
         let Some(holder) = lease.holder else { return };
         let mut in_turn = false;
         if let Some(session) = turn.sessions.get_mut(&holder.0) {
-            session.leases.remove(&(self.def.id, number, lease.slot.pos));
+            session.leases.remove(self.def.id, number, lease.slot.pos);
             if holder.1 != ConsumerId(0) {
                 let full = session.pool_max > 0 && session.pool_used >= session.pool_max;
                 session.pool_used = session.pool_used.saturating_sub(1);
@@ -492,8 +492,8 @@ impl Queue {
     /// The lane of the next message in delivery order, of those whose key is open. `None` too if it has to be read first.
     pub(crate) fn next_lane(&self, now_ms: u64) -> Option<u16> {
         self.pick(|_, lane| match lane.peek_visible() {
-            Some(slot) if self.is_gated(slot, now_ms) => Head::None,
-            Some(slot) => Head::Is(*slot),
+            Some(slot) if self.is_gated(&slot, now_ms) => Head::None,
+            Some(slot) => Head::Is(slot),
             None if lane.knows_next() => Head::None,
             None => Head::Unread,
         })

@@ -5,6 +5,7 @@
 //! Nothing here reads a body.
 
 pub mod api;
+mod blocks;
 mod change;
 mod consumer;
 mod delays;
@@ -27,6 +28,7 @@ mod record;
 mod rest;
 pub mod rows;
 mod settle;
+mod slots;
 pub mod source;
 mod tidy;
 mod timers;

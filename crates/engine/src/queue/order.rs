@@ -55,7 +55,7 @@ impl Queue {
             self.close_key(lease.slot.key_hash, true);
         }
         if let Some(lane) = self.lanes.get_mut(number) {
-            lane.leases.insert(lease);
+            lane.leases.insert(&lease);
         }
     }
 
@@ -110,10 +110,10 @@ impl Queue {
             return;
         }
         self.keys.clear();
-        for lease in self.lanes.values().flat_map(|l| l.leases.sorted()).collect::<Vec<_>>() {
-            if self.closes(lease.has) {
-                self.close_key(lease.slot.key_hash, true);
-            }
+        let closing = self.lanes.values().flat_map(|l| l.leases.iter()).filter(|l| self.closes(l.has));
+        let hashes: Vec<u64> = closing.filter_map(|l| l.slot.key_hash).collect();
+        for hash in hashes {
+            self.close_key(Some(hash), true);
         }
     }
 
@@ -131,7 +131,7 @@ impl Queue {
         self.look_at_keys(open_to);
         let Self { lanes, keys, .. } = self;
         for (number, lane) in lanes.iter_mut() {
-            while let Some(slot) = lane.peek().copied()
+            while let Some(slot) = lane.peek()
                 && let Some(hash) = slot.key_hash
                 && keys.blocks(hash, *number, &slot, open_to)
             {
@@ -176,7 +176,7 @@ impl Queue {
         match (open, self.keys.first_of(number)) {
             (Some(o), Some((_, First::Is(a)))) if a.rank() < o.rank() => Some(First::Is(a)),
             (Some(o), Some((_, First::Unread(rank)))) if rank < o.rank() => Some(First::Unread(rank)),
-            (Some(o), _) => Some(First::Is(*o)),
+            (Some(o), _) => Some(First::Is(o)),
             (None, Some((_, first))) => Some(first),
             (None, None) => None,
         }

@@ -220,7 +220,7 @@ impl Queues {
             lane.skip(pos);
             let known = Known { state: State::Held(Cause::Length as u8), deliveries: 0, attempts: 0 };
             let has = Has::Mover(Cause::Length);
-            lane.leases.insert(Lease { slot, no: 0, has, until_ms: u64::MAX, holder: None, owned: false });
+            lane.leases.insert(&Lease { slot, no: 0, has, until_ms: u64::MAX, holder: None, owned: false });
             queue.held.add(bytes);
             queue.work.push_back((number, pos));
             let key_hash = queue.key_of(&slot);

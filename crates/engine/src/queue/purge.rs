@@ -48,19 +48,19 @@ impl Queues {
         for number in numbers {
             let (mut turn, live) = self.turn(rows);
             let Some(queue) = live.get_mut(id) else { continue };
-            let all = queue.lanes.get(number).map(|l| l.leases.sorted()).unwrap_or_default();
             let stays = |l: &Lease| match l.has {
                 Has::Consumer => keep_leased,
                 Has::Mover(_) => true,
                 Has::Parked(_) | Has::Exhausted => false,
             };
-            let (kept, gone): (Vec<Lease>, Vec<Lease>) = all.into_iter().partition(stays);
-            for lease in &gone {
-                queue.end_lease(&mut turn, number, lease.slot.pos);
+            let Some(lane) = queue.lanes.get(number) else { continue };
+            let gone: Vec<u64> = lane.leases.iter().filter(|l| !stays(l)).map(|l| l.slot.pos).collect();
+            for pos in gone {
+                queue.end_lease(&mut turn, number, pos);
             }
             let mut chunks: BTreeMap<u64, Vec<u16>> = BTreeMap::new();
             let mut stay = Tally::default();
-            for lease in &kept {
+            for lease in queue.lanes.get(number).iter().flat_map(|l| l.leases.iter()) {
                 stay.add(lease.slot.bytes);
                 chunks.entry(lease.slot.pos / CHUNK).or_default().push(offset(lease.slot.pos));
             }
@@ -86,9 +86,9 @@ impl Queues {
                 let key = ChunkKey { queue: id, lane: number, chunk: *chunk };
                 turn.record.keep(&key, purge_no, offs);
             }
-            let before = kept.first().map_or(purged_to, |l| l.slot.pos);
+            let before = lane.leases.first().unwrap_or(purged_to);
             lane.trim(turn.record, before);
-            lane.retire(turn.record, gaps(&kept, purged_to));
+            lane.retire(turn.record, gaps(lane.leases.iter().map(|l| l.slot.pos), purged_to));
             lane.empty();
             lane.purged_to = purged_to;
             lane.tidy.retire.clear();
@@ -114,11 +114,11 @@ impl Queues {
 }
 
 /// What lies between the messages that are kept, and behind the last of them.
-fn gaps(kept: &[Lease], end: u64) -> impl Iterator<Item = (u64, u32)> {
-    let nexts = kept.iter().skip(1).map(|l| l.slot.pos).chain(std::iter::once(end));
-    kept.iter().zip(nexts).filter_map(|(l, next)| {
-        let first = l.slot.pos + 1;
-        let n = u32::try_from(next.saturating_sub(first)).unwrap_or(u32::MAX);
+fn gaps(kept: impl Iterator<Item = u64>, end: u64) -> impl Iterator<Item = (u64, u32)> {
+    let mut after = None;
+    kept.chain(std::iter::once(end)).filter_map(move |at| {
+        let first = after.replace(at + 1)?;
+        let n = u32::try_from(at.saturating_sub(first)).unwrap_or(u32::MAX);
         (n > 0).then_some((first, n))
     })
 }

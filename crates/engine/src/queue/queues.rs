@@ -271,11 +271,8 @@ impl Queues {
         for (id, number, pos, no) in numbers {
             taken.number((id, number, pos), no);
             let lane = live.get_mut(id).and_then(|q| q.lanes.get_mut(number));
-            if let Some(lease) = lane.and_then(|l| l.leases.get_mut(pos)) {
-                lease.no = no;
-                if lease.until_ms != u64::MAX {
-                    timers.at(lease.until_ms, id, Look::Lease(number, pos, no));
-                }
+            if let Some(until_ms) = lane.and_then(|l| l.leases.number(pos, no)).filter(|u| *u != u64::MAX) {
+                timers.at(until_ms, id, Look::Lease(number, pos, no));
             }
         }
         let touched = record.take_touched();
@@ -545,7 +542,7 @@ impl Queues {
         for (consumer, id) in consumers {
             self.drop_consumer(cx, id, session, consumer);
         }
-        for (id, lane, pos) in leases {
+        for (id, lane, pos) in leases.into_all() {
             let (mut turn, live) = self.turn(&cx.state.queues);
             if let Some(queue) = live.get_mut(id)
                 && let Some(lease) = queue.end_lease(&mut turn, lane, pos)

@@ -5,6 +5,7 @@
 pub mod chunk;
 pub mod def;
 pub mod due;
+pub mod exceptions;
 pub mod head;
 pub mod ids;
 pub mod set;
@@ -133,13 +134,7 @@ impl QueueRows {
 
     /// What is recorded of a message.
     #[must_use]
-    pub fn exception(
-        &self,
-        queue: ObjectId,
-        lane: u16,
-        pos: u64,
-        purge_no: u32,
-    ) -> Option<&chunk::Exception> {
+    pub fn exception(&self, queue: ObjectId, lane: u16, pos: u64, purge_no: u32) -> Option<chunk::Exception> {
         self.chunk(queue, lane, pos, purge_no)?.exception(offset(pos))
     }
 }

@@ -149,8 +149,8 @@ impl Queue {
     pub(super) fn parked_from(&self, from: (u16, u64), max: u32) -> Vec<ParkedMessage> {
         let mut all = Vec::new();
         for (number, lane) in self.lanes.range(from.0..) {
-            let parked = lane.leases.sorted().into_iter().filter(|l| matches!(l.has, Has::Parked(_)));
-            let parked = parked.filter(|l| (*number, l.slot.pos) >= from);
+            let first = if *number == from.0 { from.1 } else { 0 };
+            let parked = lane.leases.from(first).filter(|l| matches!(l.has, Has::Parked(_)));
             all.extend(parked.take(max as usize - all.len()).map(|l| {
                 let Slot { pos, deliveries, attempts, bytes, .. } = l.slot;
                 ParkedMessage { lane: *number, pos, deliveries, attempts, bytes }
@@ -234,14 +234,15 @@ impl Queue {
 
     fn extend_one(&mut self, turn: &mut Turn<'_>, number: u16, pos: u64, lease_ms: u64) {
         let id = self.id();
-        let Some(lease) = self.lanes.get_mut(number).and_then(|l| l.leases.get_mut(pos)) else { return };
+        let Some(lane) = self.lanes.get_mut(number) else { return };
+        let Some(lease) = lane.leases.get(pos) else { return };
         // A lease without end has none to move.
         if lease.until_ms == u64::MAX {
             return;
         }
         let until_ms = turn.now_ms.saturating_add(lease_ms.min(LEASE_MS_MAX));
-        let Lease { slot, no, .. } = *lease;
-        lease.until_ms = until_ms;
+        let Lease { slot, no, .. } = lease;
+        lane.leases.insert(&Lease { until_ms, ..lease });
         let state = State::Timed(until_ms);
         let known = Known { state, deliveries: slot.deliveries, attempts: slot.attempts };
         turn.record.act(id, number, pos, Act::Put(known));

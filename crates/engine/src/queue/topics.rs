@@ -281,7 +281,7 @@ impl Queue {
     /// Retention took what lies below `before`: `n` messages that were not settled, wherever they are.
     fn lose(&mut self, turn: &mut Turn<'_>, number: u16, before: u64, n: u64) {
         let Some(lane) = self.lanes.get(number) else { return };
-        let gone: Vec<_> = lane.leases.sorted().into_iter().take_while(|l| l.slot.pos < before).collect();
+        let gone: Vec<_> = lane.leases.iter().take_while(|l| l.slot.pos < before).collect();
         let mut away = gone.len() as u64;
         // Those that the mover was told of do not come back from it.
         let held = gone.iter().filter(|l| matches!(l.has, Has::Mover(_))).count();
@@ -330,7 +330,7 @@ impl Lane {
             if chunk.purge_no != self.purge_no {
                 continue;
             }
-            for e in &chunk.exceptions {
+            for e in chunk.exceptions.iter() {
                 let pos = k.base() + u64::from(e.off);
                 if pos >= self.floor && pos < before {
                     left.bytes += u64::from(e.bytes);

@@ -90,7 +90,7 @@ fn slot_of(head: &Head) -> Option<Slot> {
 impl Lane {
     /// Whether nothing ever happened to a message.
     pub(super) fn is_untouched(&self, rows: &QueueRows, pos: u64) -> bool {
-        self.leases.get(pos).is_none()
+        !self.leases.has(pos)
             && !self.is_settled(rows, pos)
             && rows.exception(self.queue, self.number, pos, self.purge_no).is_none()
     }

@@ -15,6 +15,7 @@ mod queue;
 mod reply;
 mod settle;
 mod transactions;
+mod unacked;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +35,9 @@ use crate::method::{BASIC_PUBLISH, Method, Publish};
 use confirms::Confirms;
 use consume::Consumers;
 use publish::Batch;
-use settle::{Settling, Unacked};
+use settle::Settling;
 use transactions::Transaction;
+use unacked::Unacked;
 
 /// Commands that are taken one after another before deliveries and confirms have their turn.
 const COMMANDS_MAX: usize = 256;

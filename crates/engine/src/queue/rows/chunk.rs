@@ -17,10 +17,9 @@
 //! 5 `purge_no u32 · n u16 · n × off u16`: this purge keeps these exceptions and nothing else;
 //! 7 `ms u64`: consumers are handed then what is leased by the items behind this one, the first time if its deliveries are 1.
 
-use std::collections::VecDeque;
-
 use millstream_types::{Lsn, ObjectId};
 
+use super::exceptions::Exceptions;
 use super::set::{CHUNK, Settled};
 use crate::codec::{Dec, DecodeError, Enc};
 use crate::rows::{KeyDec, RowKey, RowValue, family};
@@ -177,39 +176,15 @@ pub struct Chunk {
     pub lease_no: u32,
     /// What is settled.
     pub settled: Settled,
-    /// Ascending by offset; none of them settled.
-    pub exceptions: VecDeque<Exception>,
+    /// None of them settled.
+    pub exceptions: Exceptions,
 }
 
 impl Chunk {
     /// What is recorded of the message at `off`.
     #[must_use]
-    pub fn exception(&self, off: u16) -> Option<&Exception> {
-        let i = self.exceptions.partition_point(|e| e.off < off);
-        self.exceptions.get(i).filter(|e| e.off == off)
-    }
-
-    fn set(&mut self, e: Exception) {
-        if self.exceptions.back().is_none_or(|last| last.off < e.off) {
-            self.exceptions.push_back(e);
-            return;
-        }
-        let i = self.exceptions.partition_point(|x| x.off < e.off);
-        match self.exceptions.get_mut(i) {
-            Some(x) if x.off == e.off => *x = e,
-            _ => self.exceptions.insert(i, e),
-        }
-    }
-
-    /// Removes exceptions `first..=last`.
-    fn forget(&mut self, first: u16, last: u16) {
-        let from = self.exceptions.partition_point(|e| e.off < first);
-        let to = self.exceptions.partition_point(|e| e.off <= last);
-        if from == 0 && to == 1 {
-            self.exceptions.pop_front();
-        } else if from < to {
-            self.exceptions.drain(from..to);
-        }
+    pub fn exception(&self, off: u16) -> Option<Exception> {
+        self.exceptions.get(off)
     }
 
     fn purge(&mut self, purge_no: u32) {
@@ -221,7 +196,7 @@ impl Chunk {
 
     fn keep(&mut self, purge_no: u32, kept: &[u16]) {
         self.purge_no = self.purge_no.max(purge_no);
-        self.exceptions.retain(|e| kept.binary_search(&e.off).is_ok());
+        self.exceptions.keep(kept);
         self.settled = Settled::default();
     }
 }
@@ -233,7 +208,7 @@ impl RowValue for Chunk {
         out.u32(self.lease_no);
         self.settled.put(out);
         out.len_u32(self.exceptions.len());
-        for e in &self.exceptions {
+        for e in self.exceptions.iter() {
             out.u16(e.off);
             e.state.put(out);
             out.u32(e.no);
@@ -259,7 +234,7 @@ impl RowValue for Chunk {
             _ => return Err(DecodeError::Value { what: "chunk version" }),
         };
         let (purge_no, lease_no, settled) = (d.u32()?, d.u32()?, Settled::take(&mut d)?);
-        let mut exceptions: VecDeque<Exception> = VecDeque::new();
+        let mut exceptions = Exceptions::default();
         for _ in 0..d.len(EXCEPTION_BYTES_MIN)? {
             let mut e = Exception {
                 off: d.u16()?,
@@ -281,10 +256,10 @@ impl RowValue for Chunk {
             if known & HAS_FIRST != 0 {
                 e.first_ms = d.u64()?;
             }
-            if u64::from(e.off) >= CHUNK || exceptions.back().is_some_and(|last| last.off >= e.off) {
+            if u64::from(e.off) >= CHUNK || exceptions.last().is_some_and(|last| last >= e.off) {
                 return Err(DecodeError::Value { what: "chunk exception" });
             }
-            exceptions.push_back(e);
+            exceptions.set(&e);
         }
         d.end()?;
         Ok(Self { purge_no, lease_no, settled, exceptions })
@@ -418,26 +393,44 @@ fn apply_items(row: &mut Option<Chunk>, mut d: Dec<'_>) -> Result<(), DecodeErro
                         _ if deliveries <= 1 || known_ms == 0 => now_ms,
                         _ => known_ms,
                     };
-                    chunk.set(Exception { off, state, no, deliveries, attempts, bytes, key_hash, first_ms });
+                    chunk.exceptions.set(&Exception {
+                        off,
+                        state,
+                        no,
+                        deliveries,
+                        attempts,
+                        bytes,
+                        key_hash,
+                        first_ms,
+                    });
                 }
             }
             SETTLE => {
                 let (first, last) = run(&mut d)?;
                 d.u8()?;
-                chunk.forget(first, last);
+                chunk.exceptions.forget(first, last);
                 chunk.settled.add(first, last);
             }
             PUT => {
                 let (first, last) = run(&mut d)?;
                 let k = known(&mut d)?;
                 for off in first..=last {
-                    let old = chunk.exception(off).copied();
+                    let old = chunk.exception(off);
                     let (no, bytes, key_hash, first_ms) =
                         old.map_or((chunk.lease_no, 0, None, 0), |e| (e.no, e.bytes, e.key_hash, e.first_ms));
                     let Known { state, deliveries, attempts } = k;
                     // What was given back as never delivered was not handed out.
                     let first_ms = if deliveries == 0 { 0 } else { first_ms };
-                    chunk.set(Exception { off, state, no, deliveries, attempts, bytes, key_hash, first_ms });
+                    chunk.exceptions.set(&Exception {
+                        off,
+                        state,
+                        no,
+                        deliveries,
+                        attempts,
+                        bytes,
+                        key_hash,
+                        first_ms,
+                    });
                 }
             }
             HANDED_OUT => now_ms = d.u64()?,

@@ -45,9 +45,10 @@ impl Channel {
         if !requeue {
             return Err(Exception::not_implemented("requeue=false"));
         }
-        for d in self.unacked.take_all() {
-            self.link.stats().requeued.add(1);
-            self.settling.add(&d, Verb::Release { failed: true, delay_ms: None });
+        let taken = self.unacked.take_all();
+        self.link.stats().requeued.add(taken.len());
+        for (_, out) in taken.into_all() {
+            self.settling.add_item(out.settled(Verb::Release { failed: true, delay_ms: None }));
         }
         self.flush_settlements().await
     }

@@ -85,7 +85,7 @@ impl Channel {
             if consumer.no_ack {
                 self.settling.add(d, Verb::Ack);
             } else {
-                self.unacked.add(tag, *d, consumer.within, now);
+                self.unacked.add(tag, d, consumer.within, now);
             }
         }
         self.link.stats().delivered.add(delivered);

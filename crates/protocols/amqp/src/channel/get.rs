@@ -86,7 +86,7 @@ impl Channel {
                 self.settling.add(&d, Verb::Ack);
                 return self.flush_settlements().await;
             }
-            self.unacked.add(tag, d, self.settle_within(&settings.arguments), Instant::now());
+            self.unacked.add(tag, &d, self.settle_within(&settings.arguments), Instant::now());
             return Ok(());
         }
     }

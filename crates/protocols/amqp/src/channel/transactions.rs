@@ -8,7 +8,8 @@ use millstream_broker::{Broker, CallError, NotPublished, Refused, TransactionErr
 
 use crate::channel::confirms::exception as publish_exception;
 use crate::channel::publish::Batch;
-use crate::channel::settle::{Out, Settling};
+use crate::channel::settle::Settling;
+use crate::channel::unacked::{Out, Taken};
 use crate::channel::{Channel, FULL_CHECK};
 use crate::error::ReplyCode;
 use crate::exception::Exception;
@@ -28,8 +29,8 @@ pub(super) struct Transaction {
 
 impl Transaction {
     /// Keeps settlements, with their tags: a rollback gives these back.
-    pub(super) fn settle(&mut self, deliveries: Vec<(u64, Out)>, verb: Verb) -> Result<(), Exception> {
-        self.settled.extend(deliveries.into_iter().map(|(tag, out)| (tag, out, verb)));
+    pub(super) fn settle(&mut self, taken: Taken, verb: Verb) -> Result<(), Exception> {
+        self.settled.extend(taken.into_all().map(|(tag, out)| (tag, out, verb)));
         self.check()
     }
 
@@ -81,7 +82,7 @@ impl Channel {
         let Transaction { mut batch, settled } = self.open_transaction()?;
         let mut settling = Settling::default();
         for (_, out, verb) in &settled {
-            settling.add(&out.delivery, *verb);
+            settling.add_item(out.settled(*verb));
         }
         let (messages, mandatory) = batch.take();
         if messages.is_empty() && settled.is_empty() {

@@ -3,12 +3,17 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// A time, or an epoch.
+fn number() -> impl Strategy<Value = u64> {
+    0..1_u64 << 48
+}
+
 fn state() -> impl Strategy<Value = State> {
     prop_oneof![
         Just(State::Ready),
-        any::<u64>().prop_map(State::Timed),
-        any::<u64>().prop_map(State::Bound),
-        any::<u64>().prop_map(State::Resting),
+        number().prop_map(State::Timed),
+        number().prop_map(State::Bound),
+        number().prop_map(State::Resting),
         any::<u8>().prop_map(State::Held),
         any::<u8>().prop_map(State::Parked),
     ]
@@ -18,15 +23,15 @@ proptest! {
     #[test]
     fn a_chunk_comes_back_as_it_was_written(
         purge_no: u32, lease_no: u32,
-        exceptions in btree_map(0..4_096_u16, (state(), any::<u32>(), any::<(u16, u16, u32, Option<u64>, u64)>()), 0..20),
+        exceptions in btree_map(0..4_096_u16, (state(), any::<u32>(), any::<(u16, u16, u32, Option<u64>)>(), number()), 0..20),
         settled in vec((0..4_000_u16, 0..90_u16), 0..9),
     ) {
         let mut chunk = Chunk { purge_no, lease_no, ..Chunk::default() };
         for (first, n) in settled {
             chunk.settled.add(first, first + n);
         }
-        for (off, (state, no, (deliveries, attempts, bytes, key_hash, first_ms))) in exceptions {
-            chunk.set(Exception { off, state, no, deliveries, attempts, bytes, key_hash, first_ms });
+        for (off, (state, no, (deliveries, attempts, bytes, key_hash), first_ms)) in exceptions {
+            chunk.exceptions.set(&Exception { off, state, no, deliveries, attempts, bytes, key_hash, first_ms });
         }
         let mut bytes = Vec::new();
         chunk.put(&mut bytes);
@@ -138,7 +143,16 @@ fn with_one(key_hash: Option<u64>, first_ms: u64) -> (Chunk, Vec<u8>) {
     let mut chunk = Chunk { purge_no: 3, lease_no: 9, ..Chunk::default() };
     chunk.settled.add(4, 6);
     let (state, no, deliveries, attempts) = (State::Bound(5), 2, 1, 0);
-    chunk.set(Exception { off: 7, state, no, deliveries, attempts, bytes: 8, key_hash, first_ms });
+    chunk.exceptions.set(&Exception {
+        off: 7,
+        state,
+        no,
+        deliveries,
+        attempts,
+        bytes: 8,
+        key_hash,
+        first_ms,
+    });
     let mut golden = vec![3, 3, 0, 0, 0, 9, 0, 0, 0];
     chunk.settled.put(&mut golden);
     golden.extend([1, 0, 0, 0, 7, 0, 2, 5, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0]);
