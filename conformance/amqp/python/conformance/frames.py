@@ -236,3 +236,15 @@ def too_large(context):
     wire.method(2, 20, 40, struct.pack(">H", 200) + b"\0\0\0\0\0")
     wire.expect(20, 41)
     wire.channel(1)
+
+
+@check("a client may still be writing when its close is answered")
+def writing_on(context):
+    wire = Wire(context).open().channel()
+    wire.method(0, *CLOSE, b"\0\xc8\0\0\0\0\0")
+    # More than the sockets hold: it goes through only if it is read.
+    more = published(unique("writing-on"), b"x" * 100_000)
+    for _ in range(160):
+        wire.raw(more)
+    wire.expect(10, 51)
+    wire.raw(more)

@@ -41,7 +41,7 @@ const INBOX_BYTES_MAX: u32 = 4 << 20;
 const COMMAND_BYTES: usize = 512;
 /// Bodies of a connection that are not whole, all channels together.
 const UNFINISHED_BYTES_MAX: usize = 128 << 20;
-/// How long a client gets to answer that it is closed, and to take what is left for it.
+/// How long a client gets to answer that it is closed, to take what is left for it, and to close its side of the socket.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How long a connection's channels get to end.
 const CHANNELS_WAIT: Duration = Duration::from_secs(30);
@@ -68,10 +68,10 @@ pub(crate) async fn run(
     let outbox = Arc::new(Outbox::default());
     let (beat, beats) = watch::channel(None);
     let mut serving = Serving { live: None };
+    let mut input = Input::new(read, FRAME_BYTES_FIRST, Some(server.cfg.handshake_max));
     let end = {
         let reading = async {
-            let input = Input::new(read, FRAME_BYTES_FIRST, Some(server.cfg.handshake_max));
-            let end = serving.run(input, peer, &server, &outbox, stopped, &beat).await;
+            let end = serving.run(&mut input, peer, &server, &outbox, stopped.clone(), &beat).await;
             outbox.finish();
             end
         };
@@ -87,8 +87,21 @@ pub(crate) async fn run(
     };
     outbox.abandon();
     // Apart, as all that is rare: it is not to make each connection larger.
-    Box::pin(serving.end()).await;
+    Box::pin(async {
+        serving.end().await;
+        linger(&mut input, stopped).await;
+    })
+    .await;
     end
+}
+
+/// Reads on until the client closes its side too. A socket that is closed with something unread is reset, and a reset takes from the
+/// client what it has not read yet: why it was closed, or that it is closed as it asked.
+async fn linger<R: AsyncRead + Unpin>(input: &mut Input<R>, mut stopped: watch::Receiver<bool>) {
+    tokio::select! {
+        _ = stopped.wait_for(|s| *s) => {}
+        _ = tokio::time::timeout(CLOSE_WAIT, input.discard()) => {}
+    }
 }
 
 /// Writes what is there; heartbeats when nothing was.
@@ -173,14 +186,14 @@ impl Entry {
 impl Serving {
     async fn run<R: AsyncRead + Unpin>(
         &mut self,
-        mut input: Input<R>,
+        input: &mut Input<R>,
         peer: SocketAddr,
         server: &Arc<Server>,
         outbox: &Arc<Outbox>,
         mut stopped: watch::Receiver<bool>,
         beat: &watch::Sender<Option<Duration>>,
     ) -> End {
-        let shaking = Box::pin(handshake::shake(&mut input, outbox, server, peer.ip()));
+        let shaking = Box::pin(handshake::shake(input, outbox, server, peer.ip()));
         let shaken = tokio::select! {
             biased;
             _ = stopped.wait_for(|s| *s) => return End::Quiet,
@@ -192,7 +205,7 @@ impl Serving {
             Ok(Err(Refusal::Input(InputError::Gone(_)))) => return End::Quiet,
             Ok(Err(Refusal::Told(exception))) => {
                 outbox.method(0, &exception.connection_close());
-                Box::pin(closed(&mut input, outbox)).await;
+                Box::pin(closed(input, outbox)).await;
                 return End::Refused(exception.reply_text());
             }
             Ok(Err(other)) => return End::Refused(other.to_string()),
@@ -213,7 +226,7 @@ impl Serving {
         let room = Arc::new(Semaphore::new(INBOX_BYTES_MAX as usize));
         let mut reader =
             Reader { live, channels_max, stopped, room, unfinished_bytes: 0, filled: Vec::new() };
-        reader.read(&mut input).await
+        reader.read(input).await
     }
 
     /// Ends the channels, then takes away the queues that were the connection's own.

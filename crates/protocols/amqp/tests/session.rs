@@ -89,6 +89,22 @@ async fn a_connection_is_closed_with_320_when_the_listener_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_still_be_writing_when_its_close_is_answered() {
+    let server = Server::start(Commit::AtOnce).await;
+    let mut client = server.client().await;
+    let close = connection::Close { reply_code: 200, reply_text: "".into(), class_id: 0, method_id: 0 };
+    client.send(0, AMQPClass::Connection(connection::AMQPMethod::Close(close))).await;
+    // More than the sockets hold: it goes through only if it is read.
+    let body = vec![0; 128 << 10];
+    for _ in 0..128 {
+        client.publish("q", &body).await;
+    }
+    assert!(matches!(client.method().await, (0, AMQPClass::Connection(connection::AMQPMethod::CloseOk(_)))));
+    assert!(client.frame().await.is_none());
+    client.publish("q", &body).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn noise_ends_its_own_connection_and_no_other() {
     let server = Server::start(Commit::AtOnce).await;
     let mut good = server.client().await;
