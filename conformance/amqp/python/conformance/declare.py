@@ -177,6 +177,18 @@ def deleting(context):
         equal(channel.queue_delete(queue).method.message_count, 1)
 
 
+@check("a queue of which all messages are out is deleted as an empty one")
+def deleting_what_is_out(context):
+    queue = unique("deleting-out")
+    with context.connect() as connection:
+        channel = connection.channel()
+        channel.queue_declare(queue)
+        channel.basic_publish("", queue, b"x")
+        until("the message is counted", lambda: count(channel, queue) == 1)
+        that(channel.basic_get(queue)[0] is not None, "a message")
+        equal(channel.queue_delete(queue, if_empty=True).method.message_count, 0)
+
+
 @check("a purge takes what is ready and leaves what is out")
 def purging(context):
     queue = unique("purging")

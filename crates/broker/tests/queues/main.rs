@@ -520,6 +520,23 @@ async fn deleting_and_purging_say_how_much_went() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_queue_of_which_all_messages_are_at_consumers_is_deleted_as_an_empty_one() {
+    let place = Place::new(18);
+    let broker = place.open();
+    let s = session(&broker);
+    let q = queue(&s, "q").await;
+    s.publish((0..2).map(|i| text("q", &i.to_string())).collect()).await.unwrap().await.unwrap();
+    let one = s.receive(now(&q, 1)).unwrap().await.unwrap().unwrap();
+    assert_eq!(one.len(), 1);
+    let ready = s.delete_queue(q.id, false, true).await;
+    assert_eq!(ready, Err(QueueCallError::Queue(QueueError::NotEmpty)));
+    let other = s.receive(now(&q, 1)).unwrap().await.unwrap().unwrap();
+    assert_eq!(other.len(), 1);
+    assert_eq!(s.delete_queue(q.id, false, true).await, Ok(0));
+    close(broker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_look_at_a_queue_leaves_it_as_it_was() {
     let place = Place::new(21);
     let broker = place.open();

@@ -104,7 +104,7 @@ pub enum QueueChange {
         id: ObjectId,
         /// Only if it has no consumer.
         if_unused: bool,
-        /// Only if no message is in it, whatever its state.
+        /// Only if no message is in it but those at consumers, which go with it.
         if_empty: bool,
         /// Only if it was not used for its `expires_ms`.
         if_idle: bool,
@@ -149,7 +149,7 @@ pub enum QueueError {
     /// It has consumers, or was used meanwhile.
     #[error("the queue is in use")]
     InUse,
-    /// It holds messages.
+    /// It holds messages that are not at consumers.
     #[error("the queue is not empty")]
     NotEmpty,
     /// The record needs more room than was taken for it (many bindings go): take this much and ask again.

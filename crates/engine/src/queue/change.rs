@@ -288,7 +288,7 @@ impl Plan<'_> {
                     if *if_unused && queue.consumers.count() > 0 || *if_idle && !queue.is_idle(self.now_ms) {
                         return Err(QueueError::InUse);
                     }
-                    if *if_empty && queue.messages() > 0 {
+                    if *if_empty && queue.messages() > queue.leased.n {
                         return Err(QueueError::NotEmpty);
                     }
                 }

@@ -47,7 +47,7 @@ enum Action {
         /// Only if it has no consumers
         #[arg(long)]
         if_unused: bool,
-        /// Only if no message is in it
+        /// Only if no message is in it but those at consumers
         #[arg(long)]
         if_empty: bool,
     },
