@@ -19,8 +19,8 @@ use crate::op::Ticket;
 
 /// Consumers of one queue.
 pub const CONSUMERS_MAX: usize = 65_535;
-/// Leases of one queue at a time; at the bound its dispatch stops until some end.
-pub const LEASES_MAX: usize = 1_000_000;
+/// Leases of one queue at a time; at the bound its dispatch stops until some end. Each takes about 100 bytes, so 800 MB at most.
+pub const LEASES_MAX: usize = 8_000_000;
 /// Messages of one queue that the mover holds at a time.
 pub const HELD_MAX: usize = 65_536;
 /// Messages of one queue that are parked. What is exhausted after that goes to the dead-letter target; without one, the queue pauses.

@@ -109,12 +109,11 @@ impl Owned {
             }
         }
     }
-    /// All, ascending by queue, lane and position.
-    pub(crate) fn into_all(self) -> impl Iterator<Item = (ObjectId, u16, u64)> {
-        self.blocks.into_iter().flat_map(|((queue, lane, block), bits)| {
-            let places = (0..BLOCK).filter(move |at| bits & (1 << at) != 0);
-            places.map(move |at| (queue, lane, block * BLOCK + at))
-        })
+    /// Takes some neighbours, in the order of queues, lanes and positions.
+    pub(crate) fn pop(&mut self) -> Option<(ObjectId, u16, impl Iterator<Item = u64> + use<>)> {
+        let ((queue, lane, block), bits) = self.blocks.pop_first()?;
+        let places = (0..BLOCK).filter(move |at| bits & (1 << at) != 0);
+        Some((queue, lane, places.map(move |at| block * BLOCK + at)))
     }
 }
 
@@ -408,7 +407,9 @@ mod tests {
                 }
                 prop_assert_eq!(owned.is_empty(), set.is_empty());
             }
-            prop_assert!(owned.into_all().eq(set));
+            let popped = std::iter::from_fn(|| owned.pop());
+            let popped: Vec<_> = popped.flat_map(|(queue, lane, all)| all.map(move |pos| (queue, lane, pos))).collect();
+            prop_assert!(popped.into_iter().eq(set));
         }
     }
 }

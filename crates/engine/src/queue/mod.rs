@@ -17,6 +17,7 @@ mod lane;
 pub mod lanes;
 mod late;
 mod lease;
+mod leaving;
 mod live;
 mod moves;
 mod order;

@@ -16,6 +16,12 @@ use super::rows::set::CHUNK;
 use super::timers::Look;
 use crate::ctx::Asker;
 
+/// Chunks of which a purge keeps what consumers have: it is one record. What lies in more of them, 400,000,000 positions and more apart,
+/// goes too.
+const KEPT_CHUNKS_MAX: usize = 100_000;
+/// Gaps between what is kept whose room is given back at once; the room of others when everything before them is settled.
+const GAPS_MAX: usize = 500_000;
+
 impl Queues {
     pub(super) fn purge(
         &mut self,
@@ -43,15 +49,24 @@ impl Queues {
     fn purge_queue(&mut self, cx: &Cx<'_>, id: ObjectId, keep_leased: bool) -> u64 {
         let rows = &cx.state.queues;
         let numbers: Vec<u16> = self.live.get(id).iter().flat_map(|q| q.lanes.keys().copied()).collect();
-        let mut removed = 0;
+        let (mut removed, mut kept_chunks) = (0, 0);
         let purge_no = self.live.get(id).map_or(0, |q| q.purge_no).saturating_add(1);
         for number in numbers {
             let (mut turn, live) = self.turn(rows);
             let Some(queue) = live.get_mut(id) else { continue };
-            let stays = |l: &Lease| match l.has {
-                Has::Consumer => keep_leased,
-                Has::Mover(_) => true,
-                Has::Parked(_) | Has::Exhausted => false,
+            let mut last_chunk = None;
+            let mut stays = |l: &Lease| {
+                let stays = match l.has {
+                    Has::Consumer => keep_leased && kept_chunks < KEPT_CHUNKS_MAX,
+                    Has::Mover(_) => true,
+                    Has::Parked(_) | Has::Exhausted => false,
+                };
+                let chunk = Some(l.slot.pos / CHUNK).filter(|_| stays);
+                if stays && last_chunk != chunk {
+                    last_chunk = chunk;
+                    kept_chunks += 1;
+                }
+                stays
             };
             let Some(lane) = queue.lanes.get(number) else { continue };
             let gone: Vec<u64> = lane.leases.iter().filter(|l| !stays(l)).map(|l| l.slot.pos).collect();
@@ -88,7 +103,7 @@ impl Queues {
             }
             let before = lane.leases.first().unwrap_or(purged_to);
             lane.trim(turn.record, before);
-            lane.retire(turn.record, gaps(lane.leases.iter().map(|l| l.slot.pos), purged_to));
+            lane.retire(turn.record, gaps(lane.leases.iter().map(|l| l.slot.pos), purged_to).take(GAPS_MAX));
             lane.empty();
             lane.purged_to = purged_to;
             lane.tidy.retire.clear();

@@ -59,6 +59,8 @@ pub(crate) struct Queues {
     pub(crate) untidy: VecDeque<(ObjectId, u16)>,
     /// Queues whose messages are to be marked: the log was not closed cleanly.
     pub(crate) unmarked: VecDeque<ObjectId>,
+    /// Sessions that are gone, and that had very many leases.
+    pub(super) leaving: VecDeque<ConnId>,
     pub(crate) record: Record,
     pub(crate) ids: IdWindow,
     pub(crate) rests: Rests,
@@ -181,11 +183,13 @@ impl Queues {
         self.runnable.clear();
         self.untidy.clear();
         self.unmarked.clear();
+        self.leaving.clear();
     }
 
     /// When [`Queues::tick`] is wanted next, monotonic milliseconds.
     pub(crate) fn next_timer(&self) -> Option<u64> {
-        if !(self.runnable.is_empty() && self.untidy.is_empty() && self.unmarked.is_empty()) {
+        let rests = self.runnable.is_empty() && self.untidy.is_empty() && self.unmarked.is_empty();
+        if !(rests && self.leaving.is_empty()) {
             return Some(self.now.mono_ms);
         }
         let others = self.ids.next_ms().into_iter().chain(self.rests.next_ms());
@@ -532,7 +536,6 @@ impl Queues {
         let Some(state) = self.sessions.get_mut(&session) else { return };
         let consumers = std::mem::take(&mut state.consumers);
         let waits = std::mem::take(&mut state.waits);
-        let leases = std::mem::take(&mut state.leases);
         for (ticket, id) in waits {
             if let Some(queue) = self.live.get_mut(id) {
                 queue.consumers.stop_waiting((session, ticket));
@@ -542,16 +545,7 @@ impl Queues {
         for (consumer, id) in consumers {
             self.drop_consumer(cx, id, session, consumer);
         }
-        for (id, lane, pos) in leases.into_all() {
-            let (mut turn, live) = self.turn(&cx.state.queues);
-            if let Some(queue) = live.get_mut(id)
-                && let Some(lease) = queue.end_lease(&mut turn, lane, pos)
-            {
-                queue.failed(&mut turn, lane, lease, None);
-                self.mark_runnable(id);
-            }
-        }
-        self.sessions.remove(&session);
+        self.end_session(cx, session);
         self.freed.clear();
     }
 
@@ -571,6 +565,7 @@ impl Queues {
     pub(crate) fn tick(&mut self, cx: &mut Cx<'_>) {
         self.now = cx.now;
         self.mark_redelivered(cx);
+        self.go_on_leaving(cx);
         self.forget_timers();
         for _ in 0..TURN_TIMERS_MAX {
             let Some((id, look)) = self.timers.due(cx.now.wall_ms) else { break };

@@ -281,15 +281,16 @@ impl Queue {
     /// Retention took what lies below `before`: `n` messages that were not settled, wherever they are.
     fn lose(&mut self, turn: &mut Turn<'_>, number: u16, before: u64, n: u64) {
         let Some(lane) = self.lanes.get(number) else { return };
-        let gone: Vec<_> = lane.leases.iter().take_while(|l| l.slot.pos < before).collect();
+        let leases = || lane.leases.iter().take_while(|l| l.slot.pos < before);
+        let gone: Vec<u64> = leases().map(|l| l.slot.pos).collect();
         let mut away = gone.len() as u64;
         // Those that the mover was told of do not come back from it.
-        let held = gone.iter().filter(|l| matches!(l.has, Has::Mover(_))).count();
+        let held = leases().filter(|l| matches!(l.has, Has::Mover(_))).count();
         let untold = self.work.len();
         self.work.retain(|w| w.0 != number || w.1 >= before);
         self.work_out = self.work_out.saturating_sub(held.saturating_sub(untold - self.work.len()));
-        for lease in gone {
-            self.end_lease(turn, number, lease.slot.pos);
+        for pos in gone {
+            self.end_lease(turn, number, pos);
         }
         let Some(lane) = self.lanes.get_mut(number) else { return };
         let (rested, ready_bytes) = lane.drop_below(before);

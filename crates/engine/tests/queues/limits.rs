@@ -77,3 +77,24 @@ fn what_comes_back_to_a_full_queue_goes_to_who_waits_or_is_dropped() {
     assert_eq!(w.got(), [(3, 0, true)]);
     assert_eq!(w.counts(q), [2, 1, 0, 1, 0]);
 }
+
+/// A connection may have millions: others do not wait until all of these are given back.
+#[test]
+fn a_session_that_goes_gives_very_many_leases_back_in_turns() {
+    const MANY: u64 = 70_000;
+    let mut w = world();
+    let q = w.create("q", policy(|_| {}));
+    w.subscribe(2, 1, q, PUSH);
+    w.fill(q, MANY as usize);
+    w.settle_down();
+    assert_eq!(w.counts(q), [0, MANY, 0, 0, 0]);
+    w.deliveries.clear();
+    w.gone(2);
+    let [ready, leased, ..] = w.counts(q);
+    assert!(ready > 60_000 && leased > 0 && ready + leased == MANY, "{ready} are ready, {leased} leased");
+    w.tick();
+    assert_eq!(w.counts(q), [MANY, 0, 0, 0, 0]);
+    w.subscribe(3, 1, q, PUSH);
+    w.settle_down();
+    assert_eq!(w.got(), (0..MANY).map(|pos| (3, pos, true)).collect::<Vec<_>>());
+}

@@ -19,8 +19,8 @@ const DEEP_BODY_BYTES: usize = 256;
 const BODY_BYTES: usize = 1024;
 /// Of a deep queue so much is drained at a time.
 const DRAINED: u64 = 500_000;
-/// The broker leases at most a million of a queue: of more, the last would never be delivered while the others are out.
-const OUT_OF_ORDER_MAX: u64 = 1_200_000;
+/// The broker leases at most eight million of a queue: of more, the last would never be delivered while the others are out.
+const OUT_OF_ORDER_MAX: u64 = 12_000_000;
 
 /// How a queue is drained in order.
 const IN_ORDER: (u16, Acks) = (BACKLOG.prefetch, Acks::Together(BACKLOG.acked_together));

@@ -14,6 +14,8 @@ use crate::exception::Exception;
 
 /// Items of one record.
 const SETTLE_ITEMS_MAX: usize = 4_096;
+/// Positions of one record, about.
+const SETTLE_POSITIONS_MAX: u32 = 65_536;
 /// Positions that one item has at most.
 const RUN_MAX: u32 = 4_096;
 
@@ -46,6 +48,18 @@ impl Settling {
 }
 
 impl Settling {
+    /// As much of it as is settled by one record.
+    fn next_items(&mut self) -> Vec<SettleItem> {
+        let mut positions = 0;
+        let fits = |i: &&SettleItem| {
+            let room = positions < SETTLE_POSITIONS_MAX;
+            positions += i.len;
+            room
+        };
+        let n = self.items.iter().take(SETTLE_ITEMS_MAX).take_while(fits).count();
+        self.items.drain(..n).collect()
+    }
+
     /// What was gathered.
     pub(super) fn take(&mut self) -> Vec<SettleItem> {
         std::mem::take(&mut self.items).into()
@@ -101,8 +115,7 @@ impl Channel {
     /// Submits what was gathered.
     pub(super) async fn flush_settlements(&mut self) -> Result<(), Exception> {
         while !self.settling.items.is_empty() {
-            let n = self.settling.items.len().min(SETTLE_ITEMS_MAX);
-            let items = self.settling.items.drain(..n).collect();
+            let items = self.settling.next_items();
             self.settling.last = Some(self.session.settle(items).await.map_err(|e| refused(&e))?);
         }
         Ok(())
@@ -160,5 +173,24 @@ mod tests {
         settling.add(&delivery(10), Verb::Reject);
         let runs: Vec<_> = settling.items.iter().map(|i| (i.pos, i.len)).collect();
         assert_eq!(runs, [(4, 3), (9, 1), (10, 1)]);
+    }
+
+    #[test]
+    fn what_is_settled_by_one_record_is_bounded() {
+        let mut settling = Settling::default();
+        for pos in 0..200_000 {
+            settling.add(&delivery(pos), Verb::Ack);
+        }
+        for pos in 100_000..105_000 {
+            settling.add(&delivery(pos * 2), Verb::Reject);
+        }
+        let mut sizes = Vec::new();
+        while !settling.items.is_empty() {
+            let items = settling.next_items();
+            sizes.push((items.len(), items.iter().map(|i| i.len).sum::<u32>()));
+        }
+        let total: u32 = sizes.iter().map(|s| s.1).sum();
+        assert_eq!(total, 205_000);
+        assert!(sizes.iter().all(|s| s.0 <= SETTLE_ITEMS_MAX && s.1 < SETTLE_POSITIONS_MAX + RUN_MAX));
     }
 }
