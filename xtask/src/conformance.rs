@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use crate::args::Args;
 use crate::clients::{self, Client, Peer, Protocol, Run};
 use crate::clock::Moment;
+use crate::differential;
 use crate::elasticmq::ElasticMq;
 use crate::millstream::{self, Millstream};
 use crate::original::{Original, Setting};
@@ -25,7 +26,9 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
         bail!("conformance with what? kafka, amqp or sqs, not {word:?}");
     };
     args.finish()?;
-    let clients = clients::chosen(protocol, only.as_deref())?;
+    let compares = protocol == Protocol::Amqp && against == "original" && bootstrap.is_none();
+    let only_compares = compares && only.as_deref() == Some(differential::NAME);
+    let clients = if only_compares { Vec::new() } else { clients::chosen(protocol, only.as_deref())? };
     let peer = match against.as_str() {
         "original" => Peer::Original,
         "millstream" => Peer::Millstream,
@@ -42,6 +45,9 @@ pub fn run(root: &Path, mut args: Args) -> Result<bool> {
         (None, Peer::Original) if protocol == Protocol::Amqp => {
             let broker = RabbitMq::start(place.path())?;
             go(&broker.address, Some(&broker.admin));
+            if only.is_none() || only_compares {
+                differential::run(root, place.path(), &broker.address, &mut summary);
+            }
             broker.stop()?;
         }
         (None, Peer::Original) if protocol == Protocol::Sqs => {

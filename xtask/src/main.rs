@@ -9,6 +9,7 @@ mod bench;
 mod clients;
 mod clock;
 mod conformance;
+mod differential;
 mod elasticmq;
 mod lanes;
 mod millstream;

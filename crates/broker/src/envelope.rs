@@ -79,6 +79,8 @@ pub mod property {
     pub const DELIVERED_BEFORE: u8 = 18;
     /// How many of its further routing keys, the last ones, nobody is told of, u16; where there are any.
     pub const HIDDEN_KEYS: u8 = 19;
+    /// It was published with a table of headers that was empty: nothing in it.
+    pub const EMPTY_HEADERS: u8 = 20;
 }
 
 /// A header.

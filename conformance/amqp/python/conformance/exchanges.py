@@ -1,5 +1,7 @@
 """Exchanges: types, bindings between them, alternates, and what may not be done."""
 
+import datetime
+
 import pika
 
 from .harness import bodies, check, count, equal, refused, that, unique, until
@@ -221,3 +223,56 @@ def further_keys_of_other_types(context):
             refused(406, f'invalid message: {{unacceptable_type_in_header,"{name}",longstr}}',
                     lambda name=name, refusing=refusing: refusing.basic_publish("", queue, b"x", pika.BasicProperties(headers={name: queue})))
         equal(count(channel, queue), 2)
+
+
+@check("headers that are numbers are compared by value, whatever their type")
+def numbers(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        then = datetime.datetime.fromtimestamp(1_500_000_000, datetime.timezone.utc)
+        channel.queue_bind(queue, "amq.headers", arguments={"x-match": "all", "mine": queue, "n": 1_500_000_000})
+        for n in [1_500_000_000, then, 1_500_000_001]:
+            channel.basic_publish("amq.headers", "", str(n).encode(), pika.BasicProperties(headers={"mine": queue, "n": n}))
+        equal(bodies(channel, queue, 2), [b"1500000000", str(then).encode()])
+        equal(count(channel, queue), 0)
+
+
+@check("if neither end of a binding is there, the source is what is missing")
+def neither(context):
+    with context.connect() as connection:
+        name = unique("no-such")
+        refused(404, f"no exchange '{name}' in vhost '/'", lambda: connection.channel().queue_bind(unique("q"), name, "k"))
+        refused(403, "operation not permitted on the default exchange", lambda: connection.channel().queue_unbind(unique("q"), "", "k"))
+
+
+@check("a wrong x-match is told, and so is a wrong alternate exchange")
+def wrong_match(context):
+    with context.connect() as connection:
+        own = connection.channel()
+        queue, name = own.queue_declare("", exclusive=True).method.queue, unique("x")
+        for value, text in [("none", "Invalid x-match field value <<\"none\">>; expected all, any, all-with-x, or any-with-x"),
+                            (True, "Invalid x-match field type bool (value true); expected longstr")]:
+            refused(406, text, lambda value=value: connection.channel().queue_bind(queue, "amq.headers", arguments={"x-match": value}))
+        refused(406, f"invalid type 'bool' for arg 'alternate-exchange' in exchange '{name}' in vhost '/'",
+                lambda: connection.channel().exchange_declare(name, arguments={"alternate-exchange": True}))
+        refused(406, "inequivalent arg 'alternate-exchange' for exchange 'amq.direct' in vhost '/': received the value 'x' of type 'longstr' but current is none",
+                lambda: connection.channel().exchange_declare("amq.direct", durable=True, arguments={"alternate-exchange": "x"}))
+        own.exchange_declare(name, arguments={"alternate-exchange": "a"})
+        refused(406, f"inequivalent arg 'alternate-exchange' for exchange '{name}' in vhost '/': received 'b' but current is 'a'",
+                lambda: connection.channel().exchange_declare(name, arguments={"alternate-exchange": "b"}))
+        own.exchange_delete(name)
+
+
+@check("an empty routing key has no words")
+def no_words(context):
+    with context.connect() as connection:
+        channel, name = connection.channel(), unique("topic")
+        channel.exchange_declare(name, "topic")
+        queues = {pattern: channel.queue_declare("", exclusive=True).method.queue for pattern in ["*", "*.#", "#", ""]}
+        for pattern, queue in queues.items():
+            channel.queue_bind(queue, name, pattern)
+        channel.confirm_delivery()
+        channel.basic_publish(name, "", b"x")
+        equal({pattern: count(channel, queue) for pattern, queue in queues.items()}, {"*": 0, "*.#": 0, "#": 1, "": 1})
+        channel.exchange_delete(name)

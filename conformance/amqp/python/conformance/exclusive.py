@@ -80,3 +80,11 @@ def got_beside(context):
         deliveries(connection, received, 1)
         equal((received, take(other, queue)[2]), ([b"1"], b"2"))
         other.queue_delete(queue)
+
+
+@check("no consumer is exclusive where there is a single active one")
+def exclusive_and_single(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        queue = channel.queue_declare("", exclusive=True, arguments={"x-single-active-consumer": True}).method.queue
+        refused(403, f"queue '{queue}' in vhost '/' in exclusive use", lambda: channel.basic_consume(queue, lambda *_: None, exclusive=True))

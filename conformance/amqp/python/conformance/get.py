@@ -2,7 +2,7 @@
 
 import pika
 
-from .harness import bodies, check, count, equal, refused, that, unique, until
+from .harness import bodies, check, count, deliveries, equal, refused, take, that, unique, until
 
 
 @check("get gives messages in order with how many are left, and then nothing")
@@ -78,3 +78,39 @@ def acks_stay(context):
         equal(count(channel, queue), 10)
         that(bodies(channel, queue, 10) == [b"%d" % n for n in range(10, 20)], "the others in order")
         channel.queue_delete(queue)
+
+
+@check("a get takes beside a single active consumer")
+def beside(context):
+    with context.connect() as connection, context.connect() as other:
+        queue = unique("beside")
+        channel, second = connection.channel(), other.channel()
+        channel.queue_declare(queue, arguments={"x-single-active-consumer": True})
+        channel.basic_qos(prefetch_count=1)
+        received = []
+        channel.basic_consume(queue, lambda *got: received.append(got))
+        second.confirm_delivery()
+        second.basic_publish("", queue, b"first")
+        deliveries(connection, received, 1)
+        second.basic_publish("", queue, b"second")
+        equal(take(second, queue)[2], b"second")
+        second.queue_delete(queue)
+
+
+@check("a quorum queue with a single active consumer is not for get")
+def quorum_single(context):
+    with context.connect() as connection:
+        channel, queue = connection.channel(), unique("q")
+        channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum", "x-single-active-consumer": True})
+        refused(405, "basic.get operations are not supported by quorum queues with single active consumer", lambda: channel.basic_get(queue))
+        connection.channel().queue_delete(queue)
+
+
+@check("an empty table of headers is not none")
+def empty_headers(context):
+    with context.connect() as connection:
+        channel = connection.channel()
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        for properties in [pika.BasicProperties(headers={}), pika.BasicProperties(headers={"BCC": []}), pika.BasicProperties()]:
+            channel.basic_publish("", queue, b"x", properties)
+        equal([take(channel, queue)[1].headers for _ in range(3)], [{}, {}, None])

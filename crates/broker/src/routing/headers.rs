@@ -16,6 +16,10 @@ use crate::exchanges::arguments_of;
 /// The argument that says how the others are to be matched.
 pub(crate) const MATCH_ARGUMENT: &str = "x-match";
 
+const MS_PER_SECOND: i64 = 1_000;
+/// Floats below this may be compared with whole numbers.
+const WHOLE_FLOAT_MAX: f64 = 1e30;
+
 /// How a binding's arguments are matched. Arguments that begin with `x-` count only with the two that say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MatchKind {
@@ -73,25 +77,23 @@ fn pair_hash(hasher: &impl BuildHasher, name: &str, value: &HeaderValue) -> u64 
     match value {
         HeaderValue::Null => hasher.hash_one((name, 0u8)),
         HeaderValue::Bool(v) => hasher.hash_one((name, 1u8, v)),
-        HeaderValue::F32(v) => float_hash(hasher, name, f64::from(*v)),
-        HeaderValue::F64(v) => float_hash(hasher, name, *v),
         HeaderValue::Decimal(scale, v) => hasher.hash_one((name, 3u8, scale, v)),
-        HeaderValue::Timestamp(v) => hasher.hash_one((name, 4u8, v)),
         HeaderValue::Str(v) => hasher.hash_one((name, 5u8, v.as_bytes())),
         HeaderValue::Bytes(v) => hasher.hash_one((name, 5u8, &**v)),
         HeaderValue::Array(_) => hasher.hash_one((name, 6u8)),
         HeaderValue::Table(_) => hasher.hash_one((name, 7u8)),
-        _ => hasher.hash_one((name, 8u8, whole(value))),
+        _ => hasher.hash_one((name, 8u8, number(value))),
     }
 }
 
-fn float_hash(hasher: &impl BuildHasher, name: &str, v: f64) -> u64 {
-    hasher.hash_one((name, 2u8, float_bits(v)))
-}
-
-/// As bits, of which -0 has those of 0.
-fn float_bits(v: f64) -> u64 {
-    (v + 0.0).to_bits()
+/// A number as it is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Number {
+    Whole(i128),
+    /// Its bits.
+    Fraction(u64),
+    /// A time that is no whole second, milliseconds.
+    Time(i64),
 }
 
 /// A message's pair, and its name alone: a binding without a value wants the header to be there.
@@ -99,8 +101,13 @@ pub(crate) fn hashes_of(hasher: &impl BuildHasher, header: &Header) -> (u64, u64
     (pair_hash(hasher, &header.name, &header.value), pair_hash(hasher, &header.name, &HeaderValue::Null))
 }
 
-fn whole(value: &HeaderValue) -> Option<i128> {
-    Some(match value {
+/// 5, 5.0 and the time 5 s are one number, as in `RabbitMQ`.
+fn number(value: &HeaderValue) -> Option<Number> {
+    Some(Number::Whole(match value {
+        HeaderValue::F32(v) => return Some(float(f64::from(*v))),
+        HeaderValue::F64(v) => return Some(float(*v)),
+        HeaderValue::Timestamp(ms) if ms % MS_PER_SECOND != 0 => return Some(Number::Time(*ms)),
+        HeaderValue::Timestamp(ms) => i128::from(ms / MS_PER_SECOND),
         HeaderValue::I8(v) => i128::from(*v),
         HeaderValue::I16(v) => i128::from(*v),
         HeaderValue::I32(v) => i128::from(*v),
@@ -110,16 +117,23 @@ fn whole(value: &HeaderValue) -> Option<i128> {
         HeaderValue::U32(v) => i128::from(*v),
         HeaderValue::U64(v) => i128::from(*v),
         _ => return None,
-    })
+    }))
 }
 
-/// Whether a message's value is the one asked for: text and bytes by their bytes, whole numbers whatever their width, fractions too.
+fn float(v: f64) -> Number {
+    if v.fract() == 0.0 && v.abs() < WHOLE_FLOAT_MAX {
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole, and not too large")]
+        return Number::Whole(v as i128);
+    }
+    Number::Fraction(v.to_bits())
+}
+
+/// Whether a message's value is the one asked for: text and bytes by their bytes, numbers whatever their type.
 pub(crate) fn same_value(asked: &HeaderValue, value: &HeaderValue) -> bool {
-    use HeaderValue::{Bytes, F32, F64, Str};
+    use HeaderValue::{Bytes, Str};
     match (asked, value) {
         (Str(a), Bytes(b)) | (Bytes(b), Str(a)) => a.as_bytes() == &**b,
-        (F32(a), F64(b)) | (F64(b), F32(a)) => float_bits(f64::from(*a)) == float_bits(*b),
-        _ => match (whole(asked), whole(value)) {
+        _ => match (number(asked), number(value)) {
             (Some(a), Some(b)) => a == b,
             _ => asked == value,
         },

@@ -55,21 +55,21 @@ const ORDERING: &str = "x-ordering";
 const KEY_FROM: &str = "x-key-from";
 const ON_EXHAUSTED: &str = "x-on-exhausted";
 
-/// Those that must be the same when a queue is declared again.
+/// Those that must be the same when a queue is declared again, in `RabbitMQ`'s order: by name.
 const COMPARED: [&str; 19] = [
-    TYPE,
-    EXPIRES,
-    MESSAGE_TTL,
+    CONSUMER_TIMEOUT,
     DLX,
     DLX_KEY,
     DLX_STRATEGY,
+    DELIVERY_LIMIT,
+    EXPIRES,
     MAX_LENGTH,
     MAX_LENGTH_BYTES,
-    OVERFLOW,
     MAX_PRIORITY,
-    DELIVERY_LIMIT,
+    MESSAGE_TTL,
+    OVERFLOW,
+    TYPE,
     SINGLE_ACTIVE,
-    CONSUMER_TIMEOUT,
     TOPIC,
     TOPIC_FROM,
     TOPIC_FILTER,
@@ -107,6 +107,12 @@ pub(crate) fn read(queue: &str, kind: Kind, arguments: &[Header]) -> Result<Queu
         Some(HeaderValue::Str(text)) => Ok(Some(text.as_str())),
         Some(other) => Err(unacceptable(queue, name, other)),
     };
+    if kind == Kind::Quorum && find(arguments, MAX_PRIORITY).is_some() {
+        let text = format!(
+            "invalid arg '{MAX_PRIORITY}' for queue '{queue}' in vhost '/' of queue type rabbit_quorum_queue"
+        );
+        return Err(Exception::precondition(text));
+    }
     let mut policy = QueuePolicy {
         ttl_ms: number(MESSAGE_TTL, TTL_MS_MAX)?,
         expires_ms: number(EXPIRES, TTL_MS_MAX)?,
@@ -126,9 +132,6 @@ pub(crate) fn read(queue: &str, kind: Kind, arguments: &[Header]) -> Result<Queu
         Some(_) => return Err(invalid(queue, OVERFLOW, "invalid_overflow")),
     };
     let priority = number(MAX_PRIORITY, PRIORITY_MAX)?;
-    if kind == Kind::Quorum && priority.is_some() {
-        return Err(invalid(queue, MAX_PRIORITY, "not supported by quorum queues"));
-    }
     policy.priority_max = priority.and_then(|p| u8::try_from(p).ok()).unwrap_or(0);
     policy.attempts_max = attempts_max(queue, kind, find(arguments, DELIVERY_LIMIT))?;
     policy.single_active = match find(arguments, SINGLE_ACTIVE) {
@@ -159,8 +162,11 @@ pub(crate) fn read(queue: &str, kind: Kind, arguments: &[Header]) -> Result<Queu
     let at_least_once = match text(DLX_STRATEGY)? {
         None | Some("at-most-once") => false,
         Some("at-least-once") => true,
-        Some(_) => return Err(invalid(queue, DLX_STRATEGY, "invalid_dead_letter_strategy")),
+        Some(_) => return Err(invalid(queue, DLX_STRATEGY, "invalid_dlx_strategy")),
     };
+    if let Some(other) = find(arguments, DLX).filter(|v| !matches!(v, HeaderValue::Str(_))) {
+        return Err(wrong_type(DLX, other, "queue", queue));
+    }
     let (exchange, key) = (text(DLX)?, text(DLX_KEY)?);
     if exchange.is_none() && key.is_some() {
         return Err(invalid(queue, DLX_KEY, "routing_key_but_no_dlx_defined"));
@@ -327,7 +333,19 @@ fn plain(value: &HeaderValue) -> String {
     match value {
         HeaderValue::Str(text) => text.clone(),
         HeaderValue::Bool(on) => on.to_string(),
+        HeaderValue::F32(n) => format!("{n:?}"),
+        HeaderValue::F64(n) => format!("{n:?}"),
         value => integer(value).map_or_else(|| format!("{value:?}"), |n| n.to_string()),
+    }
+}
+
+/// A value as `RabbitMQ`'s language prints it, as far as it is simple.
+pub(crate) fn term(value: &HeaderValue) -> String {
+    match value {
+        HeaderValue::Null => "undefined".to_owned(),
+        HeaderValue::Str(text) => format!("<<\"{text}\">>"),
+        HeaderValue::Bytes(bytes) => format!("<<\"{}\">>", String::from_utf8_lossy(bytes)),
+        value => plain(value),
     }
 }
 
@@ -342,6 +360,12 @@ fn invalid(queue: &str, arg: &str, why: &str) -> Exception {
 
 fn unacceptable(queue: &str, arg: &str, value: &HeaderValue) -> Exception {
     invalid(queue, arg, &format!("{{unacceptable_type,{}}}", type_name(value)))
+}
+
+/// The name of an exchange that is none, as `RabbitMQ` says it.
+pub(crate) fn wrong_type(arg: &str, value: &HeaderValue, what: &str, name: &str) -> Exception {
+    let kind = type_name(value);
+    Exception::precondition(format!("invalid type '{kind}' for arg '{arg}' in {what} '{name}' in vhost '/'"))
 }
 
 fn find<'a>(arguments: &'a [Header], name: &str) -> Option<&'a HeaderValue> {
@@ -491,6 +515,8 @@ mod tests {
             ("x-message-ttl", HeaderValue::I32(-1), "{value_negative,-1}"),
             ("x-message-ttl", HeaderValue::Str("a".into()), "\"expected integer, got longstr\""),
             ("x-message-ttl", HeaderValue::I64(315_360_000_001), "{value_too_large,315360000001}"),
+            ("x-single-active-consumer", HeaderValue::I32(1), "{unacceptable_type,signedint}"),
+            ("x-dead-letter-strategy", HeaderValue::Str("x".into()), "invalid_dlx_strategy"),
             ("x-expires", HeaderValue::I32(0), "{value_zero,0}"),
             ("x-max-priority", HeaderValue::I32(256), "{max_value_exceeded,256}"),
             ("x-overflow", HeaderValue::Str("x".into()), "invalid_overflow"),
@@ -518,6 +544,17 @@ mod tests {
         assert_eq!(limit(Kind::Quorum, &[]), Some(21));
         assert_eq!(limit(Kind::Quorum, &[("x-delivery-limit", HeaderValue::I32(2))]), Some(3));
         assert_eq!(limit(Kind::Quorum, &[("x-delivery-limit", HeaderValue::I32(-1))]), None);
+    }
+
+    #[test]
+    fn a_quorum_queue_has_no_priorities_whatever_their_number() {
+        for n in [HeaderValue::I32(5), HeaderValue::I32(256), HeaderValue::Str("5".into())] {
+            let e = read("q", Kind::Quorum, &arguments(&[("x-max-priority", n)])).unwrap_err();
+            assert_eq!(
+                text(&e),
+                "PRECONDITION_FAILED - invalid arg 'x-max-priority' for queue 'q' in vhost '/' of queue type rabbit_quorum_queue"
+            );
+        }
     }
 
     #[test]

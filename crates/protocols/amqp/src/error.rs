@@ -149,6 +149,12 @@ pub enum CodecError {
         /// What.
         what: &'static str,
     },
+    /// A prefetch in bytes.
+    #[error("prefetch_size!=0 ({bytes})")]
+    PrefetchSize {
+        /// How many.
+        bytes: u32,
+    },
     /// A frame that does not belong here.
     #[error("{found} frame where {expected} was expected")]
     Unexpected {
@@ -205,7 +211,9 @@ impl CodecError {
             | Self::Illegal { .. }
             | Self::TooDeep
             | Self::TooMany { .. } => ReplyCode::SyntaxError,
-            Self::UnknownMethod { .. } | Self::NotServed { .. } => ReplyCode::NotImplemented,
+            Self::UnknownMethod { .. } | Self::NotServed { .. } | Self::PrefetchSize { .. } => {
+                ReplyCode::NotImplemented
+            }
             // 4.2.6: incomplete or badly formatted content. The last three as `RabbitMQ` has them; the specification says 501.
             Self::Unexpected { .. }
             | Self::BodyTooLong { .. }

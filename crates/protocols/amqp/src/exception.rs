@@ -5,6 +5,7 @@
 use amq_protocol::protocol::{AMQPClass, channel, connection};
 
 use crate::error::{CodecError, ReplyCode};
+use crate::method::BASIC_QOS;
 use crate::text;
 
 /// Closes a channel or a connection, as its code says.
@@ -78,6 +79,10 @@ impl Exception {
 
 impl From<CodecError> for Exception {
     fn from(e: CodecError) -> Self {
-        Self::new(e.reply_code(), e.to_string())
+        let exception = Self::new(e.reply_code(), e.to_string());
+        match e {
+            CodecError::PrefetchSize { .. } => exception.on(BASIC_QOS),
+            _ => exception,
+        }
     }
 }

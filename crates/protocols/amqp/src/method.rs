@@ -64,7 +64,7 @@ const METHODS: &[(u16, &[u16])] = &[
     (90, &[10, 11, 20, 21, 30, 31]),
 ];
 
-const BASIC_QOS: (u16, u16) = (60, 10);
+pub(crate) const BASIC_QOS: (u16, u16) = (60, 10);
 /// Class and method id of `basic.publish`.
 pub(crate) const BASIC_PUBLISH: (u16, u16) = (60, 40);
 const BASIC_DELIVER: (u16, u16) = (60, 60);
@@ -153,8 +153,11 @@ pub fn decode(payload: &Bytes) -> Result<Method, CodecError> {
         return Err(CodecError::UnknownMethod { class, method });
     }
     // The codec beneath skips this field: a limit in bytes that is not kept must not be taken.
-    if (class, method) == BASIC_QOS && Cursor::new(c.clone().rest(), "method").u32()? != 0 {
-        return Err(CodecError::NotServed { what: "prefetch_size!=0" });
+    if (class, method) == BASIC_QOS {
+        let bytes = Cursor::new(c.clone().rest(), "method").u32()?;
+        if bytes != 0 {
+            return Err(CodecError::PrefetchSize { bytes });
+        }
     }
     let mut table = Vec::new();
     if let Some((_, _, before)) = TABLES.iter().find(|t| (t.0, t.1) == (class, method)) {

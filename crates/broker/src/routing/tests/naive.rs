@@ -127,8 +127,8 @@ fn same(a: &HeaderValue, b: &HeaderValue) -> bool {
     let plain = |v: &HeaderValue| match v {
         HeaderValue::I8(v) => format!("number {v}"),
         HeaderValue::U64(v) => format!("number {v}"),
-        HeaderValue::F32(v) => format!("fraction {}", v + 0.0),
-        HeaderValue::F64(v) => format!("fraction {}", v + 0.0),
+        HeaderValue::F32(v) => format!("number {}", v + 0.0),
+        HeaderValue::F64(v) => format!("number {}", v + 0.0),
         HeaderValue::Str(v) => format!("text {v}"),
         HeaderValue::Bytes(v) => format!("text {}", String::from_utf8_lossy(v)),
         other => format!("{other:?}"),

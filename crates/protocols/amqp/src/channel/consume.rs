@@ -74,11 +74,17 @@ impl Channel {
         if name != REPLY_TO {
             self.allow(Action::Read, &resource(&name))?;
         }
+        if name != REPLY_TO {
+            self.usable(&name)?;
+        }
         let priority = priority(&name, table)?;
         if name == REPLY_TO {
             name = self.make_reply_queue(m.no_ack).await?;
         }
         let def = self.usable(&name)?;
+        if m.exclusive && def.policy.single_active {
+            return Err(exception(&name, &ConsumeError::Subscribe(SubscribeError::Exclusive)));
+        }
         self.consumers.last += 1;
         let id = ConsumerId(self.consumers.last);
         let opts = ConsumerOpts {

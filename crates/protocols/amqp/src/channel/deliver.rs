@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use millstream_broker::queue::api::{Delivery, Verb};
-use millstream_broker::{BodyError, Header, HeaderValue, Message, QueueMessage};
+use millstream_broker::{BodyError, Header, HeaderValue, Message, QueueMessage, property};
 use tokio::time::Instant;
 
 use crate::channel::Channel;
@@ -104,10 +104,11 @@ pub(super) fn header_of(message: Message, failed: Option<u16>) -> (ContentHeader
         headers.push(Header { name: DELIVERY_COUNT.to_owned(), value: HeaderValue::I64(n.into()) });
     }
     gather_long_named(&mut headers);
+    let empty = message.properties.iter().any(|p| p.0 == property::EMPTY_HEADERS);
     let header = ContentHeader {
         body_bytes: body.len() as u64,
         properties: message.properties,
-        has_headers: !headers.is_empty(),
+        has_headers: empty || !headers.is_empty(),
         headers,
     };
     (header, body)

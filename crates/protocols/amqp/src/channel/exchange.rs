@@ -16,6 +16,9 @@ use crate::text;
 
 /// Names that begin so are the broker's own.
 pub(super) const RESERVED_PREFIX: &str = "amq.";
+/// The argument that says how headers are matched.
+const MATCH: &str = "x-match";
+const MATCHES: [&str; 4] = ["all", "any", "all-with-x", "any-with-x"];
 /// The argument that names the exchange for what an exchange routes nowhere.
 const ALTERNATE: &str = "alternate-exchange";
 
@@ -64,7 +67,8 @@ impl Channel {
         }
         self.allow(Action::Configure, &Resource::Exchange(Namespace::DEFAULT, name.to_owned()))?;
         let Some(kind) = ExchangeType::from_name(m.kind.as_str()) else {
-            let text = format!("unknown exchange type '{}'", m.kind.as_str());
+            let what = if m.kind.as_str().is_empty() { "invalid" } else { "unknown" };
+            let text = format!("{what} exchange type '{}'", m.kind.as_str());
             return Err(Exception::new(ReplyCode::CommandInvalid, text));
         };
         if known.is_none() && name.starts_with(RESERVED_PREFIX) {
@@ -75,17 +79,13 @@ impl Channel {
             None => None,
             Some(HeaderValue::Str(name)) => Some(name),
             Some(other) => {
-                let text = format!(
-                    "invalid arg '{ALTERNATE}' for exchange '{name}' in vhost '/': {{unacceptable_type,{}}}",
-                    arguments::type_name(&other)
-                );
-                return Err(Exception::precondition(text));
+                return Err(arguments::wrong_type(ALTERNATE, &other, "exchange", name));
             }
         };
         if let Some(known) = &known
             && predeclared(name).is_some()
         {
-            return same_as_predeclared(name, known.kind, kind, m);
+            return same_as_predeclared(name, known.kind, kind, m, alternate.as_deref());
         }
         if known.is_none()
             && let Some(alternate) = &alternate
@@ -137,7 +137,32 @@ impl Channel {
             self.allow(Action::Write, &resource(&target.name))?;
         }
         self.allow(Action::Read, &Resource::Exchange(Namespace::DEFAULT, source.to_owned()))?;
-        if target.kind == TargetKind::Queue && (bind || self.session.queue(&target.name).is_some()) {
+        // If neither is there, the source is what is missing; what is not there needs no unbinding.
+        match self.session.broker().routes().exchange(Namespace::DEFAULT, source) {
+            None if bind => return Err(Exception::not_found_exchange(source)),
+            None => return Ok(()),
+            Some(def) if bind => {
+                let known =
+                    |name| self.session.broker().routes().exchange(Namespace::DEFAULT, name).is_some();
+                match target.kind {
+                    TargetKind::Queue if self.session.queue(&target.name).is_none() => {
+                        return Err(Exception::not_found_queue(&target.name));
+                    }
+                    TargetKind::Exchange if !known(&target.name) => {
+                        return Err(Exception::not_found_exchange(&target.name));
+                    }
+                    _ => {}
+                }
+                if def.kind == ExchangeType::Headers {
+                    known_match(&arguments)?;
+                }
+            }
+            Some(_) => {}
+        }
+        if target.kind == TargetKind::Queue {
+            if !bind && self.session.queue(&target.name).is_none() {
+                return Ok(());
+            }
             self.usable(&target.name)?;
         }
         let binding = Binding { source: source.to_owned(), target, key: key.to_owned(), arguments };
@@ -178,6 +203,7 @@ fn same_as_predeclared(
     current: ExchangeType,
     asked: ExchangeType,
     m: &x::Declare,
+    asked_alternate: Option<&str>,
 ) -> Result<(), Exception> {
     if current != asked {
         let (received, current) = (format!("'{}'", asked.name()), format!("'{}'", current.name()));
@@ -190,7 +216,9 @@ fn same_as_predeclared(
     ];
     match flags.iter().find(|(_, asked, is)| asked != is) {
         Some((arg, asked, is)) => Err(inequivalent(name, arg, &format!("'{asked}'"), &format!("'{is}'"))),
-        None => Ok(()),
+        None => asked_alternate.map_or(Ok(()), |asked| {
+            Err(inequivalent(name, ALTERNATE, &format!("the value '{asked}' of type 'longstr'"), "none"))
+        }),
     }
 }
 
@@ -218,7 +246,23 @@ fn exception(e: &ExchangeError) -> Exception {
     }
 }
 
-/// The name in `the exchange "x"`, as `RabbitMQ` has it.
+/// Whether it is known how headers are to be matched.
+fn known_match(arguments: &[Header]) -> Result<(), Exception> {
+    let Some(said) = arguments.iter().find(|h| h.name == MATCH) else { return Ok(()) };
+    let value = arguments::term(&said.value);
+    Err(Exception::precondition(match &said.value {
+        HeaderValue::Str(how) if MATCHES.contains(&how.as_str()) => return Ok(()),
+        HeaderValue::Str(_) => {
+            format!("Invalid x-match field value {value}; expected all, any, all-with-x, or any-with-x")
+        }
+        other => {
+            let kind = arguments::type_name(other);
+            format!("Invalid x-match field type {kind} (value {value}); expected longstr")
+        }
+    }))
+}
+
+/// The exchange that `the exchange "x"` names, as `RabbitMQ` quotes it; `None`: there is none.
 fn alternate(said: &str) -> Option<String> {
     said.strip_prefix("the exchange ").map(|name| name.replace('"', "'"))
 }

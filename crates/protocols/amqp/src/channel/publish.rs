@@ -86,6 +86,9 @@ impl Channel {
         let hidden_keys = u16::try_from(hidden.len()).unwrap_or(u16::MAX);
         keys.extend(hidden);
         header.headers.retain(|h| h.name != BCC);
+        if header.has_headers && header.headers.is_empty() {
+            header.properties.push((property::EMPTY_HEADERS, Bytes::new()));
+        }
         let id = deduplication_id(&header.headers)?;
         let body = joined(body);
         let batch = self.tx.as_mut().map_or(&mut self.batch, |tx| &mut tx.batch);
@@ -265,6 +268,19 @@ mod tests {
 
     fn delay_of(value: HeaderValue) -> Option<u64> {
         delay_ms(&[Header { name: DELAY.to_owned(), value }])
+    }
+
+    #[test]
+    fn further_keys_are_the_texts_of_an_array() {
+        let header = |value| vec![Header { name: CC.to_owned(), value }];
+        let text = |t: &str| HeaderValue::Str(t.to_owned());
+        let mixed = header(HeaderValue::Array(vec![text("a"), HeaderValue::I32(1), text("b")]));
+        assert_eq!(further_keys(&mixed, CC).unwrap(), ["a", "b"]);
+        let told = further_keys(&header(text("a")), CC).unwrap_err().reply_text();
+        assert_eq!(
+            told,
+            "PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,\"CC\",longstr}"
+        );
     }
 
     #[test]

@@ -89,8 +89,6 @@ impl Channel {
             name => name.to_owned(),
         };
         self.allow(Action::Configure, &resource(&name))?;
-        let kind = arguments::kind(&name, &table)?;
-        let read = arguments::read(&name, kind, &table)?;
         if let Some(def) = self.session.queue(&name) {
             self.same(&def, m, &table)?;
             // All that a declaration can say is alike; what else its policy holds was set by other means. It may be gone by now.
@@ -101,9 +99,14 @@ impl Channel {
             }
         } else if m.queue.as_str().starts_with(RESERVED_PREFIX) {
             return Err(reserved("queue", &name));
-        } else {
-            properties(&name, kind, m)?;
         }
+        let kind = arguments::kind(&name, &table)?;
+        if kind == Kind::Quorum && m.queue.as_str().is_empty() {
+            let text = "Cannot declare a server-named queue for type rabbit_quorum_queue";
+            return Err(Exception::precondition(text));
+        }
+        let read = arguments::read(&name, kind, &table)?;
+        properties(&name, kind, m)?;
         if let Some(dead) = &read.dead_letter {
             self.allow(Action::Read, &resource(&name))?;
             self.allow(Action::Write, &Resource::Exchange(Namespace::DEFAULT, dead.exchange.clone()))?;
@@ -136,8 +139,10 @@ impl Channel {
         if self.session.is_locked(def.id) || has.owner.is_some() != m.exclusive {
             return Err(locked(&def.name));
         }
+        // What goes with its connection is not durable, whatever is said.
+        let durable = if m.exclusive { has.durable } else { m.durable };
         let flags =
-            [("durable", m.durable, has.durable), ("auto_delete", m.auto_delete, def.policy.auto_delete)];
+            [("durable", durable, has.durable), ("auto_delete", m.auto_delete, def.policy.auto_delete)];
         if let Some((arg, asked, is)) = flags.iter().find(|(_, asked, is)| asked != is) {
             return Err(inequivalent(&def.name, arg, &format!("'{asked}'"), &format!("'{is}'")));
         }
