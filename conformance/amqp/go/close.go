@@ -133,13 +133,20 @@ func connectionEnd(e *env) error {
 	if err != nil {
 		return err
 	}
+	q, err := ch.QueueDeclare("", false, true, true, false, nil)
+	if err != nil {
+		return err
+	}
 	closed := conn.NotifyClose(make(chan *amqp.Error, 1))
-	err = ch.ExchangeDeclare(unique("kind"), "no-such-kind", false, true, false, false, nil)
-	if err := refused(err, amqp.CommandInvalid); err != nil {
+	if _, err := ch.Consume(q.Name, "taken", true, false, false, false, nil); err != nil {
+		return err
+	}
+	_, err = ch.Consume(q.Name, "taken", true, false, false, false, nil)
+	if err := refused(err, amqp.NotAllowed); err != nil {
 		return err
 	}
 	why, err := recv("the end", closed)
-	return errors.Join(err, refused(why, amqp.CommandInvalid), equal("closed", conn.IsClosed(), true))
+	return errors.Join(err, refused(why, amqp.NotAllowed), equal("closed", conn.IsClosed(), true))
 }
 
 func unknownTag(e *env) error {

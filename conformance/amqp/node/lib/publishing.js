@@ -94,14 +94,16 @@ const checks = [
     },
   },
   {
-    name: 'an unknown kind of exchange closes the connection',
+    name: 'a consumer tag that is taken closes the connection',
     async run(scope) {
       const connection = await scope.connect()
       const channel = await connection.createChannel()
       channel.on('error', () => {})
       const failed = event(connection, 'error')
-      await assert.rejects(channel.assertExchange(unique('kind'), 'no-such-kind'))
-      assert.equal((await failed).code, 503)
+      const { queue } = await channel.assertQueue('', { exclusive: true })
+      await channel.consume(queue, () => {}, { consumerTag: 'taken' })
+      await assert.rejects(channel.consume(queue, () => {}, { consumerTag: 'taken' }))
+      assert.equal((await failed).code, 530)
     },
   },
   {

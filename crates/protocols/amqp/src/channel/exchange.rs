@@ -68,8 +68,7 @@ impl Channel {
         self.allow(Action::Configure, &Resource::Exchange(Namespace::DEFAULT, name.to_owned()))?;
         let Some(kind) = ExchangeType::from_name(m.kind.as_str()) else {
             let what = if m.kind.as_str().is_empty() { "invalid" } else { "unknown" };
-            let text = format!("{what} exchange type '{}'", m.kind.as_str());
-            return Err(Exception::new(ReplyCode::CommandInvalid, text));
+            return Err(Exception::precondition(format!("{what} exchange type '{}'", m.kind.as_str())));
         };
         if known.is_none() && name.starts_with(RESERVED_PREFIX) {
             return Err(reserved("exchange", name));

@@ -17,6 +17,7 @@ import com.rabbitmq.client.DefaultConsumer;
 import com.rabbitmq.client.Delivery;
 import com.rabbitmq.client.GetResponse;
 import com.rabbitmq.client.LongString;
+import com.rabbitmq.client.ShutdownSignalException;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.BlockingQueue;
@@ -223,10 +224,13 @@ final class ChannelChecks {
             equal(Harness.get(code), 406, "an unknown tag");
             that(stays.isOpen() && connection.isOpen(), "the others stay open");
             stays.queueDelete(queue);
-            refused(503, () -> connection.createChannel().exchangeDeclare(unique("kind"), "no-such-kind"));
+            Channel taken = connection.createChannel();
+            String own = taken.queueDeclare().getQueue();
+            taken.basicConsume(own, true, "taken", new DefaultConsumer(taken));
+            refused(530, () -> taken.basicConsume(own, true, "taken", new DefaultConsumer(taken)));
             until("the connection is closed", () -> !connection.isOpen());
-        } catch (com.rabbitmq.client.AlreadyClosedException closed) {
-            equal(Broker.code(closed), 503, "what closed it");
+        } catch (ShutdownSignalException closed) {
+            equal(Broker.code(closed), 530, "what closed it");
         }
     }
 
