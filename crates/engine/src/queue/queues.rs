@@ -261,11 +261,13 @@ impl Queues {
         }
         let Self { record, live, taken, timers, ids, .. } = self;
         taken.forget_numbers();
-        let facts = |id: ObjectId, number: u16| {
+        let facts = |id: ObjectId, number: u16, settles: bool| {
             let Some(queue) = live.get_mut(id) else { return LaneFacts { purge_no: 0, floor: 0 } };
             let purge_no = queue.purge_no;
             let Some(lane) = queue.lanes.get_mut(number) else { return LaneFacts { purge_no, floor: 0 } };
-            lane.tidy.recorded = lane.floor;
+            if settles {
+                lane.tidy.recorded = lane.floor;
+            }
             LaneFacts { purge_no, floor: lane.floor }
         };
         let mut numbers = Vec::new();

@@ -242,12 +242,12 @@ impl Record {
     }
 
     /// Turns actions into effects: one per chunk, in it one item per run of equals; and one on the head per lane that settles something.
-    /// `facts` tells what a lane's effects say beside; `numbered` learns the delivery number of each message that is leased, at `now_ms`.
+    /// `facts` tells what a lane's effects say beside, and learns whether its floor is said with what settles; `numbered` learns the delivery number of each message that is leased, at `now_ms`.
     pub(crate) fn seal(
         &mut self,
         rows: &QueueRows,
         now_ms: u64,
-        mut facts: impl FnMut(ObjectId, u16) -> LaneFacts,
+        mut facts: impl FnMut(ObjectId, u16, bool) -> LaneFacts,
         mut numbered: impl FnMut(ObjectId, u16, u64, u32),
     ) {
         let mut actions = std::mem::take(&mut self.actions);
@@ -256,7 +256,8 @@ impl Record {
         for lane in actions.chunk_by(|a, b| (a.queue, a.lane) == (b.queue, b.lane)) {
             let Some(first) = lane.first() else { continue };
             let (queue, number) = (first.queue, first.lane);
-            let LaneFacts { purge_no, floor } = facts(queue, number);
+            let settles = lane.iter().any(|a| matches!(a.act, Act::Settle(..)));
+            let LaneFacts { purge_no, floor } = facts(queue, number, settles);
             for chunk in lane.chunk_by(|a, b| a.pos / CHUNK == b.pos / CHUNK) {
                 self.seal_chunk(rows, (queue, number), (purge_no, now_ms), chunk, &mut numbered);
             }
