@@ -289,6 +289,10 @@ pub(crate) async fn resume_all(broker: Broker) {
     let _one = broker.redrives().changing.lock().await;
     let Ok(tasks) = session.tasks(&all).await else { return };
     for task in tasks.into_iter().filter(|t| t.row.state == TaskState::Running) {
+        // One that was begun since the broker was opened goes on already.
+        if broker.redrives().running().contains_key(&task.id) {
+            continue;
+        }
         match decode(&task.row.definition) {
             Some(what) => begin(&broker, task, what, true),
             None => {

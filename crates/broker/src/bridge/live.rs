@@ -67,6 +67,11 @@ impl Bridges {
         }
     }
 
+    /// Whether a bridge has a worker that goes on.
+    pub(crate) fn is_running(&self, id: ObjectId) -> bool {
+        self.lock().get(&id).and_then(|l| l.worker.as_ref()).is_some_and(|w| !w.is_finished())
+    }
+
     /// It is no more.
     pub(crate) fn forget(&self, id: ObjectId) {
         self.stop(id);
@@ -179,5 +184,19 @@ mod tests {
         assert_eq!((s.get(9).0, s.get(9).1.unwrap().since_ms), (3, 9));
         s.passed(11, 1);
         assert_eq!(s.get(11).1, None);
+    }
+
+    #[tokio::test]
+    async fn a_bridge_whose_worker_goes_on_is_running_and_one_whose_worker_ended_is_not() {
+        let (bridges, id) = (Bridges::default(), ObjectId(1));
+        assert!(!bridges.is_running(id));
+        bridges.began(id, tokio::spawn(std::future::pending()));
+        assert!(bridges.is_running(id));
+        let ended = tokio::spawn(async {});
+        while !ended.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        bridges.began(id, ended);
+        assert!(!bridges.is_running(id));
     }
 }

@@ -101,7 +101,8 @@ pub(crate) async fn start_all(broker: Broker) {
     let _one = broker.bridges_live().changing.lock().await;
     let Ok(tasks) = session.tasks(&all).await else { return };
     for task in tasks {
-        if task.row.state == TaskState::Running {
+        // One that was made since the broker was opened has its worker already: another would end that one, and then find its steps taken.
+        if task.row.state == TaskState::Running && !broker.bridges_live().is_running(task.id) {
             start(&broker, task);
         }
     }

@@ -15,6 +15,7 @@ mod at_once;
 mod behaviour;
 mod bugs;
 mod definitions;
+mod floors;
 mod history;
 mod ids;
 mod keys;
