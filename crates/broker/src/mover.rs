@@ -23,7 +23,7 @@ use crate::broker::Broker;
 use crate::deaths::DeathReason;
 use crate::envelope::property::HIDDEN_KEYS;
 use crate::error::CallError;
-use crate::publish::{Routing, TARGET_BYTES, Within, partition, route};
+use crate::publish::{Routing, TARGET_BYTES, Within, has_memory, partition, route};
 use crate::queue_settings::QueueSettings;
 use crate::routing::RouteScratch;
 use crate::session::{ITEM_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Session, SessionOptions};
@@ -165,8 +165,8 @@ impl Mover {
         let within = Within { broker: &broker, ns: def.ns, inside: true };
         // An exchange that is not there is no target.
         let places = route(within, &mut self.scratch, &body.message).unwrap_or_default();
-        let is_transient = |q: &QueueDef| q.id.is_transient();
-        if broker.is_transient_full() && places.iter().filter_map(Routing::queue).any(is_transient) {
+        let to = places.iter().filter_map(Routing::queue).map(|q| q.id);
+        if has_memory(&broker, to, [work.queue]).is_err() {
             self.again(work);
             return None;
         }

@@ -303,7 +303,7 @@ impl Routed {
         let of_queue = of_queue.into_iter().zip(queues.iter().map(ids)).collect();
         let of_topic = of_topic.into_iter().zip(topics.iter().map(|t| t.part)).collect();
         let room = queue_bytes + Session::append_bytes(&topics);
-        has_memory(&core.broker, &queues)?;
+        has_memory(&core.broker, targets(&queues), [])?;
         let op = match (queues.is_empty(), topics.is_empty()) {
             // What goes nowhere is answered behind what was submitted before it.
             (true, true) => Op::Barrier,
@@ -325,16 +325,22 @@ impl Routed {
     }
 }
 
-/// Whether there is memory for messages of transient queues, if there are some among these.
-pub(crate) fn has_memory<'a>(
+/// Whether there is memory for what goes to these queues. Where messages of a transient queue end in the same step, there is: it takes no more
+/// than it gives back.
+pub(crate) fn has_memory(
     broker: &Broker,
-    messages: impl IntoIterator<Item = &'a Publish>,
+    to: impl IntoIterator<Item = ObjectId>,
+    from: impl IntoIterator<Item = ObjectId>,
 ) -> Result<(), Refused> {
-    let is_transient = |p: &Publish| p.to.iter().any(|t| t.queue.is_transient());
-    if broker.is_transient_full() && messages.into_iter().any(is_transient) {
-        return Err(Refused::MemoryFull);
-    }
-    Ok(())
+    let full = broker.is_transient_full()
+        && to.into_iter().any(ObjectId::is_transient)
+        && !from.into_iter().any(ObjectId::is_transient);
+    if full { Err(Refused::MemoryFull) } else { Ok(()) }
+}
+
+/// The queues that messages go to.
+pub(crate) fn targets<'a>(messages: impl IntoIterator<Item = &'a Publish>) -> impl Iterator<Item = ObjectId> {
+    messages.into_iter().flat_map(|p| p.to.iter().map(|t| t.queue))
 }
 
 /// A queue or topic, for telling two apart.

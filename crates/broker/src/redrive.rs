@@ -27,7 +27,7 @@ use crate::bodies::{BodyError, Place, QueueMessage};
 use crate::broker::Broker;
 use crate::error::{CallError, QueueCallError, Refused};
 use crate::mover::{Decided, RETRY_WAIT, STEP_BYTES_MAX, STEP_MESSAGES_MAX, moving, submit_moves};
-use crate::publish::{Routing, TARGET_BYTES, has_memory};
+use crate::publish::{Routing, TARGET_BYTES, has_memory, targets};
 use crate::session::{ITEM_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Session, SessionOptions};
 use crate::transaction::STEP_BYTES;
 
@@ -238,7 +238,7 @@ impl Run {
             MoveThen::Release | MoveThen::Drop(_) => None,
         });
         loop {
-            let admitted = match has_memory(&self.broker, publishes.clone()) {
+            let admitted = match has_memory(&self.broker, targets(publishes.clone()), [self.def.id]) {
                 Ok(()) => self.session.admit(class, bytes).await,
                 Err(full) => Err(full),
             };

@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::asked::Asked;
 use crate::envelope::EnvelopeError;
 use crate::error::CallError;
-use crate::publish::{NewMessage, TARGET_BYTES, has_memory, timestamp_ms};
+use crate::publish::{NewMessage, TARGET_BYTES, has_memory, targets, timestamp_ms};
 use crate::session::{ITEM_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Session};
 
 /// Where a message is that a queue took.
@@ -76,7 +76,7 @@ impl Session {
         let mut answers = if publishes.is_empty() {
             Vec::new()
         } else {
-            has_memory(self.broker(), &publishes)?;
+            has_memory(self.broker(), targets(&publishes), [])?;
             let permit = self.admit(Class::Publish, room).await?;
             let pending = self.submit(Some(permit), Op::Queue(QueueOp::Publish(publishes)));
             Asked::new(pending, |reply| match reply {

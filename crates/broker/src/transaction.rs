@@ -18,6 +18,7 @@ use crate::consume::settle_bytes;
 use crate::error::{CallError, PublishError, Refused};
 use crate::publish::{
     NewMessage, PublishOutcomes, PublishRefusal, ROUTE_TRIES_MAX, Routed, TARGET_BYTES, has_memory, name_of,
+    targets,
 };
 use crate::session::{ITEM_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Session};
 
@@ -154,7 +155,8 @@ impl Session {
             if ops > TRANSACT_OPS_MAX || bytes > TRANSACT_BYTES_MAX {
                 return Err(TransactionError::TooLarge { ops, bytes });
             }
-            has_memory(self.broker(), &op.publishes)?;
+            let ends = op.settles.iter().map(|i| i.queue).chain(op.moved.iter().map(|i| i.queue));
+            has_memory(self.broker(), targets(&op.publishes), ends)?;
             let publishes = !(op.appends.is_empty() && op.publishes.is_empty());
             let class = if publishes { Class::Publish } else { Class::Settle };
             let permit = self.admit(class, queue_bytes + room(&op)).await?;

@@ -144,3 +144,28 @@ async fn dead_letters_wait_in_their_queue_for_memory_that_a_transient_target_lac
     assert_eq!((taken, s.queue_stats(q.id, false).await.unwrap().unwrap().held.n), (20, 0));
     close(broker).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_memory_full_dead_letters_of_a_transient_queue_still_go_to_another() {
+    let place = Place::new(36);
+    let broker = open(&place, Commit::AtOnce, 4_000);
+    let s = session(&broker);
+    let dead = transient(&s, "dead").await;
+    let mut new = NewQueue { durable: false, ..NewQueue::named("q") };
+    new.dead_letter = Some(DeadLetter {
+        exchange: String::new(),
+        routing_key: Some("dead".to_owned()),
+        at_least_once: false,
+        not_expired: false,
+        keeps_age: false,
+    });
+    let q = s.declare_queue(new).await.unwrap().def;
+    let batch = (0..8).map(|_| text("q", &"x".repeat(1_000))).collect();
+    s.publish(batch).await.unwrap().await.unwrap();
+    assert!(broker.is_transient_full());
+    let got = get(&s, &q).await;
+    settle(&s, &got, Verb::Reject).await;
+    // Nobody gives memory back: they take the place that they had.
+    until_ready(&s, &dead, 8).await;
+    close(broker).await;
+}
