@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_broker::queue::api::{LEASES_MAX, LeaseKind, Receive, Verb};
+use millstream_broker::queue::api::{Receive, Verb};
 use millstream_broker::{
     Broker, BrokerConfig, Message, NewMessage, NewQueue, Principal, Session, SessionOptions, settle_item,
 };
@@ -144,17 +144,7 @@ async fn make(dir: &Path, queues: u64) {
 async fn use_once(session: &Session, n: u64) {
     let queue = session.declare_queue(NewQueue::named(&name(n))).await.unwrap().def;
     publish(session, n).await;
-    let one = Receive {
-        queue: queue.id,
-        max: 1,
-        bytes_max: u64::MAX,
-        wait_ms: 60_000,
-        lease: LeaseKind::Bound,
-        ride: true,
-        auto_ack: false,
-        beside: false,
-        leases_max: LEASES_MAX,
-    };
+    let one = Receive { wait_ms: 60_000, ..Receive::now(queue.id, 1) };
     let taken = session.receive(one).unwrap().await.unwrap().unwrap();
     let items = taken.iter().map(|d| settle_item(d, Verb::Ack)).collect::<Vec<_>>();
     assert_eq!(items.len(), 1);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_broker::group::{Commit, CommittedOffset, GroupOp, GroupReply, Who};
-use millstream_broker::queue::api::{LeaseKind, QueueDef, Receive, Verb};
+use millstream_broker::queue::api::{QueueDef, Receive, Verb};
 use millstream_broker::{
     Broker, BrokerConfig, Content, Message, NewMessage, NewQueue, NewTopic, PartitionView, Principal,
     Session, SessionOptions, StreamEntry, Transaction, settle_item,
@@ -66,17 +66,7 @@ async fn step(
     let batch = broker.streams().fetch(orders, next, 1).await?;
     let order = batch.entries.first().map(text).ok_or("an order")?;
     // Waits for a coupon. Until the step below it is only lent to this session.
-    let one = Receive {
-        queue: coupons.id,
-        max: 1,
-        bytes_max: u64::MAX,
-        wait_ms: 10_000,
-        lease: LeaseKind::Bound,
-        ride: true,
-        auto_ack: false,
-        beside: false,
-        leases_max: millstream_broker::queue::api::LEASES_MAX,
-    };
+    let one = Receive { wait_ms: 10_000, ..Receive::now(coupons.id, 1) };
     let lent = session.receive(one)?.await??;
     let coupon = lent.first().ok_or("no coupon in ten seconds")?;
     let tx = Transaction {

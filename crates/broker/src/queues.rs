@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use millstream_engine::op::{Op, Reply};
 use millstream_engine::queue::api::{
-    LEASES_MAX, LeaseKind, ParkedMessage, QueueChange, QueueDef, QueueError, QueueOp, QueueReply, QueueStats,
-    Receive, ReceiveError, UnparkItem, Verb,
+    ParkedMessage, QueueChange, QueueDef, QueueError, QueueOp, QueueReply, QueueStats, Receive, ReceiveError,
+    UnparkItem, Verb,
 };
 use millstream_engine::queue::policy::QueuePolicy;
 use millstream_engine::queue::source::SUBSCRIBED_PARTITIONS_MAX;
@@ -285,17 +285,7 @@ impl Session {
         max: u32,
     ) -> Result<Vec<Result<QueueMessage, BodyError>>, QueueCallError> {
         self.usable(queue)?;
-        let what = Receive {
-            queue,
-            max: max.min(PEEK_MESSAGES_MAX),
-            bytes_max: PEEK_BYTES_MAX,
-            wait_ms: 0,
-            lease: LeaseKind::Bound,
-            ride: true,
-            auto_ack: false,
-            beside: false,
-            leases_max: LEASES_MAX,
-        };
+        let what = Receive { bytes_max: PEEK_BYTES_MAX, ..Receive::now(queue, max.min(PEEK_MESSAGES_MAX)) };
         let received = self.receive(what).map_err(|_| QueueCallError::Locked)?.await?;
         let deliveries = received.map_err(|e| match e {
             ReceiveError::NotFound => QueueError::NotFound,

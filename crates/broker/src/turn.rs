@@ -218,6 +218,12 @@ struct Room<'a> {
     transient: &'a TransientLogs,
 }
 
+impl<'a> Room<'a> {
+    fn of(sequence: &'a mut Box<dyn Sequence>, gate: &'a Gate, shared: &'a Shared) -> Self {
+        Self { sequence: &mut **sequence, gate, transient: &shared.transient }
+    }
+}
+
 impl Commits for Room<'_> {
     // The log tells nobody but this thread: it lets readers see a record before its session is woken.
     fn commit(&mut self, permit: Permit, ops: &[millstream_log::Op<'_>], _: Option<ConnId>) -> Lsn {
@@ -297,8 +303,7 @@ impl Sequencer {
         }
         if !self.lost {
             self.give_back(now);
-            let mut room =
-                Room { sequence: &mut *self.sequence, gate: &self.gate, transient: &self.shared.transient };
+            let mut room = Room::of(&mut self.sequence, &self.gate, &self.shared);
             self.engine.tick(now, &mut room, &mut self.effects);
         }
         self.sequence.end_turn();
@@ -323,8 +328,7 @@ impl Sequencer {
 
     /// Changes queues at once. `None`: there is no room.
     fn change(&mut self, now: Now, changes: Vec<QueueChange>, room: usize) -> Option<Result<(), QueueError>> {
-        let mut log =
-            Room { sequence: &mut *self.sequence, gate: &self.gate, transient: &self.shared.transient };
+        let mut log = Room::of(&mut self.sequence, &self.gate, &self.shared);
         let permit = log.spare(room)?;
         let op = Op::Queue(QueueOp::Change(changes));
         let draft = Draft { session: NOBODY, ticket: NOBODYS, op, permit: Some(permit) };
@@ -343,8 +347,7 @@ impl Sequencer {
             let n = self.undelivered.iter().take_while(of_session).take(GIVE_BACK_MAX).count();
             let items: Vec<SettleItem> =
                 self.undelivered.iter().take(n).map(|d| settle_item(d, Verb::Undelivered)).collect();
-            let mut room =
-                Room { sequence: &mut *self.sequence, gate: &self.gate, transient: &self.shared.transient };
+            let mut room = Room::of(&mut self.sequence, &self.gate, &self.shared);
             let Some(permit) = room.spare(settle_bytes(items.iter().map(|i| i.len))) else { return };
             let op = Op::Queue(QueueOp::Settle(items));
             let draft = Draft { session, ticket: NOBODYS, op, permit: Some(permit) };
@@ -354,8 +357,7 @@ impl Sequencer {
     }
 
     fn input(&mut self, now: Now, input: Input) {
-        let mut room =
-            Room { sequence: &mut *self.sequence, gate: &self.gate, transient: &self.shared.transient };
+        let mut room = Room::of(&mut self.sequence, &self.gate, &self.shared);
         match input {
             Input::Open(mailbox) => {
                 if self.lost {
@@ -372,11 +374,7 @@ impl Sequencer {
                 }
                 if !self.lost {
                     self.give_back(now);
-                    let mut room = Room {
-                        sequence: &mut *self.sequence,
-                        gate: &self.gate,
-                        transient: &self.shared.transient,
-                    };
+                    let mut room = Room::of(&mut self.sequence, &self.gate, &self.shared);
                     self.engine.session_gone(now, conn, &mut room, &mut self.effects);
                 }
             }

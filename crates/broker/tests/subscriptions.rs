@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_broker::queue::api::{
-    ConsumerId, ConsumerOpts, Delivery, LEASES_MAX, LeaseKind, QueueDef, QueueError, Receive, Verb,
+    ConsumerId, ConsumerOpts, Delivery, LeaseKind, QueueDef, QueueError, Receive, Verb,
 };
 use millstream_broker::queue::policy::QueuePolicy;
 use millstream_broker::{
@@ -198,17 +198,7 @@ async fn consumers_are_told_when_it_goes_with_its_topic() {
     s.subscribe(q.id, ConsumerId(1), opts).unwrap().await.unwrap().unwrap();
     s.delete_topic(t.def.uuid).await.unwrap();
     assert!(broker.queue(Namespace::DEFAULT, "q").is_none());
-    let waiting = Receive {
-        queue: q.id,
-        max: 1,
-        bytes_max: 1,
-        wait_ms: 0,
-        lease: LeaseKind::Bound,
-        ride: false,
-        auto_ack: false,
-        beside: false,
-        leases_max: LEASES_MAX,
-    };
+    let waiting = Receive { bytes_max: 1, ride: false, ..Receive::now(q.id, 1) };
     assert!(s.receive(waiting).unwrap().await.unwrap().is_err());
     close(broker).await;
 }

@@ -304,9 +304,7 @@ impl Engine {
         parts: Parts<'_>,
         waiter: ConnId,
     ) -> Lsn {
-        let lsn = parts.commit(&mut self.state, log, permit, Some(waiter));
-        self.last_lsn = lsn.max(self.last_lsn);
-        lsn
+        parts.commit(&mut self.state, &mut self.last_lsn, log, permit, Some(waiter))
     }
 
     pub(crate) fn answer(&self, asker: Asker, out: &mut Effects, reply: Reply) {

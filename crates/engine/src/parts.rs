@@ -42,11 +42,12 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Has it happen: the record is put in order, if there is one, and everything is applied to the state. The record's number, or
-    /// [`Lsn::UNRECORDED`]: there was nothing to record, and the permit is given back.
+    /// Has it happen: the record is put in order, if there is one, and everything is applied to the state. The record's number, which
+    /// `last_lsn` is then too, or [`Lsn::UNRECORDED`]: there was nothing to record, and the permit is given back.
     pub(crate) fn commit(
         self,
         state: &mut State,
+        last_lsn: &mut Lsn,
         log: &mut dyn Commits,
         permit: Permit,
         waiter: Option<ConnId>,
@@ -54,6 +55,7 @@ impl<'a> Parts<'a> {
         if self.transient.is_empty() {
             let lsn = log.commit(permit, &self.ops, waiter);
             state.record(lsn, &self.ops);
+            *last_lsn = lsn;
             return lsn;
         }
         let of = |which: bool| -> Vec<LogOp<'a>> {
@@ -68,6 +70,7 @@ impl<'a> Parts<'a> {
         }
         if lsn != Lsn::UNRECORDED {
             state.record_end(lsn);
+            *last_lsn = lsn;
         }
         lsn
     }

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_engine::catalogue::Topic;
 use millstream_engine::op::{AppendItem, AppendKind};
-use millstream_engine::queue::api::{
-    Delivery, LEASES_MAX, LeaseKind, QueueDef, Receive, ReceiveError, SettleItem, Verb,
-};
+use millstream_engine::queue::api::{Delivery, QueueDef, Receive, ReceiveError, SettleItem, Verb};
 use millstream_engine::task::TaskState;
 
 use super::counter;
@@ -68,15 +66,9 @@ async fn once(w: &mut Worker, few: bool) -> Result<bool, Rest> {
         _ => None,
     };
     let what = Receive {
-        queue: queue.id,
-        max: if few { 1 } else { u32::try_from(STEP_MESSAGES_MAX).unwrap_or(1) },
         bytes_max: STEP_BYTES_MAX as u64,
         wait_ms: SLEEP_MS,
-        lease: LeaseKind::Bound,
-        ride: true,
-        auto_ack: false,
-        beside: false,
-        leases_max: LEASES_MAX,
+        ..Receive::now(queue.id, if few { 1 } else { u32::try_from(STEP_MESSAGES_MAX).unwrap_or(1) })
     };
     w.status.unblocked();
     let receiving = w.session.receive(what).map_err(|e: ConsumeError| Rest::blocked(e.to_string()))?;

@@ -13,9 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::Poll;
 
 use bytes::Bytes;
-use millstream_broker::queue::api::{
-    ConsumerId, ConsumerOpts, Delivery, LEASES_MAX, LeaseKind, QueueDef, Receive, Verb,
-};
+use millstream_broker::queue::api::{ConsumerId, ConsumerOpts, Delivery, LeaseKind, QueueDef, Receive, Verb};
 use millstream_broker::queue::policy::{Ordering, Overflow, QueuePolicy};
 use millstream_broker::{
     Asked, Binding, BodyError, Broker, CallError, DeadLetter, ExchangeError, ExchangeType, Message,
@@ -275,15 +273,9 @@ impl QueueClients {
     fn receive(&mut self, dice: &mut Dice, n: usize) {
         let queue = &self.defs[*dice.of(&QUEUES)];
         let what = Receive {
-            queue: queue.id,
-            max: 1 + dice.below(3) as u32,
             bytes_max: 1 << 20,
-            wait_ms: 0,
-            lease: LeaseKind::Bound,
             ride: dice.once_in(2),
-            auto_ack: false,
-            beside: false,
-            leases_max: LEASES_MAX,
+            ..Receive::now(queue.id, 1 + dice.below(3) as u32)
         };
         let client = &self.clients[n];
         let receiving = client.session.receive(what).expect("nobody's queue");
@@ -455,17 +447,7 @@ impl QueueClients {
             let def = std::sync::Arc::clone(&self.defs[name]);
             let mut last = [0; KEYS as usize];
             loop {
-                let what = Receive {
-                    queue: def.id,
-                    max: 100,
-                    bytes_max: 1 << 20,
-                    wait_ms: 0,
-                    lease: LeaseKind::Bound,
-                    ride: true,
-                    auto_ack: true,
-                    beside: false,
-                    leases_max: LEASES_MAX,
-                };
+                let what = Receive { bytes_max: 1 << 20, auto_ack: true, ..Receive::now(def.id, 100) };
                 let (Ok(Ok(got)), Ok(stats)) =
                     (s.receive(what).unwrap().await, s.queue_stats(def.id, false).await)
                 else {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_broker::group::{Commit, CommittedOffset, GroupOp, GroupReply, Who};
-use millstream_broker::queue::api::{LEASES_MAX, LeaseKind, QueueDef, Receive, SettleError, Verb};
+use millstream_broker::queue::api::{QueueDef, Receive, SettleError, Verb};
 use millstream_broker::task::{CursorStep, TaskConflict, TaskKind, TaskState, TaskStep};
 use millstream_broker::{
     Broker, CallError, Content, Message, NewMessage, NewQueue, NewTask, NewTopic, PartitionView, Principal,
@@ -71,17 +71,7 @@ fn read(message: &Message) -> Option<(u8, u64)> {
 }
 
 fn receive(queue: &QueueDef, max: u32, auto_ack: bool) -> Receive {
-    Receive {
-        queue: queue.id,
-        max,
-        bytes_max: 1 << 20,
-        wait_ms: 0,
-        lease: LeaseKind::Bound,
-        ride: true,
-        auto_ack,
-        beside: false,
-        leases_max: LEASES_MAX,
-    }
+    Receive { bytes_max: 1 << 20, auto_ack, ..Receive::now(queue.id, max) }
 }
 
 impl Workers {

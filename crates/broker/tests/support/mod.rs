@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use millstream_broker::queue::api::{Delivery, LEASES_MAX, LeaseKind, QueueDef, Receive, Verb};
+use millstream_broker::queue::api::{Delivery, QueueDef, Receive, Verb};
 use millstream_broker::{
     AppendItem, AppendKind, BatchMeta, Broker, BrokerConfig, Message, NewMessage, NewQueue, NewTopic,
     Principal, QueueMessage, Session, SessionOptions, Topic, settle_item,
@@ -58,17 +58,7 @@ pub async fn topic(s: &Session, name: &str, partitions: u32) -> Arc<Topic> {
 
 /// A receive of so many messages that are there now.
 pub fn now(def: &QueueDef, max: u32) -> Receive {
-    Receive {
-        queue: def.id,
-        max,
-        bytes_max: 1 << 20,
-        wait_ms: 0,
-        lease: LeaseKind::Bound,
-        ride: true,
-        auto_ack: false,
-        beside: false,
-        leases_max: LEASES_MAX,
-    }
+    Receive { bytes_max: 1 << 20, ..Receive::now(def.id, max) }
 }
 
 /// Up to ten messages that are there now.

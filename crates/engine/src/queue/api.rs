@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::ids::IDS_MAX;
 use super::policy::QueuePolicy;
+pub use super::receive::Receive;
 use super::source::{SUBSCRIBED_PARTITIONS_MAX, SUBSCRIPTIONS_MAX, Source, Start};
 use crate::op::Ticket;
 
@@ -375,29 +376,6 @@ pub struct ConsumerOpts {
     pub priority: i32,
     /// No other consumer may be there.
     pub exclusive: bool,
-}
-
-/// Takes messages once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receive {
-    /// The queue.
-    pub queue: ObjectId,
-    /// Most messages, 1 to [`RECEIVE_MAX`].
-    pub max: u32,
-    /// Payload bytes after which no more are taken; at least one message.
-    pub bytes_max: u64,
-    /// How long to wait for the first, milliseconds.
-    pub wait_ms: u64,
-    /// How long the leases are.
-    pub lease: LeaseKind,
-    /// The answer goes out before the leases are durable.
-    pub ride: bool,
-    /// They are settled as they are handed out; see [`ConsumerOpts::auto_ack`].
-    pub auto_ack: bool,
-    /// Served also if an exclusive or single active consumer has the queue.
-    pub beside: bool,
-    /// With so many leases of the queue out it gets nothing, [`LEASES_MAX`] at most: refused if it does not wait, else it waits for one to end.
-    pub leases_max: usize,
 }
 
 /// One attempt to hand a message to a consumer. The body is at (`LogId::new(queue, lane)`, `pos`); of a subscription at that partition and offset.

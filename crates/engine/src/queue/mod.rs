@@ -25,6 +25,7 @@ pub mod policy;
 mod publish;
 mod purge;
 pub(crate) mod queues;
+mod receive;
 mod record;
 mod rest;
 pub mod rows;

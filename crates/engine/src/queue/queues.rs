@@ -290,8 +290,7 @@ impl Queues {
         ids.seal(&cx.state.queues, record, cx.now.wall_ms);
         let mut parts = record.parts(|i| bodies(i));
         parts.extend(more);
-        let lsn = parts.commit(cx.state, cx.log, permit, waiter);
-        *cx.last_lsn = lsn.max(*cx.last_lsn);
+        let lsn = parts.commit(cx.state, cx.last_lsn, cx.log, permit, waiter);
         self.record.clear();
         let directory = &self.directory;
         self.ids.recorded(&cx.state.queues, |id| directory.by_id(id)?.policy.id_window_ms);

@@ -256,28 +256,21 @@ impl Record {
         for lane in actions.chunk_by(|a, b| (a.queue, a.lane) == (b.queue, b.lane)) {
             let Some(first) = lane.first() else { continue };
             let (queue, number) = (first.queue, first.lane);
-            let settles = lane.iter().any(|a| matches!(a.act, Act::Settle(..)));
-            let LaneFacts { purge_no, floor } = facts(queue, number, settles);
+            let settled = lane.iter().filter_map(|a| match a.act {
+                Act::Settle(_, size) => Some((a.pos, u64::from(size))),
+                _ => None,
+            });
+            let (n, bytes) = settled.clone().fold((0_u32, 0), |(n, all), (_, size)| (n + 1, all + size));
+            let LaneFacts { purge_no, floor } = facts(queue, number, n > 0);
             for chunk in lane.chunk_by(|a, b| a.pos / CHUNK == b.pos / CHUNK) {
                 self.seal_chunk(rows, (queue, number), (purge_no, now_ms), chunk, &mut numbered);
-            }
-            let (mut n, mut bytes) = (0_u32, 0_u64);
-            for a in lane {
-                if let Act::Settle(_, size) = a.act {
-                    n += 1;
-                    bytes += u64::from(size);
-                }
             }
             if n > 0 {
                 self.head(queue, |out| head::put_settled(out, number, floor, n, bytes));
             }
             if queue.is_transient() {
                 // Memory is short: it is not kept until the floor tells.
-                let settled = |a: &Action| matches!(a.act, Act::Settle(..));
-                let runs = lane.chunk_by(|a, b| a.pos + 1 == b.pos && settled(a) == settled(b));
-                let runs = runs.filter_map(|run| Some((run.first().filter(|a| settled(a))?.pos, run.len())));
-                let runs = runs.map(|(pos, len)| (pos, u32::try_from(len).unwrap_or(u32::MAX)));
-                self.retire(LogId::new(queue, number), runs);
+                self.retire(LogId::new(queue, number), settled.map(|(pos, _)| (pos, 1)));
             }
         }
         actions.clear();

@@ -438,15 +438,9 @@ pub const PUSH: ConsumerOpts = ConsumerOpts {
 
 pub fn pull(queue: ObjectId, max: u32) -> Receive {
     Receive {
-        queue,
-        max,
-        bytes_max: u64::MAX,
-        wait_ms: 0,
         lease: LeaseKind::Timed { lease_ms: None, owned: false },
         ride: false,
-        auto_ack: false,
-        beside: false,
-        leases_max: LEASES_MAX,
+        ..Receive::now(queue, max)
     }
 }
 

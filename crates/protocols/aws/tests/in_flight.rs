@@ -39,15 +39,10 @@ impl Crowd {
         let mut all = Vec::new();
         while all.len() < IN_FLIGHT_MAX {
             let what = Receive {
-                queue: def.id,
-                max: RECEIVE_MAX.min((IN_FLIGHT_MAX - all.len()) as u32),
-                bytes_max: u64::MAX,
                 wait_ms: 1_000,
                 lease: LeaseKind::Timed { lease_ms: None, owned: false },
-                ride: true,
-                auto_ack: false,
-                beside: false,
                 leases_max: IN_FLIGHT_MAX,
+                ..Receive::now(def.id, RECEIVE_MAX.min((IN_FLIGHT_MAX - all.len()) as u32))
             };
             let got = self.0.session.receive(what).unwrap().await.unwrap().unwrap();
             assert!(!got.is_empty(), "{} in flight", all.len());

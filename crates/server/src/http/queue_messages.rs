@@ -7,7 +7,7 @@
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use millstream_broker::queue::api::{LEASES_MAX, LeaseKind, QueueDef, Receive, SettleItem, Verb};
+use millstream_broker::queue::api::{LeaseKind, QueueDef, Receive, SettleItem, Verb};
 use millstream_broker::{
     BodyError, Death, Header, Message, NewMessage, PublishRefusal, QueueMessage, property,
 };
@@ -204,15 +204,11 @@ pub async fn receive(
         return Err(ApiError::bad(text));
     }
     let what = Receive {
-        queue: def.id,
-        max: t.max,
         bytes_max: RECEIVE_BYTES,
         wait_ms: t.wait_ms,
         lease: LeaseKind::Timed { lease_ms: t.lease_ms, owned: false },
         ride: false,
-        auto_ack: false,
-        beside: false,
-        leases_max: LEASES_MAX,
+        ..Receive::now(def.id, t.max)
     };
     // The session lives while it waits: its end would end the waiting.
     let session = health.session()?;

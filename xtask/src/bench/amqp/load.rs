@@ -60,27 +60,20 @@ pub const LOADS: &[Load] = &[
         body_bytes: 16,
         to: To::Queue,
     },
-    Load {
-        name: "1 KiB to 50 queues of a fanout",
-        publishers: 1,
-        consumers: 50,
-        unconfirmed_max: 100,
-        prefetch: 500,
-        acked_together: 50,
-        body_bytes: 1024,
-        to: To::ExclusiveQueues,
-    },
-    Load {
-        name: "1 KiB persistent to 50 durable queues of a fanout",
-        publishers: 1,
-        consumers: 50,
-        unconfirmed_max: 100,
-        prefetch: 500,
-        acked_together: 50,
-        body_bytes: 1024,
-        to: To::DurableQueues,
-    },
+    FANOUT,
+    Load { name: "1 KiB persistent to 50 durable queues of a fanout", to: To::DurableQueues, ..FANOUT },
 ];
+
+const FANOUT: Load = Load {
+    name: "1 KiB to 50 queues of a fanout",
+    publishers: 1,
+    consumers: 50,
+    unconfirmed_max: 100,
+    prefetch: 500,
+    acked_together: 50,
+    body_bytes: 1024,
+    to: To::ExclusiveQueues,
+};
 
 /// How a backlog is filled, then drained.
 pub const BACKLOG: Load = Load {

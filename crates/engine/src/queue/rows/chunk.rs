@@ -415,22 +415,25 @@ fn apply_items(row: &mut Option<Chunk>, mut d: Dec<'_>) -> Result<(), DecodeErro
                 let (first, last) = run(&mut d)?;
                 let k = known(&mut d)?;
                 for off in first..=last {
-                    let old = chunk.exception(off);
-                    let (no, bytes, key_hash, first_ms) =
-                        old.map_or((chunk.lease_no, 0, None, 0), |e| (e.no, e.bytes, e.key_hash, e.first_ms));
                     let Known { state, deliveries, attempts } = k;
-                    // What was given back as never delivered was not handed out.
-                    let first_ms = if deliveries == 0 { 0 } else { first_ms };
-                    chunk.exceptions.set(&Exception {
+                    let no = chunk.lease_no;
+                    let new = Exception {
                         off,
                         state,
                         no,
                         deliveries,
                         attempts,
-                        bytes,
-                        key_hash,
-                        first_ms,
-                    });
+                        bytes: 0,
+                        key_hash: None,
+                        first_ms: 0,
+                    };
+                    let mut now =
+                        chunk.exception(off).map_or(new, |e| Exception { state, deliveries, attempts, ..e });
+                    // What was given back as never delivered was not handed out.
+                    if deliveries == 0 {
+                        now.first_ms = 0;
+                    }
+                    chunk.exceptions.set(&now);
                 }
             }
             HANDED_OUT => now_ms = d.u64()?,

@@ -279,18 +279,7 @@ impl Run {
         let max = 1 + self.dice.below(8) as u32;
         let (auto_ack, ride) = (self.dice.once_in(4), self.dice.once_in(4));
         let lease = LeaseKind::Timed { lease_ms: None, owned: false };
-        let leases_max = LEASES_MAX;
-        let what = Receive {
-            queue,
-            max,
-            bytes_max: u64::MAX,
-            wait_ms: 0,
-            lease,
-            ride,
-            auto_ack,
-            beside: false,
-            leases_max,
-        };
+        let what = Receive { lease, ride, auto_ack, ..Receive::now(queue, max) };
         let ticket = self.world.submit(3, QueueOp::Receive(what));
         self.world.tick();
         let got = self.world.received(ticket).expect("answered");

@@ -70,21 +70,17 @@ impl Channel {
             }
             tag => tag.to_owned(),
         };
-        // Its own queue for answers is nobody else's.
-        if name != REPLY_TO {
+        // Its own queue for answers is nobody else's, and not there yet.
+        let answers = name == REPLY_TO;
+        if !answers {
             self.allow(Action::Read, &resource(&name))?;
-        }
-        if name != REPLY_TO {
             self.usable(&name)?;
         }
         let priority = priority(&name, table)?;
-        if name == REPLY_TO {
+        if answers {
             name = self.make_reply_queue(m.no_ack).await?;
         }
         let def = self.usable(&name)?;
-        if m.exclusive && def.policy.single_active {
-            return Err(exception(&name, &ConsumeError::Subscribe(SubscribeError::Exclusive)));
-        }
         self.consumers.last += 1;
         let id = ConsumerId(self.consumers.last);
         let opts = ConsumerOpts {

@@ -136,32 +136,26 @@ impl Channel {
             self.allow(Action::Write, &resource(&target.name))?;
         }
         self.allow(Action::Read, &Resource::Exchange(Namespace::DEFAULT, source.to_owned()))?;
-        // If neither is there, the source is what is missing; what is not there needs no unbinding.
-        match self.session.broker().routes().exchange(Namespace::DEFAULT, source) {
-            None if bind => return Err(Exception::not_found_exchange(source)),
-            None => return Ok(()),
-            Some(def) if bind => {
-                let known =
-                    |name| self.session.broker().routes().exchange(Namespace::DEFAULT, name).is_some();
-                match target.kind {
-                    TargetKind::Queue if self.session.queue(&target.name).is_none() => {
-                        return Err(Exception::not_found_queue(&target.name));
-                    }
-                    TargetKind::Exchange if !known(&target.name) => {
-                        return Err(Exception::not_found_exchange(&target.name));
-                    }
-                    _ => {}
-                }
-                if def.kind == ExchangeType::Headers {
-                    known_match(&arguments)?;
-                }
+        let exchange = |name: &str| self.session.broker().routes().exchange(Namespace::DEFAULT, name);
+        // If neither is there, the source is what is missing.
+        let Some(from) = exchange(source) else {
+            return if bind { Err(Exception::not_found_exchange(source)) } else { Ok(()) };
+        };
+        let is_queue = target.kind == TargetKind::Queue;
+        let missing = match is_queue {
+            true if self.session.queue(&target.name).is_none() => {
+                Some(Exception::not_found_queue(&target.name))
             }
-            Some(_) => {}
+            false if exchange(&target.name).is_none() => Some(Exception::not_found_exchange(&target.name)),
+            _ => None,
+        };
+        if let Some(missing) = missing {
+            return if bind { Err(missing) } else { Ok(()) };
         }
-        if target.kind == TargetKind::Queue {
-            if !bind && self.session.queue(&target.name).is_none() {
-                return Ok(());
-            }
+        if bind && from.kind == ExchangeType::Headers {
+            known_match(&arguments)?;
+        }
+        if is_queue {
             self.usable(&target.name)?;
         }
         let binding = Binding { source: source.to_owned(), target, key: key.to_owned(), arguments };

@@ -1,7 +1,7 @@
 //! `basic.get`.
 
 use amq_protocol::protocol::{AMQPClass, basic as b};
-use millstream_broker::queue::api::{LEASES_MAX, LeaseKind, Receive, Verb};
+use millstream_broker::queue::api::{Receive, Verb};
 use millstream_broker::{Action, BodyError, ConsumeError, QueueSettings};
 use tokio::time::Instant;
 
@@ -30,17 +30,7 @@ impl Channel {
         // What the channel itself published before is there to be got, also where no confirm was asked for.
         let mut behind_own = self.confirms.is_empty();
         loop {
-            let receive = Receive {
-                queue: def.id,
-                max: 1,
-                bytes_max: u64::MAX,
-                wait_ms: 0,
-                lease: LeaseKind::Bound,
-                ride: true,
-                auto_ack: false,
-                beside: true,
-                leases_max: LEASES_MAX,
-            };
+            let receive = Receive { beside: true, ..Receive::now(def.id, 1) };
             let receiving = self.session.receive(receive).map_err(|e| exception(&name, &e))?;
             let received = receiving.await.map_err(|e| Exception::internal(&e))?;
             let deliveries = received.map_err(|e| exception(&name, &ConsumeError::Receive(e)))?;

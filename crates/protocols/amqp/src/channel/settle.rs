@@ -142,26 +142,11 @@ pub(super) fn refused(e: &Refused) -> Exception {
 
 #[cfg(test)]
 mod tests {
-    use millstream_broker::queue::api::ConsumerId;
-    use millstream_types::{ConnId, Lsn, ObjectId};
-
     use super::*;
+    use crate::channel::unacked::tests;
 
     fn delivery(pos: u64) -> Delivery {
-        Delivery {
-            session: ConnId(1),
-            consumer: ConsumerId(1),
-            queue: ObjectId(9),
-            lane: 0,
-            pos,
-            delivery_no: 3,
-            deliveries: 1,
-            attempts: 0,
-            first_ms: 0,
-            redelivered: false,
-            bytes: 1,
-            wait: Lsn(0),
-        }
+        tests::delivery(9, pos, 3)
     }
 
     #[test]

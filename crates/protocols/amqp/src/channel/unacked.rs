@@ -232,4 +232,4 @@ impl Unacked {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

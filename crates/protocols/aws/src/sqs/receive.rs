@@ -75,15 +75,11 @@ pub(crate) async fn receive(cx: &Cx<'_>, p: Params<'_>, a: &mut Answer) -> Resul
         bounded("VisibilityTimeout", 0, visibility_max, "Must be >= 0 and <= 43200, if provided.")?;
     let asked = asked(p)?;
     let what = Receive {
-        queue: def.id,
-        max: u32::try_from(max.unwrap_or(1)).unwrap_or(1),
         bytes_max: BYTES_MAX,
-        wait_ms: 0,
         lease: LeaseKind::Timed { lease_ms: visibility.map(|s| s * 1_000), owned: false },
         ride: false,
-        auto_ack: false,
-        beside: false,
         leases_max: IN_FLIGHT_MAX,
+        ..Receive::now(def.id, u32::try_from(max.unwrap_or(1)).unwrap_or(1))
     };
     let wait = wait.map_or_else(|| attributes::wait(&def), Duration::from_secs);
     let attempt = attempt_id(&def, p)?;

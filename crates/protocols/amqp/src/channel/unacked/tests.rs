@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn delivery(queue: u64, pos: u64, delivery_no: u32) -> Delivery {
+pub(in crate::channel) fn delivery(queue: u64, pos: u64, delivery_no: u32) -> Delivery {
     Delivery {
         session: ConnId(1),
         consumer: ConsumerId(1),
